@@ -1,0 +1,17 @@
+# Everything is done by scripts/setup.py, which works without make too:
+#   python scripts/setup.py demo|test|host|clean [--version 0.24.1]
+# VERSION chooses one of the listed ComfyUI versions, PYTHON the interpreter (3.11 or newer).
+
+ifeq ($(OS),Windows_NT)
+PYTHON ?= python
+else
+PYTHON ?= python3
+endif
+
+.PHONY: demo test host clean
+
+demo test host:
+	@$(PYTHON) scripts/setup.py $@ $(if $(VERSION),--version $(VERSION))
+
+clean:
+	@$(PYTHON) scripts/setup.py clean

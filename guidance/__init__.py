@@ -1,0 +1,1 @@
+"""Z-Magic guidance in pure PyTorch: no host, no widgets, usable and testable by itself."""

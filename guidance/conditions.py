@@ -1,0 +1,105 @@
+"""A condition is an energy with its weight, its window of the sampling and its region."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from .energies import Energy
+
+__all__ = ["Condition", "active_conditions", "region_at", "with_distinct_names"]
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """One attribute the image must satisfy.
+
+    Args:
+        name: shown in reports and errors.
+        energy: ``energy(image [B,3,H,W], region) -> [B]``, lower is better.
+        weight: strength relative to the other conditions, >= 0; 0 switches it off. The engine
+            divides every gradient by its own RMS first, so equal weights pull equally.
+        start, end: window as fractions of the sampling, 0 <= start <= end <= 1, counted like the
+            host's ``start_percent`` and ``end_percent``.
+        region: ``[1 or B, H, W]`` mask in [0, 1] of any resolution, or None for the whole image.
+
+    Raises:
+        ValueError: a value is outside its range.
+    """
+
+    name: str
+    energy: Energy
+    weight: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    region: Tensor | None = None
+
+    def __post_init__(self):
+        if not (math.isfinite(self.weight) and self.weight >= 0.0):
+            raise ValueError(
+                f"{self.name}: weight must be a number >= 0, got {self.weight}"
+            )
+        if not 0.0 <= self.start <= self.end <= 1.0:
+            raise ValueError(
+                f"{self.name}: the window needs 0 <= start <= end <= 1, "
+                f"got start {self.start} and end {self.end}"
+            )
+        if self.region is not None and self.region.ndim != 3:
+            raise ValueError(
+                f"{self.name}: region must be a mask [B, H, W], got {list(self.region.shape)}"
+            )
+
+    def is_active(
+        self, sigma: float, percent_to_sigma: Callable[[float], float]
+    ) -> bool:
+        """Whether the condition guides at noise level ``sigma``."""
+        if self.weight == 0.0 or self.start == self.end:
+            return False
+        if self.region is not None and not self.region.any():
+            return False
+        return percent_to_sigma(self.end) <= sigma <= percent_to_sigma(self.start)
+
+
+def active_conditions(
+    conditions: tuple[Condition, ...],
+    sigma: float,
+    percent_to_sigma: Callable[[float], float],
+) -> tuple[Condition, ...]:
+    """The conditions that guide at ``sigma``, in the order in which they were connected."""
+    return tuple(c for c in conditions if c.is_active(sigma, percent_to_sigma))
+
+
+def with_distinct_names(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+    """The same conditions, a repeated name numbered: ``Sketch``, ``Sketch 2``."""
+    seen: Counter[str] = Counter()
+    named = []
+    for condition in conditions:
+        seen[condition.name] += 1
+        count = seen[condition.name]
+        name = condition.name if count == 1 else f"{condition.name} {count}"
+        named.append(replace(condition, name=name))
+    return tuple(named)
+
+
+def region_at(condition: Condition, image: Tensor) -> Tensor | None:
+    """The condition's region at the image's resolution, ``[1 or B, 1, H, W]``, or None.
+
+    Raises:
+        ValueError: the region holds a number of masks that is neither 1 nor the batch size.
+    """
+    if condition.region is None:
+        return None
+    region = condition.region.to(image)[:, None]  # [1 or B, 1, h, w]
+    if region.shape[0] not in (1, image.shape[0]):
+        raise ValueError(
+            f"{condition.name}: region has {region.shape[0]} masks, "
+            f"expected 1 or the batch size {image.shape[0]}"
+        )
+    if region.shape[-2:] != image.shape[-2:]:
+        region = F.interpolate(
+            region, size=image.shape[-2:], mode="bilinear", antialias=True
+        )
+    return region.clamp(0.0, 1.0)

@@ -1,0 +1,198 @@
+"""Pair gradients: the second condition's gradient where the first has already moved the image.
+
+    grad log p(c_i, c_j | x) = g_i(x) + (I + k H_i) g_j(x_i),   x_i = x + k g_i(x)
+
+(method sections 2, 3 and 7). ``u`` stands for x, the predicted latent or the image, depending on
+the gradient path.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .field import EnergyField, Evaluation
+from .norms import expand_like, rms
+
+__all__ = ["ConditionGradients", "Tasks", "condition_gradients", "dependent_tasks"]
+
+
+@dataclass(frozen=True)
+class ConditionGradients:
+    """``g_i = -lambda_i grad E_i`` at one point; lambda is frozen for the whole step.
+
+    Args:
+        vectors: n tensors like u.
+        scales: ``lambda`` as ``[n, B]``; 0 where a condition has no finite gradient.
+    """
+
+    vectors: list[Tensor]
+    scales: Tensor
+
+    @property
+    def valid(self) -> Tensor:
+        """``[n, B]``: the conditions that have a gradient."""
+        return self.scales > 0.0
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """What the balancer combines: ``vectors`` are T tensors like u, ``valid`` is ``[B, T]``;
+    ``ranks [n, B]`` tells each condition's place in the order, all 0 if symmetric."""
+
+    vectors: list[Tensor]
+    valid: Tensor
+    ranks: Tensor
+
+
+def condition_gradients(
+    point: Evaluation, weights: Sequence[float]
+) -> ConditionGradients:
+    """Independent gradients at ``point``, each scaled to RMS ``w_i`` per sample."""
+    vectors, scales = [], []
+    for j, weight in enumerate(weights):
+        one = torch.ones_like(point.energies[j])
+        gradient = point.gradient({j: one})
+        size = rms(gradient.detach())
+        usable = torch.isfinite(size) & (size > torch.finfo(size.dtype).tiny)
+        usable &= torch.isfinite(weight / size)
+        scale = torch.where(usable, weight / size, 0.0)
+        keep = expand_like(usable, gradient) > 0
+        vectors.append(torch.where(keep, -expand_like(scale, gradient) * gradient, 0.0))
+        scales.append(scale)
+    return ConditionGradients(vectors, torch.stack(scales))
+
+
+def dependent_tasks(
+    field: EnergyField,
+    point: Evaluation,
+    gradients: ConditionGradients,
+    *,
+    dependence: str,
+    tasks: str,
+    order: str,
+    look_ahead: float,
+) -> Tasks:
+    """The task vectors of one guided step.
+
+    Args:
+        field, point, gradients: the energies, their evaluation at u, and ``g_i(u)``.
+        dependence, tasks, order: see ``GuidanceSettings``.
+        look_ahead: k, in units of u.
+    """
+    n = len(gradients.vectors)
+    valid = gradients.valid
+    if n == 1 or dependence == "off":
+        ranks = torch.zeros_like(valid, dtype=torch.long)
+        return Tasks([g.detach() for g in gradients.vectors], valid.T.cpu(), ranks)
+
+    if dependence != "exact":
+        point.release()
+    chain = _Chain(field, point, gradients, dependence, look_ahead)
+    sources = range(n - 1) if order == "as_connected" else range(n)
+    ahead: Iterable[Evaluation] = chain.look_ahead(sources, _targets(n, order))
+    ranks = torch.arange(n)[:, None].expand(n, valid.shape[1])
+    if order == "symmetric":
+        ranks = torch.zeros_like(ranks)
+    elif order == "auto":
+        ahead = list(ahead)  # the order is known only when all look-aheads are
+        ranks = _helpful_first(point, ahead, gradients.scales)
+
+    vectors, valids = [], []
+    ahead = iter(ahead)
+    for i in sources:
+        evaluation = next(ahead)
+        follows = (
+            (ranks > ranks[i]) if order != "symmetric" else torch.ones_like(ranks > 0)
+        )
+        follows = (follows.to(valid.device) & valid).clone()
+        follows[i] = False
+        for targets in _groups(follows, tasks, skip=i):
+            vectors.append(chain.task(i, evaluation, targets))
+            valids.append(valid[i] & targets.any(0))
+        del evaluation  # its graph must be gone before the next look-ahead builds one
+    # A sample in which one condition alone has a gradient has no pair: it keeps that gradient.
+    alone = valid.sum(0) == 1
+    if alone.any():
+        vectors += [g.detach() for g in gradients.vectors]
+        valids += list(valid & alone)
+    return Tasks(vectors, torch.stack(valids, dim=1).cpu(), ranks)
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Evaluates pair gradients, or sums of pairs that share their first condition."""
+
+    field: EnergyField
+    point: Evaluation
+    gradients: ConditionGradients
+    dependence: str
+    k: float
+
+    def look_ahead(
+        self, sources: Sequence[int], targets: dict[int, list[int]]
+    ) -> Iterator[Evaluation]:
+        """The evaluations at ``u_i = u + k g_i(u)``, one at a time so that one graph is held."""
+        for i in sources:
+            yield self.field.at(
+                self.point.u + self.k * self.gradients.vectors[i], targets[i]
+            )
+
+    def task(self, i: int, ahead: Evaluation, targets: Tensor) -> Tensor:
+        """Sum over the ``m`` targets j of ``g_i(u) + (I + k H_i) g_j(u_i)``.
+
+        With ``V = sum_j g_j(u_i)`` one product serves all of them: exact by linearity.
+        In finite-difference form ``k H_i V = g_i(u + k V) - g_i(u) + O(k^2)``, so that the sum
+        is ``(m - 1) g_i(u) + V + g_i(u + k V)``, without a difference of near-equal numbers.
+        """
+        scales = self.gradients.scales
+        v = ahead.gradient(
+            {j: -scales[j] * targets[j] for j in ahead.energies}
+        ).detach()
+        g = self.gradients.vectors[i]
+        m = expand_like(targets.sum(0), v)
+        if self.dependence == "first_order":
+            return m * g.detach() + v
+        if self.dependence == "exact":
+            return m * g.detach() + v + self.k * self.point.hessian_product(g, v)
+        behind = self.field.at(self.point.u + self.k * v, [i])
+        return (m - 1) * g.detach() + v + behind.gradient({i: -scales[i]}).detach()
+
+
+def _targets(n: int, order: str) -> dict[int, list[int]]:
+    """The conditions that can follow each one."""
+    first = {i: i + 1 if order == "as_connected" else 0 for i in range(n)}
+    return {i: [j for j in range(first[i], n) if j != i] for i in range(n)}
+
+
+def _groups(follows: Tensor, tasks: str, skip: int) -> Iterator[Tensor]:
+    """The target sets ``[n, B]`` of one first condition: all together, or one by one."""
+    if tasks == "rows":
+        if follows.any():
+            yield follows
+        return
+    for j in range(follows.shape[0]):
+        if j != skip and follows[j].any():
+            alone = torch.zeros_like(follows)
+            alone[j] = follows[j]
+            yield alone
+
+
+def _helpful_first(
+    point: Evaluation, ahead: list[Evaluation], scales: Tensor
+) -> Tensor:
+    """Ranks ``[n, B]``: the condition whose look-ahead lowers the others most comes first.
+
+    The help of i is ``sum_j lambda_j (E_j(u) - E_j(u_i))`` over the others (method section 7).
+    """
+    help_ = torch.stack(
+        [
+            sum(
+                scales[j] * (point.energies[j] - evaluation.energies[j]).detach()
+                for j in evaluation.energies
+            )
+            for evaluation in ahead
+        ]
+    )
+    return help_.argsort(dim=0, descending=True, stable=True).argsort(dim=0).cpu()

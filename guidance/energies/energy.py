@@ -1,0 +1,32 @@
+"""What every attribute energy is: a differentiable function of an image, one value per sample."""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+__all__ = ["Energy"]
+
+
+@runtime_checkable
+class Energy(Protocol):
+    """An attribute energy ``E(image) -> [B]``; lower means the attribute is better satisfied.
+
+    An energy is created once, holds its encoded reference, and keeps no state between calls.
+    It is a sum of squared or smoothed terms, twice differentiable almost everywhere: an
+    un-squared norm has no curvature along its residual and is singular at zero
+    (method section 8).
+    """
+
+    def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
+        """Evaluate the energy.
+
+        Args:
+            image: ``[B, 3, H, W]`` RGB, nominally in [0, 1], float32 or float64. A decoder may
+                overshoot the range slightly; an energy must stay finite there.
+            region: ``[1 or B, 1, H, W]`` in [0, 1], or None for the whole image. The energy must
+                not depend on pixels where the region is 0.
+
+        Returns:
+            ``[B]``: sample ``b`` depends on ``image[b]`` alone.
+        """
+        ...

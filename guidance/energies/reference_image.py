@@ -1,0 +1,50 @@
+"""Reference image: the picture should look like the reference seen through a blur.
+
+A low-level likeness of colours and large shapes, in the spirit of ILVR (Choi et al., "ILVR:
+Conditioning Method for Denoising Diffusion Probabilistic Models", ICCV 2021): the blur decides how
+much detail is prescribed.
+"""
+
+from torch import Tensor
+
+from .references import Reference
+from .smoothing import block_below, normalised_blur, pooled, region_weights, weighted_mean
+
+__all__ = ["ReferenceImage"]
+
+# A Gaussian narrower than this many pixels leaves the pixels as they are.
+NO_BLUR = 0.3
+
+
+class ReferenceImage:
+    """``E = sum w |blur(image - reference)|^2 / (3 sum w)``, ``w`` the region.
+
+    The blur is a normalised convolution over the region, in sRGB values. Unit: squared sRGB
+    difference, 0 for equal pictures, 1 for black against white.
+
+    Args:
+        reference: ``[R, 3, h, w]`` RGB in [0, 1]; R is 1 or the batch size of the images.
+            Pictures of another size are scaled to fill the image, what overhangs cut evenly.
+        blur: standard deviation of the blur as a fraction of the image's height, >= 0;
+            0 compares pixel by pixel.
+
+    Raises:
+        ValueError: ``reference`` has another shape, or ``blur`` is negative.
+    """
+
+    def __init__(self, reference: Tensor, blur: float = 0.02):
+        if not blur >= 0.0:
+            raise ValueError(f"Reference Image Energy: blur must be >= 0, got {blur}")
+        self.reference = Reference(reference, "Reference Image Energy")
+        self.blur = blur
+
+    def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
+        """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
+        residual = image - self.reference.at(image)  # [B, 3, H, W]
+        weights = region_weights(region, image)  # [1 or B, 1, H, W]
+        sigma = self.blur * image.shape[-2]
+        if sigma >= NO_BLUR:
+            block = block_below(sigma)
+            residual, weights = pooled(residual, weights, block)
+            residual = normalised_blur(residual, weights, sigma / block)
+        return weighted_mean(residual.square().mean(1, keepdim=True), weights)

@@ -1,0 +1,331 @@
+"""One guided step, read like the method: energies, pair gradients, balance, step.
+
+prediction  D = denoise(x)
+g_i         = -lambda_i grad E_i                      guidance of each condition
+tasks       = g_i(x) + (I + k H_i) g_j(x_i)           pairs, or their sums by rows
+d           = CAGrad(tasks)
+D'          = D + strength * RMS(D - x / alpha) * d / RMS(d)
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from .balance import balance
+from .conditions import Condition, active_conditions, with_distinct_names
+from .dependence import condition_gradients, dependent_tasks
+from .field import EnergyField, Meter, NotDifferentiable, Stage, Tape
+from .norms import expand_like, gram, rms
+from .settings import GuidanceSettings
+from .steps import NoiseLevel, StepState, renoise, step
+from .trace import StepRecord, Trace, cosines, rounded
+
+__all__ = ["GuidedRun"]
+
+log = logging.getLogger(__name__)
+
+# Stages before the cut of each gradient path: what the pairs are differentiated through lies
+# behind the cut, what one vector-Jacobian product serves lies before it (method section 4).
+CUTS = {"full": 0, "prediction": 1, "no_backprop": 1, "image": 2}
+# Typical spread of the variable behind the cut: the host's latents have about unit variance,
+# an image in [0, 1] has about a quarter of that.
+SPREADS = {"prediction": 1.0, "no_backprop": 1.0, "image": 0.25}
+
+# Relative difference below which two sigmas are the same step of the schedule.
+SAME_SIGMA = 1e-4
+
+Denoise = Callable[[Tensor], Tensor]
+Decode = Callable[[Tensor], Tensor]
+
+
+class GuidedRun:
+    """The state of one sampling run under guidance: made at its start, dropped at its end.
+
+    The caller provides gradients: ``predict`` must run with grad enabled, outside inference
+    mode, on functions that are differentiable in their input.
+    """
+
+    def __init__(
+        self,
+        conditions: Sequence[Condition],
+        settings: GuidanceSettings,
+        *,
+        decode: Decode,
+        noise_level: Callable[[float], NoiseLevel],
+        percent_to_sigma: Callable[[float], float],
+        sigmas: Sequence[float] = (),
+        seed: int = 0,
+    ):
+        """
+        Args:
+            conditions: in the order in which they were connected.
+            decode: predicted clean latent ``[B, ...]`` to image ``[B, 3, H, W]`` in [0, 1].
+            noise_level: noise model at a sigma.
+            percent_to_sigma: a fraction of the sampling to its sigma, decreasing.
+            sigmas: the sampler's schedule, decreasing.
+            seed: of the random shifts and the re-noising.
+        """
+        self.conditions = with_distinct_names(conditions)
+        self.settings = settings
+        self.decode = decode
+        self.noise_level = noise_level
+        self.percent_to_sigma = percent_to_sigma
+        self.sigmas = tuple(sigmas)
+        self.generator = torch.Generator().manual_seed(seed % 2**63)
+        self.trace = Trace(asdict(settings))
+        self._momentum: Tensor | None = None
+
+    def step_at(self, sigma: float) -> int:
+        """The sampler step that ``sigma`` belongs to; a solver may look between two sigmas."""
+        reached = sum(s >= sigma * (1.0 - SAME_SIGMA) for s in self.sigmas)
+        return max(0, reached - 1)
+
+    def guides(self, sigma: float) -> bool:
+        """Whether the prediction at ``sigma`` is to be corrected."""
+        return (
+            self.settings.strength > 0.0
+            and self.step_at(sigma) % self.settings.guide_every == 0
+            and bool(self._active(sigma))
+        )
+
+    def _active(self, sigma: float) -> tuple[Condition, ...]:
+        return active_conditions(self.conditions, sigma, self.percent_to_sigma)
+
+    def predict(
+        self, x: Tensor, sigma: float, denoise: Denoise, cfg_gap: Callable | None = None
+    ) -> Tensor:
+        """The corrected prediction ``D'``, like x, without a gradient.
+
+        Args:
+            x: noisy latent ``[B, ...]``.
+            sigma: its noise level, > 0.
+            denoise: ``x -> D(x)``, called once per evaluation.
+            cfg_gap: returns ``cfg * (D_cond - D_uncond)`` of the last call of denoise, or None.
+        """
+        repeats = self._repeats(sigma)
+        level = self.noise_level(sigma)
+        for repeat in range(repeats):
+            corrected = self._guided(x, sigma, level, denoise, cfg_gap)
+            if repeat < repeats - 1:
+                kept = self._kept_noise(sigma)
+                x = renoise(x, corrected, level, kept, self.generator)
+        return corrected
+
+    @torch.no_grad()
+    def measure(self, prediction: Tensor, sigma: float) -> None:
+        """Record the energies of a prediction that is not corrected."""
+        active = self._active(sigma)
+        if not active:
+            return
+        started = time.perf_counter()
+        meter = Meter()
+        energies = self._energies(prediction, active, meter)
+        self._record(sigma, active, energies, meter, started)
+
+    @torch.no_grad()
+    def finish(self, latent: Tensor) -> Trace:
+        """Record the energies of the finished clean latent and return the trace."""
+        present = tuple(c for c in self.conditions if c.weight > 0.0)
+        if present:
+            energies = self._energies(latent, present, Meter())
+            self.trace.final = {
+                c.name: rounded(energy)
+                for c, energy in zip(present, energies, strict=True)
+            }
+        return self.trace
+
+    def _energies(
+        self, latent: Tensor, conditions: Sequence[Condition], meter: Meter
+    ) -> list[Tensor]:
+        image = Tape([Stage("decoder", self.decode)], latent, meter, track=False).output
+        field = EnergyField([], conditions, meter)
+        return [field.energy(j, image) for j in range(len(conditions))]
+
+    def _guided(
+        self,
+        x: Tensor,
+        sigma: float,
+        level: NoiseLevel,
+        denoise: Denoise,
+        cfg_gap: Callable | None,
+    ) -> Tensor:
+        started = time.perf_counter()
+        meter = Meter()
+        active = self._active(sigma)
+        path = self.settings.gradient_path
+        try:
+            direction, prediction, merit, record = self._direction(
+                x, level, denoise, active, path, meter
+            )
+        except NotDifferentiable as stop:
+            if stop.stage != "denoiser":
+                raise
+            self._warn(
+                "the model's prediction carries no gradient (cached or detached by another "
+                "node); guiding without the denoiser's Jacobian (no_backprop) instead"
+            )
+            path = "no_backprop"
+            cached = stop.output.detach()
+            direction, prediction, merit, record = self._direction(
+                x, level, lambda _: cached, active, path, meter
+            )
+            meter.forwards["denoiser"] -= (
+                1  # the cached prediction was not computed again
+            )
+        state = StepState(
+            x,
+            prediction,
+            self._with_momentum(direction),
+            level,
+            merit,
+            cfg_gap and cfg_gap(),
+        )
+        corrected = step(state, self.settings.step_rule, self.settings.strength)
+        self._record(
+            sigma,
+            active,
+            meter=meter,
+            started=started,
+            correction=rounded(rms(corrected - prediction)),
+            path=path,
+            **record,
+        )
+        return corrected
+
+    def _direction(
+        self,
+        x: Tensor,
+        level: NoiseLevel,
+        denoise: Denoise,
+        active: tuple[Condition, ...],
+        path: str,
+        meter: Meter,
+    ) -> tuple[Tensor, Tensor, Tensor, dict]:
+        """The balanced direction in x, the prediction, the merit and what to record."""
+        stages = [Stage("denoiser", denoise), Stage("decoder", self.decode)]
+        cut = CUTS[path]
+        before = Tape(stages[:cut], x, meter, track=path != "no_backprop")
+        field = EnergyField(
+            stages[cut:],
+            active,
+            meter,
+            shift=self._random_shift(),
+            second_order=self.settings.second_order,
+        )
+        point = field.at(before.output)
+        prediction = (before.outputs + point.tape.outputs[1:])[1].detach()
+        energies = [point.energies[j].detach() for j in range(len(active))]
+        own = condition_gradients(point, [c.weight for c in active])
+        for j in (~own.valid).all(1).nonzero().flatten().tolist():
+            self._warn(
+                f"{active[j].name} has no finite gradient and was left out of a step"
+            )
+        tasks = dependent_tasks(
+            field,
+            point,
+            own,
+            dependence=self.settings.dependence,
+            tasks=self.settings.tasks,
+            order=self.settings.order,
+            look_ahead=self._look_ahead(path, level),
+        )
+        del point
+        stacked = torch.stack(tasks.vectors, dim=1)  # [B, T, ...]
+        finite = torch.isfinite(stacked).flatten(2).all(2)
+        stacked = torch.where(expand_pair(finite, stacked), stacked, 0.0)
+        weights = balance(
+            gram(stacked),
+            tasks.valid & finite.cpu(),
+            self.settings.balance,
+            self.settings.cagrad_c,
+        )
+        direction = (expand_pair(weights.to(stacked), stacked) * stacked).sum(1)
+        if path != "no_backprop":
+            direction = before.pull_back(direction)
+        merit = sum(
+            scale * energy for scale, energy in zip(own.scales, energies, strict=True)
+        )
+        record = {
+            "energies": energies,
+            "cosines": cosines([g.detach() for g in own.vectors]),
+            "balance": rounded(weights),
+            "order": tasks.ranks.T.tolist(),
+        }
+        return direction.detach(), prediction, merit, record
+
+    def _look_ahead(self, path: str, level: NoiseLevel) -> float:
+        """``k = kappa * s`` in x (method section 2). Behind the denoiser the same share of what is
+        still uncertain there: the posterior spread of a variable with spread S,
+        ``S * s / sqrt(alpha^2 + s^2)``."""
+        if path == "full":
+            return self.settings.look_ahead * level.s
+        uncertain = level.s / (level.alpha**2 + level.s**2) ** 0.5
+        return self.settings.look_ahead * SPREADS[path] * uncertain
+
+    def _random_shift(self) -> tuple[int, int]:
+        reach = self.settings.random_shift
+        if reach == 0:
+            return (0, 0)
+        rows, columns = torch.randint(
+            -reach, reach + 1, (2,), generator=self.generator
+        ).tolist()
+        return (rows, columns)
+
+    def _with_momentum(self, direction: Tensor) -> Tensor:
+        share = self.settings.momentum
+        if share == 0.0:
+            return direction
+        size = rms(direction)
+        unit = direction / expand_like(
+            size.clamp_min(torch.finfo(size.dtype).tiny), direction
+        )
+        if self._momentum is None:
+            self._momentum = torch.zeros_like(unit)
+        self._momentum = share * self._momentum + (1.0 - share) * unit
+        return self._momentum * expand_like(size, direction)
+
+    def _repeats(self, sigma: float) -> int:
+        low = self.percent_to_sigma(self.settings.travel_end)
+        high = self.percent_to_sigma(self.settings.travel_start)
+        return self.settings.time_travel if low <= sigma <= high else 1
+
+    def _kept_noise(self, sigma: float) -> float:
+        """``s_next / s`` at the schedule's next lower sigma; 0 if there is none."""
+        lower = [s for s in self.sigmas if s < sigma * (1.0 - SAME_SIGMA)]
+        return self.noise_level(max(lower, default=0.0)).s / self.noise_level(sigma).s
+
+    def _warn(self, message: str) -> None:
+        if self.trace.warn_once(message):
+            log.warning("Z-Magic: %s", message)
+
+    def _record(
+        self,
+        sigma: float,
+        active: tuple[Condition, ...],
+        energies: list[Tensor],
+        meter: Meter,
+        started: float,
+        **details,
+    ) -> None:
+        self.trace.steps.append(
+            StepRecord(
+                step=self.step_at(sigma),
+                sigma=rounded(sigma),
+                conditions=[c.name for c in active],
+                energies=[rounded(energy) for energy in energies],
+                forwards=dict(meter.forwards),
+                backwards=dict(meter.backwards),
+                energy_calls=meter.energy_calls,
+                seconds=rounded(time.perf_counter() - started),
+                **details,
+            )
+        )
+
+
+def expand_pair(values: Tensor, stacked: Tensor) -> Tensor:
+    """View ``[B, T]`` so that it broadcasts over ``[B, T, ...]``."""
+    return values.reshape(*values.shape, *[1] * (stacked.ndim - 2))

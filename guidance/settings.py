@@ -1,0 +1,121 @@
+"""How to guide: every choice of the method, checked once, and the presets users pick from."""
+
+import math
+from dataclasses import dataclass, fields, replace
+
+from .balance import BALANCERS
+from .steps import STEP_RULES
+
+__all__ = ["CHOICES", "PRESETS", "GuidanceSettings", "preset"]
+
+CHOICES = {
+    "gradient_path": ("full", "prediction", "image", "no_backprop"),
+    "dependence": ("exact", "finite_difference", "first_order", "off"),
+    "tasks": ("rows", "pairs"),
+    "order": ("symmetric", "as_connected", "auto"),
+    "balance": tuple(BALANCERS),
+    "step_rule": tuple(STEP_RULES),
+}
+RANGES = {
+    "strength": (0.0, math.inf),
+    "look_ahead": (0.0, math.inf),
+    "cagrad_c": (0.0, math.inf),
+    "momentum": (0.0, 0.99),
+    "random_shift": (0, 64),
+    "guide_every": (1, 10_000),
+    "time_travel": (1, 100),
+    "travel_start": (0.0, 1.0),
+    "travel_end": (0.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class GuidanceSettings:
+    """Settings of a guided run; section numbers are those of the method.
+
+    Args:
+        strength: size of the correction; 0 leaves the sampling untouched (section 6).
+        gradient_path: where the chain rule of the pairs is evaluated (section 4): in the noisy
+            latent (``full``), the predicted clean latent (``prediction``), the decoded image
+            (``image``), or the predicted latent without the denoiser's Jacobian
+            (``no_backprop``).
+        dependence: how a pair's Hessian-vector product is evaluated (section 2); ``off`` treats
+            the conditions as independent.
+        look_ahead: kappa, the length of the look-ahead in units of the noise level (section 2).
+        tasks: ``rows`` groups the pairs that share their first condition, ``pairs`` keeps all
+            n(n-1) of them apart (section 3).
+        order: which ordered pairs take part (section 7): all, those along the chain of nodes, or
+            those along the order found in each step.
+        balance, cagrad_c: how the tasks are combined (section 5).
+        step_rule: how far the prediction moves (section 6).
+        guide_every: guide every k-th sampler step.
+        time_travel: times a guided prediction is made within the window
+            [travel_start, travel_end] (fractions of the sampling), re-noising in between; 1 is
+            once, without re-noising.
+        momentum: share of the previous direction kept, 0 for none.
+        random_shift: largest random circular shift of the decoded image in pixels, 0 for none.
+
+    Raises:
+        ValueError: a value is not among its choices or outside its range.
+    """
+
+    strength: float = 0.2
+    gradient_path: str = "prediction"
+    dependence: str = "finite_difference"
+    look_ahead: float = 0.1
+    tasks: str = "rows"
+    order: str = "symmetric"
+    balance: str = "cagrad"
+    cagrad_c: float = 0.4
+    step_rule: str = "residual"
+    guide_every: int = 1
+    time_travel: int = 1
+    travel_start: float = 0.0
+    travel_end: float = 1.0
+    momentum: float = 0.0
+    random_shift: int = 0
+
+    def __post_init__(self):
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
+                )
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # False for NaN as well
+                raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")
+        if self.travel_start > self.travel_end:
+            raise ValueError(
+                f"travel_start {self.travel_start} must not exceed travel_end {self.travel_end}"
+            )
+
+    @property
+    def second_order(self) -> bool:
+        """Whether gradients are differentiated again (double backward)."""
+        return self.dependence == "exact"
+
+
+PRESETS = {
+    "balanced": GuidanceSettings(),
+    "fast": GuidanceSettings(gradient_path="no_backprop"),
+    "faithful": GuidanceSettings(gradient_path="full"),
+    "FreeDoM baseline": GuidanceSettings(dependence="off", balance="sum"),
+    "MPGD baseline": GuidanceSettings(
+        gradient_path="no_backprop", dependence="off", balance="sum"
+    ),
+}
+
+
+def preset(name: str, **changes) -> GuidanceSettings:
+    """The preset ``name`` with some fields changed.
+
+    Raises:
+        ValueError: there is no such preset or field.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    unknown = set(changes) - {field.name for field in fields(GuidanceSettings)}
+    if unknown:
+        raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
+    return replace(PRESETS[name], **changes)

@@ -1,0 +1,123 @@
+"""Step-size rules: how far the prediction moves along the combined direction (method section 6)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .norms import expand_like, peak, rms
+
+__all__ = ["STEP_RULES", "NoiseLevel", "StepState", "renoise", "step"]
+
+# A flow model starts at alpha = 0, where x / alpha is infinite. The floor is the alpha at which
+# the noise schedule of Stable Diffusion starts (sigma_max 14.6 = sqrt(1 - alpha^2) / alpha).
+ALPHA_FLOOR = 0.0684
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """``x = alpha * x0 + s * n``: alpha = 1, s = sigma for EPS and V models of the host;
+    alpha = 1 - sigma, s = sigma for flow models."""
+
+    alpha: float
+    s: float
+
+    def clean(self, x: Tensor) -> Tensor:
+        """``x / alpha``: the noisy latent on the scale of the prediction."""
+        return x / max(self.alpha, ALPHA_FLOOR)
+
+    def noise(self, x: Tensor, prediction: Tensor) -> Tensor:
+        """``n`` of ``x = alpha * prediction + s * n``."""
+        return (x - self.alpha * prediction) / max(self.s, torch.finfo(x.dtype).tiny)
+
+
+@dataclass(frozen=True)
+class StepState:
+    """What a step rule may look at.
+
+    Args:
+        x: noisy latent ``[B, ...]``; prediction: the denoised ``D(x)``; direction: ``d``.
+        level: the noise model at x.
+        merit: ``[B]``, sum of ``lambda_i * E_i``, whose descent direction the tasks are.
+        cfg_gap: ``cfg * (D_cond - D_uncond)``, or None when the host did not compute it.
+    """
+
+    x: Tensor
+    prediction: Tensor
+    direction: Tensor
+    level: NoiseLevel
+    merit: Tensor
+    cfg_gap: Tensor | None = None
+
+
+def residual(state: StepState) -> Tensor:
+    """``RMS(D - x / alpha) * d / RMS(d)``: a share of the noise that is left."""
+    remaining = rms(state.prediction - state.level.clean(state.x))
+    return expand_like(remaining, state.direction) * _unit(state.direction)
+
+
+def classifier(state: StepState) -> Tensor:
+    """``(s^2 / alpha) * d``: classifier guidance (Dhariwal and Nichol, arXiv 2105.05233)."""
+    return state.level.s**2 / max(state.level.alpha, ALPHA_FLOOR) * state.direction
+
+
+def freedom(state: StepState) -> Tensor:
+    """``RMS(cfg * (D_cond - D_uncond)) * d / RMS(d)``: the norm rule of FreeDoM's text-to-image
+    code. Without classifier-free guidance (cfg 1) there is no such norm: then ``residual``."""
+    if state.cfg_gap is None:
+        return residual(state)
+    return expand_like(rms(state.cfg_gap), state.direction) * _unit(state.direction)
+
+
+def polyak(state: StepState) -> Tensor:
+    """``(merit / |d|^2) * d``: Polyak's step towards energy 0, never longer than ``residual``."""
+    length = rms(state.direction)
+    wanted = state.merit.clamp_min(0.0).to(length)
+    wanted = wanted / (
+        length.clamp_min(torch.finfo(length.dtype).tiny) * state.direction[0].numel()
+    )
+    longest = rms(state.prediction - state.level.clean(state.x)).to(length)
+    return expand_like(torch.minimum(wanted, longest), state.direction) * _unit(
+        state.direction
+    )
+
+
+STEP_RULES = {
+    "residual": residual,
+    "classifier": classifier,
+    "freedom": freedom,
+    "polyak": polyak,
+}
+
+
+def step(state: StepState, rule: str, strength: float) -> Tensor:
+    """``D' = D + strength * rule(state)``; a sample without a finite direction keeps its D."""
+    moved = strength * STEP_RULES[rule](state)
+    finite = torch.isfinite(moved).flatten(1).all(1)
+    keep = finite.view(-1, *[1] * (moved.ndim - 1))
+    return torch.where(keep, state.prediction + moved, state.prediction)
+
+
+def renoise(
+    x: Tensor,
+    prediction: Tensor,
+    level: NoiseLevel,
+    kept: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Time travel (FreeDoM, arXiv 2303.09833): back to the same noise level from ``prediction``.
+
+    Stepping down to a lower level and noising up again keeps the share ``kept = s_next / s`` of
+    the present noise and draws the rest anew.
+    """
+    fresh = torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x)
+    noise = kept * level.noise(x, prediction) + (1.0 - kept**2) ** 0.5 * fresh
+    return level.alpha * prediction + level.s * noise
+
+
+def _unit(direction: Tensor) -> Tensor:
+    """``d / RMS(d)`` per sample; 0 where d is 0."""
+    scaled = direction / expand_like(peak(direction), direction)
+    return scaled / expand_like(
+        rms(scaled).clamp_min(torch.finfo(scaled.dtype).tiny), scaled
+    )

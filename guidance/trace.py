@@ -1,0 +1,142 @@
+"""What happened in a guided run, step by step, as plain numbers."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor
+
+from .norms import gram
+
+__all__ = ["StepRecord", "Trace", "cosines", "rounded"]
+
+DIGITS = 6  # significant digits of a reported number
+
+
+@dataclass
+class StepRecord:
+    """One guided evaluation. Lists are per condition, task or pair, innermost per sample.
+
+    ``energies`` are those of the prediction before the correction; ``cosines`` are between the
+    conditions' own gradients; ``balance`` are the weights of the tasks; ``correction`` is
+    RMS(D' - D). ``forwards`` and ``backwards`` count evaluations by stage.
+    """
+
+    step: int
+    sigma: float
+    conditions: list[str]
+    energies: list[list[float]]
+    cosines: list[list[list[float]]] = field(default_factory=list)
+    balance: list[list[float]] = field(default_factory=list)
+    order: list[list[int]] = field(default_factory=list)
+    correction: list[float] = field(default_factory=list)
+    path: str = "measure"
+    forwards: dict[str, int] = field(default_factory=dict)
+    backwards: dict[str, int] = field(default_factory=dict)
+    energy_calls: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Trace:
+    """The records of a run, its settings, warnings, and the energies of the finished image."""
+
+    settings: dict
+    steps: list[StepRecord] = field(default_factory=list)
+    final: dict[str, list[float]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    host_forwards: int = 0
+
+    def warn_once(self, message: str) -> bool:
+        """Keep the message; True if it is new."""
+        if message in self.warnings:
+            return False
+        self.warnings.append(message)
+        return True
+
+    def totals(self) -> dict:
+        """Evaluations and seconds summed over the run."""
+        forwards: dict[str, int] = {}
+        backwards: dict[str, int] = {}
+        for record in self.steps:
+            for total, part in (
+                (forwards, record.forwards),
+                (backwards, record.backwards),
+            ):
+                for stage, count in part.items():
+                    total[stage] = total.get(stage, 0) + count
+        return {
+            "guided_evaluations": sum(
+                record.path != "measure" for record in self.steps
+            ),
+            "plain_denoiser_forwards": self.host_forwards,
+            "forwards": forwards,
+            "backwards": backwards,
+            "energy_calls": sum(record.energy_calls for record in self.steps),
+            "seconds": rounded(sum(record.seconds for record in self.steps)),
+        }
+
+    def to_json(self) -> str:
+        """The whole trace as JSON; a number that is not finite becomes null."""
+        content = {
+            "settings": self.settings,
+            "totals": self.totals(),
+            "final": self.final,
+            "warnings": self.warnings,
+            "steps": [asdict(record) for record in self.steps],
+        }
+        return json.dumps(_finite(content), allow_nan=False)
+
+    def summary(self) -> str:
+        """One line for the log."""
+        totals = self.totals()
+        forwards = totals["forwards"].get("denoiser", 0)
+        backwards = totals["backwards"].get("denoiser", 0)
+        change = ", ".join(
+            f"{name} {_mean(self._first(name)):.4g} -> {_mean(values):.4g}"
+            for name, values in self.final.items()
+        )
+        return (
+            f"Z-Magic: {totals['guided_evaluations']} guided evaluations "
+            f"({forwards} denoiser forwards, {backwards} backwards, "
+            f"{totals['seconds']:.3g} s); {change or 'no condition'}"
+        )
+
+    def _first(self, name: str) -> list[float]:
+        """A condition's energies when it was first evaluated."""
+        for record in self.steps:
+            if name in record.conditions:
+                return record.energies[record.conditions.index(name)]
+        return self.final[name]
+
+
+def cosines(vectors: list[Tensor]) -> list[list[list[float]]]:
+    """Pairwise cosines ``[B][n][n]`` of n tensors ``[B, ...]``; 0 where one of them is 0."""
+    products = gram(torch.stack(vectors, dim=1))
+    norms = products.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt()
+    scale = norms[:, :, None] * norms[:, None, :]
+    return rounded(torch.where(scale > 0.0, products / scale.clamp_min(1e-300), 0.0))
+
+
+def rounded(values):
+    """Tensors, lists and floats as floats with ``DIGITS`` significant digits."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().tolist()
+    if isinstance(values, list):
+        return [rounded(value) for value in values]
+    return float(f"{values:.{DIGITS}g}")
+
+
+def _finite(content):
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,128 @@
+"""The demo model: a small portrait model of the SD1.5 family, built from the host's own classes.
+
+To the host it is an SD1.5 model with fewer channels: eps prediction, the SD1.5 noise schedule and
+latent format. Samplers, LoRA, ControlNet hooks and model patches therefore treat it like any other.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.supported_models
+import comfy.utils
+import torch
+
+__all__ = ["AUTOENCODER_FILE", "UNET_FILE", "demo_conditioning", "load_autoencoder", "load_unet"]
+
+FOLDER = Path(__file__).resolve().parents[1] / "demo_models"
+UNET_FILE = FOLDER / "zmagic_demo_unet.safetensors"
+AUTOENCODER_FILE = FOLDER / "zmagic_demo_autoencoder.safetensors"
+
+# The network was trained without text: its context is a single zero token of this width.
+CONTEXT_WIDTH = 64
+
+# Everything the host's UNetModel must know to build the trained network (12.5 M parameters);
+# the host cannot guess it from the weights, since it recognises SD1.5 by 320 channels.
+UNET_CONFIG = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 64,
+    "num_res_blocks": [2, 2, 1],
+    "channel_mult": [1, 2, 3],
+    "transformer_depth": [0, 0, 1, 1, 1],
+    "transformer_depth_output": [0, 0, 0, 1, 1, 1, 1, 1],
+    "transformer_depth_middle": 1,
+    "context_dim": CONTEXT_WIDTH,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": True,
+    "use_temporal_attention": False,
+    "adm_in_channels": None,
+    "legacy": False,
+}
+
+
+class DemoPortraits(comfy.supported_models.SD15):
+    """SD1.5 as the host describes it, with the demo network's attention heads."""
+
+    unet_config = UNET_CONFIG
+    unet_extra_config = {"num_heads": -1, "num_head_channels": 32}
+
+
+def load_unet(path: str | Path = UNET_FILE, disable_dynamic: bool = False) -> Any:
+    """Load the demo UNet under the host's memory management, in the dtype the host chooses.
+
+    Args:
+        path: the weights.
+        disable_dynamic: the host's request for a patcher without dynamic memory, made when it
+            reloads the model for a deep copy.
+
+    Returns:
+        The host's MODEL (a model patcher).
+
+    Raises:
+        FileNotFoundError: the weights are not there.
+    """
+    weights = comfy.utils.load_torch_file(_existing(path))
+    device = comfy.model_management.get_torch_device()
+    model = _config_for(weights, device).get_model(weights)
+    # Read at run time: the host replaces CoreModelPatcher when dynamic memory is on.
+    patcher_class = (
+        comfy.model_patcher.ModelPatcher
+        if disable_dynamic
+        else comfy.model_patcher.CoreModelPatcher
+    )
+    patcher = patcher_class(
+        model, load_device=device, offload_device=comfy.model_management.unet_offload_device()
+    )
+    assign = {"assign": True} if getattr(patcher, "is_dynamic", bool)() else {}
+    model.load_model_weights(weights, **assign)
+    # Lets the host reload the weights when it needs a deep copy (training, several GPUs).
+    patcher.cached_patcher_init = (load_unet, (str(path),))
+    return patcher
+
+
+def load_autoencoder(path: str | Path = AUTOENCODER_FILE) -> Any:
+    """Load the demo autoencoder as the host's VAE; its layout is that of TAESD.
+
+    Raises:
+        FileNotFoundError: the weights are not there.
+    """
+    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(_existing(path)))
+    vae.throw_exception_if_invalid()
+    if hasattr(comfy.sd, "load_vae_patcher"):  # hosts that can put the VAE on a second device
+        vae.patcher.cached_patcher_init = (comfy.sd.load_vae_patcher, (str(path), None, None))
+    return vae
+
+
+def demo_conditioning() -> list:
+    """The CONDITIONING the network was trained with: one zero token, ``[1, 1, 64]``."""
+    return [[torch.zeros(1, 1, CONTEXT_WIDTH), {}]]
+
+
+def _config_for(weights: dict[str, torch.Tensor], device: torch.device) -> DemoPortraits:
+    """The model's configuration, with the dtypes the host chooses for these weights here."""
+    config = DemoPortraits(UNET_CONFIG)
+    supported = list(config.supported_inference_dtypes)
+    dtype = comfy.model_management.unet_dtype(
+        model_params=comfy.utils.calculate_parameters(weights),
+        supported_dtypes=supported,
+        weight_dtype=comfy.utils.weight_dtype(weights),
+    )
+    config.set_inference_dtype(
+        dtype, comfy.model_management.unet_manual_cast(dtype, device, supported)
+    )
+    return config
+
+
+def _existing(path: str | Path) -> str:
+    """``path`` as text, or FileNotFoundError with a sentence that says what to do."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the demo weights '{path.name}' are missing from the folder 'demo_models' of this "
+            "pack; install the pack again, or copy that file there from its repository"
+        )
+    return str(path)

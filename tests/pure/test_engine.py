@@ -1,0 +1,329 @@
+"""A guided step as a whole: costs, invariants of the batch, windows, rules, and robustness."""
+
+import json
+
+import pytest
+import torch
+
+from zmagic.guidance.conditions import Condition
+from zmagic.guidance.field import NotDifferentiable
+from zmagic.guidance.settings import PRESETS, GuidanceSettings, preset
+from zmagic.guidance.steps import NoiseLevel
+
+SIGMA = 2.0
+PATHS = ("full", "prediction", "image", "no_backprop")
+
+
+def predict(world, conditions, x, **settings):
+    run = world.run(conditions, **settings)
+    return run.predict(x, SIGMA, world.denoise), run.trace
+
+
+def energies(world, conditions, prediction):
+    image = world.decode(prediction)
+    return torch.stack([c.energy(image) for c in conditions])
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_evaluation_counts_are_those_of_the_method(world, path, n):
+    record = predict(world, world.conditions(n), world.latent(), gradient_path=path)[1].steps[0]
+    evaluations = (2 * n + 1, 3 * n) if n > 1 else (1, 1)
+    forwards = {"full": evaluations[0]}.get(path, 1)
+    backwards = {"full": evaluations[1], "no_backprop": 0}.get(path, 1)
+    assert record.forwards["denoiser"] == forwards
+    assert record.backwards.get("denoiser", 0) == backwards
+    decoder = (1, 1) if path == "image" else evaluations
+    assert (record.forwards["decoder"], record.backwards["decoder"]) == decoder
+
+
+@pytest.mark.parametrize(
+    ("settings", "forwards", "backwards"),
+    [
+        ({"tasks": "pairs"}, 1 + 3 + 6, 3 + 6 + 6),
+        ({"dependence": "first_order"}, 1 + 3, 3 + 3),
+        ({"dependence": "exact"}, 1 + 3, 3 + 3 + 2 * 3),
+        ({"dependence": "off"}, 1, 3),
+        ({"order": "as_connected"}, 1 + 2 + 2, 3 + 2 + 2),
+        ({"order": "auto"}, 1 + 3 + 2, 3 + 2 + 2),
+    ],
+)
+def test_evaluation_counts_of_the_alternatives(world, settings, forwards, backwards):
+    run = predict(world, world.conditions(3), world.latent(), gradient_path="full", **settings)[1]
+    assert run.steps[0].forwards["denoiser"] == forwards
+    assert run.steps[0].backwards["denoiser"] == backwards
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("order", ["symmetric", "as_connected", "auto"])
+@pytest.mark.parametrize("balance", ["cagrad", "sum", "pcgrad", "mgda"])
+def test_every_image_of_a_batch_is_its_own_problem(world, path, order, balance):
+    conditions, x = world.conditions(3), world.latent(batch=3)
+    options = {"gradient_path": path, "order": order, "balance": balance}
+    together = predict(world, conditions, x, **options)[0]
+    alone = torch.cat([predict(world, conditions, x[b : b + 1], **options)[0] for b in range(3)])
+    assert torch.allclose(together, alone, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_direction_lowers_every_energy(world, path):
+    """In x where the denoiser was differentiated, in the prediction where it was not."""
+    conditions, x = world.conditions(2), world.latent(batch=3)
+    corrected, trace = predict(
+        world, conditions, x, gradient_path=path, look_ahead=1e-2, cagrad_c=0.9
+    )
+    before = energies(world, conditions, world.denoise(x))
+    moved = 1e-3 * (corrected - world.denoise(x))
+    prediction = (
+        world.denoise(x) + moved if path == "no_backprop" else world.denoise(x + moved)
+    )
+    assert (energies(world, conditions, prediction) < before).all()
+    assert torch.allclose(torch.tensor(trace.steps[0].energies), before.float(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_residual_rule_moves_by_the_share_of_noise_it_promises(world, name):
+    x = world.latent(batch=2)
+    run = world.run(world.conditions(3), **preset(name, strength=0.3).__dict__)
+    prediction = world.denoise(x)
+    moved = run.predict(x, SIGMA, world.denoise) - prediction
+    expected = 0.3 * (prediction - x).flatten(1).square().mean(1).sqrt()
+    assert torch.allclose(moved.flatten(1).square().mean(1).sqrt(), expected)
+
+
+def test_classifier_rule_moves_by_the_score_of_the_conditions(world):
+    x, (condition,) = world.latent(), world.conditions(1)
+    moved = predict(
+        world, [condition], x, gradient_path="full", step_rule="classifier", strength=1.0
+    )[0] - world.denoise(x)
+    assert torch.allclose(
+        moved.flatten(1).square().mean(1).sqrt(), torch.tensor([SIGMA**2], dtype=torch.float64)
+    )
+
+
+def test_freedom_rule_uses_the_cfg_gap_and_falls_back_to_the_residual_without_one(world):
+    x, conditions = world.latent(batch=2), world.conditions(2)
+    gap = torch.randn_like(x)
+    run = world.run(conditions, step_rule="freedom", strength=0.2)
+    moved = run.predict(x, SIGMA, world.denoise, cfg_gap=lambda: gap) - world.denoise(x)
+    expected = 0.2 * gap.flatten(1).square().mean(1).sqrt()
+    assert torch.allclose(moved.flatten(1).square().mean(1).sqrt(), expected)
+    without = world.run(conditions, step_rule="freedom").predict(
+        x, SIGMA, world.denoise, cfg_gap=lambda: None
+    )
+    assert torch.equal(without, predict(world, conditions, x)[0])
+
+
+def test_polyak_step_reaches_the_minimum_of_a_quadratic_bowl_and_never_leaps(world):
+    target = world.latent(seed=21)[:, :3]
+    bowl = Condition("bowl", lambda image, region=None: (image - target).square().flatten(1).sum(1))
+    run = world.run([bowl], step_rule="polyak", gradient_path="no_backprop", strength=1.0)
+    run.decode = lambda latent: latent[:, :3]
+    x = torch.cat([target + 0.1, torch.zeros(1, 1, 4, 4, dtype=torch.float64)], 1)
+    # Polyak's step on a squared distance goes exactly half way to its minimum.
+    half_way = run.predict(x + 5.0, SIGMA, lambda _: x)[:, :3]
+    assert torch.allclose(half_way, target + 0.05)
+    short = run.predict(x + 1e-4, SIGMA, lambda _: x) - x
+    assert float(short.square().mean().sqrt()) <= 1e-4 * (1 + 1e-6)
+
+
+def test_windows_weights_and_regions_decide_which_conditions_guide(world):
+    (target,) = world.conditions(1)
+    energy = target.energy
+    empty = torch.zeros(1, 8, 8)
+    late = Condition("late", energy, start=0.9)  # sigma <= 1 in this world
+    for off in (
+        late,
+        Condition("off", energy, weight=0.0),
+        Condition("no width", energy, start=0.8, end=0.8),
+        Condition("nowhere", energy, region=empty),
+    ):
+        assert not world.run([off]).guides(SIGMA)
+    assert world.run([late]).guides(0.99)
+    both = world.run([late, target])
+    both.predict(world.latent(), SIGMA, world.denoise)
+    assert both.trace.steps[0].conditions == ["target 0"]
+    assert not world.run([target], strength=0.0).guides(SIGMA)
+
+
+def test_guide_every_counts_sampler_steps_not_evaluations(world):
+    run = world.run(world.conditions(1), guide_every=2)  # sigmas 10, 5, 2, 1, 0
+    assert [run.guides(sigma) for sigma in (10.0, 7.0, 5.0, 3.0, 2.0, 1.5, 1.0)] == [
+        *(True, True),
+        *(False, False),
+        *(True, True),
+        False,
+    ]
+
+
+def test_the_prediction_is_not_differentiated_when_another_node_detached_it(world, caplog):
+    conditions, x = world.conditions(2), world.latent()
+    calls = []
+
+    def detached(z):
+        calls.append(1)
+        return world.denoise(z).detach()
+
+    for path in ("full", "prediction", "image"):
+        calls.clear()
+        run = world.run(conditions, gradient_path=path)
+        corrected = run.predict(x, SIGMA, detached)
+        expected = predict(world, conditions, x, gradient_path="no_backprop")[0]
+        assert torch.allclose(corrected, expected)
+        run.predict(x, SIGMA, detached)
+        assert len(calls) == 2 and len(run.trace.warnings) == 1
+        assert run.trace.steps[0].forwards["denoiser"] == 1
+        assert run.trace.steps[0].path == "no_backprop"
+    assert sum("carries no gradient" in r.message for r in caplog.records) == 3
+
+
+def test_a_decoder_without_gradient_is_an_error_not_a_silent_pass(world):
+    run = world.run(world.conditions(1))
+    decode = run.decode
+    run.decode = lambda latent: decode(latent).detach()
+    with pytest.raises(NotDifferentiable, match="decoder"):
+        run.predict(world.latent(), SIGMA, world.denoise)
+
+
+def test_nan_energies_leave_the_prediction_finite_and_are_reported(world):
+    broken = Condition("broken", lambda image, region=None: image.flatten(1).sum(1) * torch.nan)
+    x = world.latent()
+    corrected, trace = predict(world, [broken], x)
+    assert torch.equal(corrected, world.denoise(x))
+    assert any("broken" in warning for warning in trace.warnings)
+    assert json.loads(trace.to_json())["steps"][0]["energies"] == [[None]]
+    partly = predict(world, [*world.conditions(2), broken], x)[0]
+    assert torch.allclose(partly, predict(world, world.conditions(2), x)[0])
+
+
+def test_an_energy_must_return_one_value_per_image(world):
+    wrong = Condition("wrong", lambda image, region=None: image.mean())
+    with pytest.raises(ValueError, match=r"wrong.*one value per image, \[2\], got \[\]"):
+        predict(world, [wrong], world.latent(batch=2))
+
+
+def test_half_precision_denoisers_do_not_lose_small_energies(world):
+    """A cotangent of 1e-9 underflows in float16; it is scaled before it enters the stage."""
+    (condition,) = world.conditions(1)
+    energy = condition.energy
+    small = Condition("small", lambda image, region=None: 1e-9 * energy(image.double()).float())
+
+    def half_denoise(x):
+        return world.denoise(x.half().double()).half().float()
+
+    x = world.latent().float()
+    run = world.run([small], gradient_path="full")
+    run.decode = lambda latent: world.decode(latent.double()).float()
+    half = run.predict(x, SIGMA, half_denoise) - half_denoise(x)
+    full = predict(world, [condition], x.double(), gradient_path="full")[0]
+    full = (full - world.denoise(x.double())).float()
+    assert torch.nn.functional.cosine_similarity(half.flatten(), full.flatten(), 0) > 0.99
+
+
+def test_time_travel_repeats_inside_its_window_and_keeps_the_noise_level(world):
+    conditions, x = world.conditions(2), world.latent()
+    seen = []
+
+    def denoise(z):
+        seen.append(z.detach().clone())
+        return world.denoise(z)
+
+    options = {"time_travel": 3, "travel_start": 0.5, "travel_end": 1.0}
+    world.run(conditions, **options).predict(x, SIGMA, denoise)  # percent 0.8
+    assert len(seen) == 3
+    assert not torch.equal(seen[1], x)
+    noise = (seen[1] - world.run(conditions).predict(x, SIGMA, world.denoise)) / SIGMA
+    assert 0.3 < float(noise.std()) < 1.7
+    seen.clear()
+    world.run(conditions, **options).predict(x, 8.0, denoise)  # percent 0.2
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("options", [{"time_travel": 2}, {"random_shift": 2}, {"momentum": 0.5}])
+def test_every_random_or_stateful_option_repeats_exactly_with_the_same_seed(world, options):
+    conditions, x = world.conditions(2), world.latent()
+    results = []
+    for _ in range(2):
+        run = world.run(conditions, **options)
+        run.predict(x, SIGMA, world.denoise)
+        results.append(run.predict(x, 1.0, world.denoise))
+    assert torch.equal(*results)
+    plain = world.run(conditions)
+    plain.predict(x, SIGMA, world.denoise)
+    assert not torch.equal(plain.predict(x, 1.0, world.denoise), results[0])
+
+
+def test_flow_models_start_without_dividing_by_zero(world):
+    run = world.run(world.conditions(2))
+    run.noise_level = lambda sigma: NoiseLevel(1.0 - sigma, sigma)
+    assert torch.isfinite(run.predict(world.latent(), 1.0, world.denoise)).all()
+
+
+def test_region_restricts_the_energy_and_must_fit_the_batch(world):
+    (target,) = world.conditions(1)
+    region = torch.zeros(2, 8, 8)
+    region[0] = 1.0
+    half = Condition("half", target.energy, region=region)
+    x = world.latent(batch=2)
+    corrected = predict(world, [half], x)[0]
+    prediction = world.denoise(x)
+    assert not torch.equal(corrected[0], prediction[0])
+    assert torch.equal(corrected[1], prediction[1])
+    with pytest.raises(ValueError, match="half: region has 2 masks"):
+        predict(world, [half], world.latent(batch=3))
+
+
+def test_the_trace_tells_energies_cosines_weights_and_totals(world):
+    conditions = world.conditions(3)
+    run = world.run(conditions, gradient_path="full")
+    corrected = run.predict(world.latent(batch=2), SIGMA, world.denoise)
+    run.measure(corrected, 1.0)
+    report = json.loads(run.finish(corrected).to_json())
+    guided, measured = report["steps"]
+    assert torch.tensor(guided["cosines"]).shape == (2, 3, 3)
+    assert torch.tensor(guided["balance"]).shape == (2, 3)
+    assert measured["path"] == "measure" and measured["step"] == 3
+    assert report["totals"]["forwards"] == {"denoiser": 7, "decoder": 8}
+    assert set(report["final"]) == {c.name for c in conditions}
+    assert "7 denoiser forwards, 9 backwards" in run.trace.summary()
+
+
+def test_conditions_of_the_same_name_stay_apart_in_the_report(world):
+    (target,) = world.conditions(1)
+    run = world.run([target, target])
+    assert [c.name for c in run.conditions] == ["target 0", "target 0 2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gradient_path": "sideways"}, "gradient_path must be one of full, prediction"),
+        ({"strength": -1.0}, "strength must lie in"),
+        ({"strength": float("nan")}, "strength must lie in"),
+        ({"guide_every": 0}, "guide_every must lie in"),
+        ({"travel_start": 0.8, "travel_end": 0.2}, "travel_start 0.8 must not exceed"),
+    ],
+)
+def test_settings_say_what_was_expected_and_what_came(options, message):
+    with pytest.raises(ValueError, match=message):
+        GuidanceSettings(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight": -1.0}, "weight must be a number >= 0"),
+        ({"start": 0.7, "end": 0.3}, "0 <= start <= end <= 1"),
+        ({"region": torch.zeros(4, 4)}, "region must be a mask"),
+    ],
+)
+def test_conditions_say_what_was_expected_and_what_came(options, message):
+    with pytest.raises(ValueError, match=message):
+        Condition("name", lambda image, region=None: image.mean((1, 2, 3)), **options)
+
+
+def test_unknown_presets_and_fields_are_refused():
+    with pytest.raises(ValueError, match="preset must be one of balanced"):
+        preset("turbo")
+    with pytest.raises(ValueError, match="unknown settings: colour"):
+        preset("fast", colour=1)
