@@ -12,13 +12,24 @@ import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
 import comfy.utils
+import numpy as np
 import torch
+from PIL import Image
 
-__all__ = ["AUTOENCODER_FILE", "UNET_FILE", "demo_conditioning", "load_autoencoder", "load_unet"]
+__all__ = [
+    "AUTOENCODER_FILE",
+    "PHOTOGRAPH_FILE",
+    "UNET_FILE",
+    "demo_conditioning",
+    "load_autoencoder",
+    "load_photograph",
+    "load_unet",
+]
 
 FOLDER = Path(__file__).resolve().parents[1] / "demo_models"
 UNET_FILE = FOLDER / "zmagic_demo_unet.safetensors"
 AUTOENCODER_FILE = FOLDER / "zmagic_demo_autoencoder.safetensors"
+PHOTOGRAPH_FILE = FOLDER / "photograph.jpg"
 
 # The network was trained without text: its context is a single zero token of this width.
 CONTEXT_WIDTH = 64
@@ -102,6 +113,17 @@ def demo_conditioning() -> list:
     return [[torch.zeros(1, 1, CONTEXT_WIDTH), {}]]
 
 
+def load_photograph(path: str | Path = PHOTOGRAPH_FILE) -> torch.Tensor:
+    """A real portrait photograph as the host's IMAGE, ``[1, 256, 256, 3]`` in [0, 1].
+
+    Raises:
+        FileNotFoundError: the file is not there.
+    """
+    with Image.open(_existing(path)) as picture:
+        pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
+    return torch.from_numpy(pixels / 255.0)[None]
+
+
 def _config_for(weights: dict[str, torch.Tensor], device: torch.device) -> DemoPortraits:
     """The model's configuration, with the dtypes the host chooses for these weights here."""
     config = DemoPortraits(UNET_CONFIG)
@@ -122,7 +144,7 @@ def _existing(path: str | Path) -> str:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"the demo weights '{path.name}' are missing from the folder 'demo_models' of this "
+            f"the demo file '{path.name}' is missing from the folder 'demo_models' of this "
             "pack; install the pack again, or copy that file there from its repository"
         )
     return str(path)

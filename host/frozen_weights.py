@@ -213,7 +213,9 @@ def _linear_forward(module, patcher, x, *args, **kwargs):
     rows = x.reshape(-1, x.shape[-1])
     with weights.cast(x) as (weight, bias):
         y = _Layer.apply(rows, _Linear(weights), weight, bias)
-    return y.reshape(*x.shape[:-1], y.shape[-1])  # here, not in _Layer: its result may be written to
+    return y.reshape(
+        *x.shape[:-1], y.shape[-1]
+    )  # here, not in _Layer: its result may be written to
 
 
 def _convolution_forward(module, patcher, x, *args, **kwargs):

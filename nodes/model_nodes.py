@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..host.demo_model import demo_conditioning, load_autoencoder, load_unet
+from ..host.demo_model import demo_conditioning, load_autoencoder, load_photograph, load_unet
 
 __all__ = ["NODES"]
 
@@ -37,13 +37,20 @@ class ZMagicLoadDemo(io.ComfyNode):
                     ),
                 ),
                 io.Vae.Output(display_name="VAE", tooltip="The model's own autoencoder."),
+                io.Image.Output(
+                    display_name="photograph",
+                    tooltip="A portrait in the public domain, to take colours, edges or a "
+                    "likeness from.",
+                ),
             ],
         )
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
         try:
-            return io.NodeOutput(load_unet(), demo_conditioning(), load_autoencoder())
+            return io.NodeOutput(
+                load_unet(), demo_conditioning(), load_autoencoder(), load_photograph()
+            )
         except FileNotFoundError as error:
             raise ValueError(f"Load Z-Magic Demo: {error}") from None
 

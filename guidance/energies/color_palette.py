@@ -43,7 +43,7 @@ GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
 SOFTNESS = 0.01
 
 # Copies of the palette (dtype and device) remembered by one energy; a run uses one.
-COPIES_KEPT = 4
+COPIES_KEPT = 2
 
 COLOR = re.compile(r"#?(?P<digits>[0-9a-f]{6}|[0-9a-f]{3})(:(?P<share>[0-9.]+)%?)?", re.IGNORECASE)
 

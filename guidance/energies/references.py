@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 __all__ = ["Reference", "cover", "ordinary"]
 
-# Resolutions kept by one reference; a run asks for one or two (the image, a cheaper decoding).
-FITTED_KEPT = 4
+# Resolutions kept by one reference; a run asks for one or two (the image, a smaller decoding).
+FITTED_KEPT = 2
 
 
 def ordinary(tensor: Tensor) -> Tensor:

@@ -94,9 +94,7 @@ def sd15(weights=torch.float32, compute=None) -> Specimen:
         **dict(use_temporal_attention=False, use_temporal_resblock=False, adm_in_channels=None),
     )
     model = _diffusion(comfy.supported_models.SD15, config, weights, compute)
-    return Specimen(
-        model, conditioning(), conditioning(seed=2), latent(2, 4, 8, 8), sigma=1.5
-    )
+    return Specimen(model, conditioning(), conditioning(seed=2), latent(2, 4, 8, 8), sigma=1.5)
 
 
 def sdxl(weights=torch.float32, compute=None) -> Specimen:
@@ -163,9 +161,7 @@ def _lumina(family: type, weights: torch.dtype, compute: torch.dtype | None, **s
         **special,
     )
     model = _diffusion(family, config, weights, compute)
-    return Specimen(
-        model, conditioning(), conditioning(seed=2), latent(1, 16, 8, 8), sigma=0.6
-    )
+    return Specimen(model, conditioning(), conditioning(seed=2), latent(1, 16, 8, 8), sigma=0.6)
 
 
 def lumina2(weights=torch.float32, compute=None) -> Specimen:
@@ -188,9 +184,7 @@ def qwen_image(weights=torch.float32, compute=None) -> Specimen:
         **dict(axes_dims_rope=(8, 12, 12)),
     )
     model = _diffusion(comfy.supported_models.QwenImage, config, weights, compute)
-    return Specimen(
-        model, conditioning(), conditioning(seed=2), latent(1, 16, 1, 8, 8), sigma=0.6
-    )
+    return Specimen(model, conditioning(), conditioning(seed=2), latent(1, 16, 1, 8, 8), sigma=0.6)
 
 
 def wan(weights=torch.float32, compute=None) -> Specimen:
@@ -199,9 +193,7 @@ def wan(weights=torch.float32, compute=None) -> Specimen:
         **dict(freq_dim=32, text_dim=CONTEXT, num_heads=2, num_layers=2),
     )
     model = _diffusion(comfy.supported_models.WAN21_T2V, config, weights, compute)
-    return Specimen(
-        model, conditioning(), conditioning(seed=2), latent(1, 16, 2, 4, 4), sigma=0.6
-    )
+    return Specimen(model, conditioning(), conditioning(seed=2), latent(1, 16, 2, 4, 4), sigma=0.6)
 
 
 def cosmos_predict2(weights=torch.float32, compute=None) -> Specimen:
@@ -213,9 +205,7 @@ def cosmos_predict2(weights=torch.float32, compute=None) -> Specimen:
         **dict(use_adaln_lora=True, adaln_lora_dim=16, rope_t_extrapolation_ratio=1.0),
     )
     model = _diffusion(comfy.supported_models.CosmosT2IPredict2, config, weights, compute)
-    return Specimen(
-        model, conditioning(), conditioning(seed=2), latent(1, 16, 1, 8, 8), sigma=1.5
-    )
+    return Specimen(model, conditioning(), conditioning(seed=2), latent(1, 16, 1, 8, 8), sigma=1.5)
 
 
 DIFFUSION: dict[str, Callable[..., Specimen]] = {

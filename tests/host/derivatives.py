@@ -141,9 +141,7 @@ def sample(
         guider = comfy.samplers.CFGGuider(patcher)
         guider.set_conds(*(conds or (specimen.positive, specimen.negative)))
         guider.set_cfg(3.0)
-        noise = torch.randn(
-            specimen.latent.shape, generator=torch.Generator().manual_seed(5)
-        )
+        noise = torch.randn(specimen.latent.shape, generator=torch.Generator().manual_seed(5))
         result = guider.sample(
             noise,
             specimen.latent,

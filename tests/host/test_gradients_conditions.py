@@ -45,6 +45,13 @@ def _patches_of_an_offloaded_model(specimen):
     return dict(offload=True)
 
 
+def _bypass_patches(specimen):
+    """Adapters that the host hangs on ``forward`` of each layer, instead of patching weights."""
+    lora = _lora(specimen, seed=7)
+    specimen.patcher, _ = comfy.sd.load_bypass_lora_for_models(specimen.patcher, None, lora, 0.8, 0)
+    return {}
+
+
 def _hooks(specimen):
     first, second = (
         comfy.hooks.create_hook_lora(_lora(specimen, seed), 0.8, 0.0) for seed in (7, 8)
@@ -52,9 +59,7 @@ def _hooks(specimen):
     half = dict(area=(8, 4, 0, 4), strength=0.7)
     both = [
         *comfy.hooks.set_hooks_for_conditioning(specimen.positive, first),
-        *comfy.hooks.set_hooks_for_conditioning(
-            architectures.conditioning(seed=3, **half), second
-        ),
+        *comfy.hooks.set_hooks_for_conditioning(architectures.conditioning(seed=3, **half), second),
     ]
     return dict(conds=(both, specimen.negative))
 
@@ -109,8 +114,8 @@ def _attention_replacement(specimen):
 CASES = {
     case.__name__.strip("_"): case
     for case in (
-        *(_patches, _patches_of_an_offloaded_model, _hooks, _areas, _masks),
-        *(_inpaint, _control_net, _attention_replacement),
+        *(_patches, _patches_of_an_offloaded_model, _bypass_patches, _hooks),
+        *(_areas, _masks, _inpaint, _control_net, _attention_replacement),
     )
 }
 

@@ -127,7 +127,11 @@ def test_result_without_derivative_says_so():
             with torch.no_grad():
                 detached = evaluation.denoise(x)
             constant = evaluation.denoise(normal(evaluation.x))
-            return detached.requires_grad, constant.requires_grad, evaluation.denoise(x).requires_grad
+            return (
+                detached.requires_grad,
+                constant.requires_grad,
+                evaluation.denoise(x).requires_grad,
+            )
 
     assert sample(specimen, probe)[1] == (False, False, True)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from zmagic.host.gradients import differentiable, normal
+from zmagic.host.safe_ops import SafeOps
 
 from . import architectures
 from .derivatives import relative, sample
@@ -47,7 +48,9 @@ def test_weights_that_vanish_after_their_layer(monkeypatch):
 
     def derivatives(evaluation):
         direction = torch.ones_like(evaluation.x)
-        return evaluation.gradient(evaluation.x), evaluation.hessian_product(evaluation.x, direction)
+        return evaluation.gradient(evaluation.x), evaluation.hessian_product(
+            evaluation.x, direction
+        )
 
     with torch.inference_mode():
         specimen = architectures.sd15(torch.float16, torch.float32)
@@ -67,6 +70,24 @@ def test_weights_that_vanish_after_their_layer(monkeypatch):
     assert destroyed
     for value, reference in zip(found, expected, strict=True):
         assert torch.equal(value, reference)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_constants_rewritten_before_the_backward_pass(kept):
+    """As hooks do with a model's bare parameters; an alias would read the new values."""
+    with torch.inference_mode():
+        scale = nn.Parameter(torch.randn(5))
+        before = scale.clone()
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            SafeOps(second_order=False, copy_constants=kept),
+        ):
+            x = normal(scale).requires_grad_()
+            y = (x * scale).sum()
+            scale.data.copy_(torch.zeros(5))
+            (gradient,) = torch.autograd.grad(y, x)
+        assert torch.equal(gradient, before) == kept
 
 
 def _quantised_flux() -> architectures.Specimen:

@@ -1,0 +1,219 @@
+"""Cost of a guided step: ``python -m benchmarks.speed`` (about 15 minutes on 2 CPU cores).
+
+An SD1.5-sized UNet (the host's class, random weights), 256x256 pixels, classifier-free guidance, a
+TAESD-type decoder, three conditions. Every preset and the literal method of the paper (all n(n-1)
+pairs, double backward, nothing shared) make the same guided step in one process; seconds are
+reported as ratios, beside the evaluations and the peak of what autograd keeps for the backward.
+"""
+
+import argparse
+import json
+import time
+from contextlib import contextmanager
+
+import torch
+
+from .world import photograph_conditions  # first: it brings the host and the pack
+
+# isort: split
+import comfy.model_management
+import comfy.model_patcher
+import comfy.supported_models
+from comfy.patcher_extension import WrappersMP
+from nodes import common_ksampler
+
+from zmagic.guidance.settings import PRESETS
+from zmagic.guidance.trace import Trace
+from zmagic.host.demo_model import load_autoencoder
+from zmagic.host.gradients import differentiable, differentiable_options, normal
+from zmagic.host.hooks import HostSettings, attach
+
+SD15 = {
+    "image_size": 32,
+    "use_spatial_transformer": True,
+    "legacy": False,
+    "adm_in_channels": None,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "num_res_blocks": [2, 2, 2, 2],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "channel_mult": [1, 2, 4, 4],
+    "transformer_depth_middle": 1,
+    "use_linear_in_transformer": False,
+    "context_dim": 768,
+    "use_temporal_attention": False,
+    "use_temporal_resblock": False,
+}
+LOOK_AHEAD = 0.1
+BASELINE, LITERAL = "FreeDoM baseline", "literal"
+
+
+class SavedBytes:
+    """Bytes of distinct storages that autograd keeps for a backward: now and at most."""
+
+    def __init__(self):
+        self.holders: dict[int, int] = {}
+        self.live = self.peak = 0
+
+    @contextmanager
+    def watching(self):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: _Held(t, self), lambda h: h.tensor):
+            yield self
+
+
+class _Held:
+    """A tensor saved for backward, counted as long as autograd holds it."""
+
+    def __init__(self, tensor: torch.Tensor, account: SavedBytes):
+        self.tensor, self.account = tensor, account
+        storage = tensor.untyped_storage()
+        self.key, self.bytes = storage.data_ptr(), storage.nbytes()
+        holders = account.holders
+        holders[self.key] = holders.get(self.key, 0) + 1
+        if holders[self.key] == 1:
+            account.live += self.bytes
+            account.peak = max(account.peak, account.live)
+
+    def __del__(self):
+        self.account.holders[self.key] -= 1
+        if self.account.holders[self.key] == 0:
+            self.account.live -= self.bytes
+
+
+def random_sd15():
+    """A MODEL of SD1.5's size under the host's memory management."""
+    config = comfy.supported_models.SD15(dict(SD15))
+    config.set_inference_dtype(torch.float32, None)
+    with torch.inference_mode():
+        model = config.get_model({}, "", device="cpu")
+        generator = torch.Generator().manual_seed(0)
+        for parameter in model.diffusion_model.parameters():
+            spread = (1.0 / max(1, parameter[0].numel())) ** 0.5 if parameter.ndim > 1 else 0.02
+            parameter.normal_(0.0, spread, generator=generator)
+    return comfy.model_patcher.CoreModelPatcher(
+        model,
+        load_device=comfy.model_management.get_torch_device(),
+        offload_device=comfy.model_management.unet_offload_device(),
+    )
+
+
+def guided_step(model, vae) -> None:
+    """One euler step with CFG at 256x256."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.inference_mode():
+        cond, uncond = (
+            [[torch.randn(1, 77, 768, generator=generator), {}]] for _ in range(2)
+        )
+        empty = {"samples": torch.zeros(1, 4, 32, 32)}
+        common_ksampler(model, 0, 1, 7.0, "euler", "normal", cond, uncond, empty)
+
+
+def literal_model(model, vae, conditions, seconds: list[float]):
+    """The paper taken literally, as a model patch: nothing is shared between the pairs."""
+
+    def predict_noise(executor, x, timestep, model_options=None, seed=None):
+        guider = executor.class_obj
+        started = time.perf_counter()
+        with differentiable(
+            guider.model_patcher, [guider.inner_model, vae.first_stage_model], second_order=True
+        ):
+            options = differentiable_options(model_options)
+            sigma = normal(timestep)
+
+            def gradient(j: int, point: torch.Tensor) -> torch.Tensor:
+                prediction = executor(point, sigma, options, seed)
+                latent = guider.inner_model.process_latent_out(prediction)
+                image = vae.process_output(vae.first_stage_model.decode(latent).float().clone())
+                energy = conditions[j].energy(image)
+                return torch.autograd.grad(energy.sum(), point, create_graph=True)[0]
+
+            k = LOOK_AHEAD * float(sigma.max())
+            for i in range(len(conditions)):
+                for j in range(len(conditions)):
+                    if i == j:
+                        continue
+                    point = normal(x).requires_grad_(True)
+                    g_i = gradient(i, point)
+                    ahead = normal(point - k * g_i).requires_grad_(True)
+                    v = gradient(j, ahead).detach()
+                    torch.autograd.grad(g_i, point, v)
+        seconds.append(time.perf_counter() - started)
+        return executor(x, timestep, model_options, seed)
+
+    model = model.clone()
+    model.set_additional_models("literal", [vae.patcher])
+    model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "literal", predict_noise)
+    return model
+
+
+def measure_preset(name: str, model, vae, conditions) -> dict:
+    traces: list[Trace] = []
+    guided = attach(model, conditions, HostSettings(PRESETS[name]), vae, traces.append)
+    guided_step(guided, vae)
+    step = traces[0].steps[0]
+    return {
+        "seconds": step.seconds,
+        "denoiser": [step.forwards["denoiser"], step.backwards.get("denoiser", 0)],
+        "decoder": [step.forwards["decoder"], step.backwards.get("decoder", 0)],
+        "energy_calls": step.energy_calls,
+    }
+
+
+def measure_literal(model, vae, conditions) -> dict:
+    seconds: list[float] = []
+    guided_step(literal_model(model, vae, conditions, seconds), vae)
+    pairs = len(conditions) * (len(conditions) - 1)
+    counts = [2 * pairs, 4 * pairs]  # a double backward counts as two
+    return {
+        "seconds": seconds[0],
+        "denoiser": counts,
+        "decoder": counts,
+        "energy_calls": 2 * pairs,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=2, help="the fastest of so many counts")
+    parser.add_argument("--json", help="also write the rows to this file")
+    options = parser.parse_args()
+    model = random_sd15()
+    with torch.inference_mode():
+        vae = load_autoencoder()
+    photograph = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(2))
+    conditions = photograph_conditions(photograph)
+
+    rows: dict[str, dict] = {}
+    for name in (BASELINE, *(p for p in PRESETS if p != BASELINE), LITERAL):
+        repeats = 1 if name == LITERAL else options.repeats
+        for _ in range(repeats):
+            account = SavedBytes()
+            with account.watching():
+                if name == LITERAL:
+                    row = measure_literal(model, vae, conditions)
+                else:
+                    row = measure_preset(name, model, vae, conditions)
+            row["saved_mib"] = round(account.peak / 2**20)
+            if name not in rows or row["seconds"] < rows[name]["seconds"]:
+                rows[name] = row
+        print(f"{name}: {rows[name]}", flush=True)
+
+    print("\n| | seconds | / FreeDoM | / literal | denoiser F + B | decoder F + B | saved MiB |")
+    print("|---|---|---|---|---|---|---|")
+    for name, row in rows.items():
+        row["per_freedom"] = row["seconds"] / rows[BASELINE]["seconds"]
+        row["per_literal"] = row["seconds"] / rows[LITERAL]["seconds"]
+        print(
+            f"| {name} | {row['seconds']:.1f} | {row['per_freedom']:.2f} | "
+            f"{row['per_literal']:.3f} | {row['denoiser'][0]} + {row['denoiser'][1]} | "
+            f"{row['decoder'][0]} + {row['decoder'][1]} | {row['saved_mib']} |"
+        )
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(rows, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

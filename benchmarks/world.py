@@ -1,0 +1,64 @@
+"""What the benchmarks share: the host in this process, the demo model, its three conditions."""
+
+import logging
+import time
+from collections.abc import Sequence
+
+from scripts.headless import load_host, load_pack
+
+load_pack()
+load_host()
+
+import torch  # noqa: E402
+from nodes import common_ksampler  # noqa: E402  # the host's
+
+from zmagic.guidance.conditions import Condition  # noqa: E402
+from zmagic.guidance.energies import ColorPalette, ReferenceImage, Sketch  # noqa: E402
+from zmagic.guidance.settings import GuidanceSettings  # noqa: E402
+from zmagic.guidance.trace import Trace  # noqa: E402
+from zmagic.host.demo_model import demo_conditioning, load_autoencoder, load_unet  # noqa: E402
+from zmagic.host.hooks import HostSettings, attach  # noqa: E402
+
+logging.disable(logging.INFO)
+
+__all__ = ["DemoWorld", "photograph_conditions"]
+
+
+def photograph_conditions(photograph: torch.Tensor) -> tuple[Condition, ...]:
+    """Colours, edges and likeness of ``photograph [1, 3, H, W]``: three conditions."""
+    return (
+        Condition("palette", ColorPalette(reference=photograph)),
+        Condition("sketch", Sketch(photograph)),
+        Condition("reference", ReferenceImage(photograph)),
+    )
+
+
+class DemoWorld:
+    """The demo model under the stock sampler."""
+
+    def __init__(self):
+        with torch.inference_mode():
+            self.model, self.vae = load_unet(), load_autoencoder()
+
+    def sample(
+        self,
+        conditions: Sequence[Condition],
+        settings: GuidanceSettings,
+        seed: int,
+        *,
+        steps: int,
+        batch: int,
+    ) -> tuple[torch.Tensor, Trace, float]:
+        """Latents ``[batch, 4, 16, 16]``, the trace and the seconds of one run."""
+        traces: list[Trace] = []
+        model = attach(
+            self.model, tuple(conditions), HostSettings(settings), self.vae, traces.append
+        )
+        start = time.perf_counter()
+        with torch.inference_mode():
+            cond = demo_conditioning()
+            empty = {"samples": torch.zeros(batch, 4, 16, 16)}
+            (latent,) = common_ksampler(
+                model, seed, steps, 1.0, "dpmpp_2m", "karras", cond, cond, empty
+            )
+        return latent["samples"], traces[0], time.perf_counter() - start
