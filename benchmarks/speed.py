@@ -103,9 +103,7 @@ def guided_step(model, vae) -> None:
     """One euler step with CFG at 256x256."""
     generator = torch.Generator().manual_seed(1)
     with torch.inference_mode():
-        cond, uncond = (
-            [[torch.randn(1, 77, 768, generator=generator), {}]] for _ in range(2)
-        )
+        cond, uncond = ([[torch.randn(1, 77, 768, generator=generator), {}]] for _ in range(2))
         empty = {"samples": torch.zeros(1, 4, 32, 32)}
         common_ksampler(model, 0, 1, 7.0, "euler", "normal", cond, uncond, empty)
 

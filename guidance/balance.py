@@ -93,9 +93,7 @@ def pcgrad(gram: Tensor, valid: Tensor, c: float) -> Tensor:
 BALANCERS = {"cagrad": cagrad, "sum": plain_sum, "pcgrad": pcgrad, "mgda": mgda}
 
 
-def _simplex_minimum(
-    gram: Tensor, linear: Tensor, radius: Tensor, start: Tensor
-) -> Tensor:
+def _simplex_minimum(gram: Tensor, linear: Tensor, radius: Tensor, start: Tensor) -> Tensor:
     """Minimise ``<linear, w> + radius * sqrt(w' gram w)`` over the simplex, per sample.
 
     Pairwise descent: weight moves from the task with the largest partial derivative to the one

@@ -39,9 +39,7 @@ class Condition:
 
     def __post_init__(self):
         if not (math.isfinite(self.weight) and self.weight >= 0.0):
-            raise ValueError(
-                f"{self.name}: weight must be a number >= 0, got {self.weight}"
-            )
+            raise ValueError(f"{self.name}: weight must be a number >= 0, got {self.weight}")
         if not 0.0 <= self.start <= self.end <= 1.0:
             raise ValueError(
                 f"{self.name}: the window needs 0 <= start <= end <= 1, "
@@ -52,9 +50,7 @@ class Condition:
                 f"{self.name}: region must be a mask [B, H, W], got {list(self.region.shape)}"
             )
 
-    def is_active(
-        self, sigma: float, percent_to_sigma: Callable[[float], float]
-    ) -> bool:
+    def is_active(self, sigma: float, percent_to_sigma: Callable[[float], float]) -> bool:
         """Whether the condition guides at noise level ``sigma``."""
         if self.weight == 0.0 or self.start == self.end:
             return False
@@ -99,7 +95,5 @@ def region_at(condition: Condition, image: Tensor) -> Tensor | None:
             f"expected 1 or the batch size {image.shape[0]}"
         )
     if region.shape[-2:] != image.shape[-2:]:
-        region = F.interpolate(
-            region, size=image.shape[-2:], mode="bilinear", antialias=True
-        )
+        region = F.interpolate(region, size=image.shape[-2:], mode="bilinear", antialias=True)
     return region.clamp(0.0, 1.0)

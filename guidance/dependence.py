@@ -46,9 +46,7 @@ class Tasks:
     ranks: Tensor
 
 
-def condition_gradients(
-    point: Evaluation, weights: Sequence[float]
-) -> ConditionGradients:
+def condition_gradients(point: Evaluation, weights: Sequence[float]) -> ConditionGradients:
     """Independent gradients at ``point``, each scaled to RMS ``w_i`` per sample."""
     vectors, scales = [], []
     for j, weight in enumerate(weights):
@@ -103,9 +101,7 @@ def dependent_tasks(
     ahead = iter(ahead)
     for i in sources:
         evaluation = next(ahead)
-        follows = (
-            (ranks > ranks[i]) if order != "symmetric" else torch.ones_like(ranks > 0)
-        )
+        follows = (ranks > ranks[i]) if order != "symmetric" else torch.ones_like(ranks > 0)
         follows = (follows.to(valid.device) & valid).clone()
         follows[i] = False
         for targets in _groups(follows, tasks, skip=i):
@@ -135,9 +131,7 @@ class _Chain:
     ) -> Iterator[Evaluation]:
         """The evaluations at ``u_i = u + k g_i(u)``, one at a time so that one graph is held."""
         for i in sources:
-            yield self.field.at(
-                self.point.u + self.k * self.gradients.vectors[i], targets[i]
-            )
+            yield self.field.at(self.point.u + self.k * self.gradients.vectors[i], targets[i])
 
     def task(self, i: int, ahead: Evaluation, targets: Tensor) -> Tensor:
         """Sum over the ``m`` targets j of ``g_i(u) + (I + k H_i) g_j(u_i)``.
@@ -147,9 +141,7 @@ class _Chain:
         is ``(m - 1) g_i(u) + V + g_i(u + k V)``, without a difference of near-equal numbers.
         """
         scales = self.gradients.scales
-        v = ahead.gradient(
-            {j: -scales[j] * targets[j] for j in ahead.energies}
-        ).detach()
+        v = ahead.gradient({j: -scales[j] * targets[j] for j in ahead.energies}).detach()
         g = self.gradients.vectors[i]
         m = expand_like(targets.sum(0), v)
         if self.dependence == "first_order":
@@ -179,9 +171,7 @@ def _groups(follows: Tensor, tasks: str, skip: int) -> Iterator[Tensor]:
             yield alone
 
 
-def _helpful_first(
-    point: Evaluation, ahead: list[Evaluation], scales: Tensor
-) -> Tensor:
+def _helpful_first(point: Evaluation, ahead: list[Evaluation], scales: Tensor) -> Tensor:
     """Ranks ``[n, B]``: the condition whose look-ahead lowers the others most comes first.
 
     The help of i is ``sum_j lambda_j (E_j(u) - E_j(u_i))`` over the others (method section 7).

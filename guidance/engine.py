@@ -20,7 +20,7 @@ from .conditions import Condition, active_conditions, with_distinct_names
 from .dependence import condition_gradients, dependent_tasks
 from .field import EnergyField, Meter, NotDifferentiable, Stage, Tape
 from .norms import expand_like, gram, rms
-from .settings import GuidanceSettings
+from .settings import NO_BACKPROP, GuidanceSettings
 from .steps import NoiseLevel, StepState, renoise, step
 from .trace import StepRecord, Trace, cosines, rounded
 
@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 
 # Stages before the cut of each gradient path: what the pairs are differentiated through lies
 # behind the cut, what one vector-Jacobian product serves lies before it (method section 4).
-CUTS = {"full": 0, "prediction": 1, "no_backprop": 1, "image": 2}
+CUTS = {"full": 0, "prediction": 1, "no_backprop": 1, "image": 2, "image_no_backprop": 2}
 # Typical spread of the variable behind the cut: the host's latents have about unit variance,
 # an image in [0, 1] has about a quarter of that.
-SPREADS = {"prediction": 1.0, "no_backprop": 1.0, "image": 0.25}
+LATENT_SPREAD, IMAGE_SPREAD = 1.0, 0.25
 
 # Relative difference below which two sigmas are the same step of the schedule.
 SAME_SIGMA = 1e-4
@@ -133,8 +133,7 @@ class GuidedRun:
         if present:
             energies = self._energies(latent, present, Meter())
             self.trace.final = {
-                c.name: rounded(energy)
-                for c, energy in zip(present, energies, strict=True)
+                c.name: rounded(energy) for c, energy in zip(present, energies, strict=True)
             }
         return self.trace
 
@@ -164,18 +163,16 @@ class GuidedRun:
         except NotDifferentiable as stop:
             if stop.stage != "denoiser":
                 raise
+            path = "image_no_backprop" if path == "image" else "no_backprop"
             self._warn(
                 "the model's prediction carries no gradient (cached or detached by another "
-                "node); guiding without the denoiser's Jacobian (no_backprop) instead"
+                f"node); guiding without the denoiser's Jacobian ({path}) instead"
             )
-            path = "no_backprop"
             cached = stop.output.detach()
             direction, prediction, merit, record = self._direction(
                 x, level, lambda _: cached, active, path, meter
             )
-            meter.forwards["denoiser"] -= (
-                1  # the cached prediction was not computed again
-            )
+            meter.forwards["denoiser"] -= 1  # the cached prediction was not computed again
         state = StepState(
             x,
             prediction,
@@ -208,7 +205,11 @@ class GuidedRun:
         """The balanced direction in x, the prediction, the merit and what to record."""
         stages = [Stage("denoiser", denoise), Stage("decoder", self.decode)]
         cut = CUTS[path]
-        before = Tape(stages[:cut], x, meter, track=path != "no_backprop")
+        start, prediction = x, None
+        if path in NO_BACKPROP:  # the prediction takes the place of x
+            start = prediction = Tape(stages[:1], x, meter, track=False).output
+            stages, cut = stages[1:], cut - 1
+        before = Tape(stages[:cut], start, meter)
         field = EnergyField(
             stages[cut:],
             active,
@@ -217,13 +218,12 @@ class GuidedRun:
             second_order=self.settings.second_order,
         )
         point = field.at(before.output)
-        prediction = (before.outputs + point.tape.outputs[1:])[1].detach()
+        if prediction is None:
+            prediction = (before.outputs + point.tape.outputs[1:])[1].detach()
         energies = [point.energies[j].detach() for j in range(len(active))]
         own = condition_gradients(point, [c.weight for c in active])
         for j in (~own.valid).all(1).nonzero().flatten().tolist():
-            self._warn(
-                f"{active[j].name} has no finite gradient and was left out of a step"
-            )
+            self._warn(f"{active[j].name} has no finite gradient and was left out of a step")
         tasks = dependent_tasks(
             field,
             point,
@@ -244,11 +244,8 @@ class GuidedRun:
             self.settings.cagrad_c,
         )
         direction = (expand_pair(weights.to(stacked), stacked) * stacked).sum(1)
-        if path != "no_backprop":
-            direction = before.pull_back(direction)
-        merit = sum(
-            scale * energy for scale, energy in zip(own.scales, energies, strict=True)
-        )
+        direction = before.pull_back(direction)
+        merit = sum(scale * energy for scale, energy in zip(own.scales, energies, strict=True))
         record = {
             "energies": energies,
             "cosines": cosines([g.detach() for g in own.vectors]),
@@ -263,16 +260,15 @@ class GuidedRun:
         ``S * s / sqrt(alpha^2 + s^2)``."""
         if path == "full":
             return self.settings.look_ahead * level.s
+        spread = LATENT_SPREAD if CUTS[path] == 1 else IMAGE_SPREAD
         uncertain = level.s / (level.alpha**2 + level.s**2) ** 0.5
-        return self.settings.look_ahead * SPREADS[path] * uncertain
+        return self.settings.look_ahead * spread * uncertain
 
     def _random_shift(self) -> tuple[int, int]:
         reach = self.settings.random_shift
         if reach == 0:
             return (0, 0)
-        rows, columns = torch.randint(
-            -reach, reach + 1, (2,), generator=self.generator
-        ).tolist()
+        rows, columns = torch.randint(-reach, reach + 1, (2,), generator=self.generator).tolist()
         return (rows, columns)
 
     def _with_momentum(self, direction: Tensor) -> Tensor:
@@ -280,9 +276,7 @@ class GuidedRun:
         if share == 0.0:
             return direction
         size = rms(direction)
-        unit = direction / expand_like(
-            size.clamp_min(torch.finfo(size.dtype).tiny), direction
-        )
+        unit = direction / expand_like(size.clamp_min(torch.finfo(size.dtype).tiny), direction)
         if self._momentum is None:
             self._momentum = torch.zeros_like(unit)
         self._momentum = share * self._momentum + (1.0 - share) * unit

@@ -50,9 +50,7 @@ class Tape:
     ``outputs[0]`` is the point itself and ``outputs[k]`` what stage k made of it.
     """
 
-    def __init__(
-        self, stages: Sequence[Stage], start: Tensor, meter: Meter, track: bool = True
-    ):
+    def __init__(self, stages: Sequence[Stage], start: Tensor, meter: Meter, track: bool = True):
         """Evaluate the stages. Raises NotDifferentiable when one loses the gradient."""
         self.stages = stages
         self.meter = meter
@@ -160,9 +158,7 @@ class Evaluation:
         live = [j for j in scales if self.energies[j].requires_grad and scales[j].any()]
         if not live:
             return torch.zeros_like(self.u)
-        total = sum(
-            (scales[j].to(self.energies[j]) * self.energies[j]).sum() for j in live
-        )
+        total = sum((scales[j].to(self.energies[j]) * self.energies[j]).sum() for j in live)
         (cotangent,) = torch.autograd.grad(
             total,
             self.tape.output,
@@ -178,9 +174,7 @@ class Evaluation:
         """``H v`` with ``H`` the Jacobian of ``gradient`` (made at this point, second_order)."""
         if not gradient.requires_grad:
             return torch.zeros_like(v)
-        for (
-            stage
-        ) in self.tape.stages:  # through the stage's forward and its backward graph
+        for stage in self.tape.stages:  # through the stage's forward and its backward graph
             self.field.meter.backwards[stage.name] += 2
         (product,) = torch.autograd.grad(
             gradient, self.u, v.to(gradient), retain_graph=True, allow_unused=True

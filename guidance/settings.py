@@ -6,10 +6,13 @@ from dataclasses import dataclass, fields, replace
 from .balance import BALANCERS
 from .steps import STEP_RULES
 
-__all__ = ["CHOICES", "PRESETS", "GuidanceSettings", "preset"]
+__all__ = ["CHOICES", "NO_BACKPROP", "PRESETS", "GuidanceSettings", "preset"]
+
+# The same chain as `prediction` and `image`, without the denoiser's Jacobian.
+NO_BACKPROP = ("no_backprop", "image_no_backprop")
 
 CHOICES = {
-    "gradient_path": ("full", "prediction", "image", "no_backprop"),
+    "gradient_path": ("full", "prediction", "image", *NO_BACKPROP),
     "dependence": ("exact", "finite_difference", "first_order", "off"),
     "tasks": ("rows", "pairs"),
     "order": ("symmetric", "as_connected", "auto"),
@@ -36,9 +39,9 @@ class GuidanceSettings:
     Args:
         strength: size of the correction; 0 leaves the sampling untouched (section 6).
         gradient_path: where the chain rule of the pairs is evaluated (section 4): in the noisy
-            latent (``full``), the predicted clean latent (``prediction``), the decoded image
-            (``image``), or the predicted latent without the denoiser's Jacobian
-            (``no_backprop``).
+            latent (``full``), the predicted clean latent (``prediction``) or the decoded image
+            (``image``); ``no_backprop`` and ``image_no_backprop`` are the latter two with a
+            scalar in place of the denoiser's Jacobian.
         dependence: how a pair's Hessian-vector product is evaluated (section 2); ``off`` treats
             the conditions as independent.
         look_ahead: kappa, the length of the look-ahead in units of the noise level (section 2).
@@ -60,7 +63,7 @@ class GuidanceSettings:
     """
 
     strength: float = 0.2
-    gradient_path: str = "prediction"
+    gradient_path: str = "image"
     dependence: str = "finite_difference"
     look_ahead: float = 0.1
     tasks: str = "rows"
@@ -91,18 +94,25 @@ class GuidanceSettings:
             )
 
     @property
+    def backpropagates(self) -> bool:
+        """Whether gradients run through the denoiser."""
+        return self.gradient_path not in NO_BACKPROP
+
+    @property
     def second_order(self) -> bool:
         """Whether gradients are differentiated again (double backward)."""
         return self.dependence == "exact"
 
 
+# Chosen by `python -m benchmarks.paths` and `python -m benchmarks.speed`: a chain evaluated in the
+# image serves the conditions as well as one in the predicted latent, for a fraction of the cost.
 PRESETS = {
     "balanced": GuidanceSettings(),
-    "fast": GuidanceSettings(gradient_path="no_backprop"),
+    "fast": GuidanceSettings(gradient_path="image_no_backprop"),
     "faithful": GuidanceSettings(gradient_path="full"),
     "FreeDoM baseline": GuidanceSettings(dependence="off", balance="sum"),
     "MPGD baseline": GuidanceSettings(
-        gradient_path="no_backprop", dependence="off", balance="sum"
+        gradient_path="image_no_backprop", dependence="off", balance="sum"
     ),
 }
 

@@ -77,9 +77,7 @@ def polyak(state: StepState) -> Tensor:
         length.clamp_min(torch.finfo(length.dtype).tiny) * state.direction[0].numel()
     )
     longest = rms(state.prediction - state.level.clean(state.x)).to(length)
-    return expand_like(torch.minimum(wanted, longest), state.direction) * _unit(
-        state.direction
-    )
+    return expand_like(torch.minimum(wanted, longest), state.direction) * _unit(state.direction)
 
 
 STEP_RULES = {
@@ -118,6 +116,4 @@ def renoise(
 def _unit(direction: Tensor) -> Tensor:
     """``d / RMS(d)`` per sample; 0 where d is 0."""
     scaled = direction / expand_like(peak(direction), direction)
-    return scaled / expand_like(
-        rms(scaled).clamp_min(torch.finfo(scaled.dtype).tiny), scaled
-    )
+    return scaled / expand_like(rms(scaled).clamp_min(torch.finfo(scaled.dtype).tiny), scaled)

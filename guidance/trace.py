@@ -67,9 +67,7 @@ class Trace:
                 for stage, count in part.items():
                     total[stage] = total.get(stage, 0) + count
         return {
-            "guided_evaluations": sum(
-                record.path != "measure" for record in self.steps
-            ),
+            "guided_evaluations": sum(record.path != "measure" for record in self.steps),
             "plain_denoiser_forwards": self.host_forwards,
             "forwards": forwards,
             "backwards": backwards,

@@ -1,49 +1,27 @@
-"""Constant weights: products whose derivative does not keep the weight it was computed with.
+"""Weights that do not stay in place: the backward pass asks the host for them once more.
 
-The host moves weights while a model runs: an offloaded weight lives in a transfer buffer that the
+The host moves weights while a model runs: an offloaded weight lies in a transfer buffer that the
 next layer overwrites, a dynamic one in pages that may be evicted, a hooked one is rewritten in
 place between two conditionings, a quantised one exists in full precision only during its own
-layer. A derivative that keeps such a weight until the backward pass is silently wrong or costs the
-memory the host meant to save. Here the backward pass asks the host for the weight once more.
-
-A layer is y = A x + b with A constant. Its derivative is the product with A^T, whose derivative is
-the product with A: the two alternate, so derivatives of every order exist.
+layer. A derivative that keeps such a weight until the backward pass is silently wrong, or costs
+the memory that the host meant to save.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import comfy.ops
 import comfy.utils
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["CONVOLUTIONS", "convolution", "hooked_modules", "recast_in_backward"]
+from .constant_products import CONVOLUTIONS, Held, convolution, linear
 
-CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
-
-
-class _Weights(Protocol):
-    """Where a derivative finds its weight."""
-
-    def __call__(self, like: Tensor) -> AbstractContextManager[Tensor]:
-        """The weight on the device and in the dtype of ``like``, valid inside the block."""
-
-
-@dataclass
-class _Held:
-    """A weight that stays where it is until the backward pass."""
-
-    weight: Tensor
-
-    @contextmanager
-    def __call__(self, like: Tensor) -> Iterator[Tensor]:
-        yield self.weight
+__all__ = ["hooked_modules", "recast_in_backward"]
 
 
 @dataclass
@@ -83,110 +61,6 @@ def _dense(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return weight.to(dtype)
 
 
-@dataclass
-class _Linear:
-    """x [B, in] -> x W^T [B, out]."""
-
-    weights: _Weights
-
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.linear(x, weight, bias)
-
-    def transposed(self, g: Tensor, weight: Tensor) -> Tensor:
-        return torch.mm(g, weight)
-
-
-@dataclass
-class _Convolution:
-    """x [B, in, *size] -> x * W [B, out, *size']; needs the input's shape, not the input."""
-
-    weights: _Weights
-    shape: torch.Size
-    stride: list[int]
-    padding: list[int]
-    dilation: list[int]
-    groups: int
-
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        convolve = CONVOLUTIONS[weight.ndim - 3]
-        return convolve(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
-
-    def transposed(self, g: Tensor, weight: Tensor) -> Tensor:
-        return torch.ops.aten.convolution_backward(
-            g,
-            g.new_empty(1).expand(self.shape),  # only its shape is read
-            weight,
-            None,
-            self.stride,
-            self.padding,
-            self.dilation,
-            False,  # not a transposed convolution
-            [0] * len(self.stride),
-            self.groups,
-            (True, False, False),  # the derivative in the input alone
-        )[0]
-
-
-class _Layer(torch.autograd.Function):
-    """y = A x + b, computed with the weight that the host has just cast."""
-
-    @staticmethod
-    def forward(ctx, x, operator, weight, bias):
-        ctx.operator = operator
-        return operator.product(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx, g):
-        return _Product.apply(g, ctx.operator, True), None, None, None
-
-
-class _Product(torch.autograd.Function):
-    """A x, or A^T x if ``transposed``, with the weight as it is now; each is the other's derivative."""
-
-    @staticmethod
-    def forward(ctx, x, operator, transposed):
-        comfy.ops.run_every_op()  # a user may interrupt in the middle of a backward pass
-        ctx.operator, ctx.transposed = operator, transposed
-        with operator.weights(x) as weight:
-            if transposed:
-                return operator.transposed(x, weight)
-            return operator.product(x, weight, None)
-
-    @staticmethod
-    def backward(ctx, g):
-        return _Product.apply(g, ctx.operator, not ctx.transposed), None, None
-
-
-def convolution(func, args: tuple, kwargs: dict, weights: _Weights | None = None) -> Tensor:
-    """``func(*args, **kwargs)``, one of CONVOLUTIONS, keeping neither its input nor its weight.
-
-    Autograd keeps the input of every convolution, needed or not; this keeps only its shape.
-    ``weights`` says where the backward pass finds the weight; None: it stays where it is.
-    """
-    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    given = dict(zip(names, args)) | kwargs
-    x, weight = given["input"], given["weight"]
-    padding = given.get("padding", 0)
-    learned = weight.requires_grad and not isinstance(weight, nn.Parameter)
-    if not x.requires_grad or learned or x.ndim != weight.ndim or isinstance(padding, str):
-        if weights is not None:  # autograd will keep the weight, which does not stay
-            given["weight"] = weight.clone()
-        return func(**given)
-
-    def per_axis(value: int | Iterable[int]) -> list[int]:
-        return [value] * (weight.ndim - 2) if isinstance(value, int) else list(value)
-
-    operator = _Convolution(
-        weights or _Held(weight),
-        x.shape,
-        per_axis(given.get("stride", 1)),
-        per_axis(padding),
-        per_axis(given.get("dilation", 1)),
-        given.get("groups", 1),
-    )
-    return _Layer.apply(x, operator, weight, given.get("bias"))
-
-
 class _RecastConvolution(TorchFunctionMode):
     """While one module's own forward runs: its convolution recasts that module's weight."""
 
@@ -202,7 +76,7 @@ class _RecastConvolution(TorchFunctionMode):
         if weight.shape == self._module.weight.shape:
             weights = _Recast(self._module, self._patcher)
         else:  # a causal convolution at the start of a video uses the last part of its kernel
-            weights = _Held(weight.clone())
+            weights = Held(weight.clone())
         return convolution(func, args, kwargs, weights)
 
 
@@ -210,12 +84,8 @@ def _linear_forward(module, patcher, x, *args, **kwargs):
     if not (torch.is_grad_enabled() and x.requires_grad):
         return type(module).forward_comfy_cast_weights(module, x, *args, **kwargs)
     weights = _Recast(module, patcher)
-    rows = x.reshape(-1, x.shape[-1])
     with weights.cast(x) as (weight, bias):
-        y = _Layer.apply(rows, _Linear(weights), weight, bias)
-    return y.reshape(
-        *x.shape[:-1], y.shape[-1]
-    )  # here, not in _Layer: its result may be written to
+        return linear(x, weight, bias, weights)
 
 
 def _convolution_forward(module, patcher, x, *args, **kwargs):
@@ -246,15 +116,15 @@ def _walk(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
         yield module
 
 
-def _cast_forward(module: nn.Module):
-    """The replacement of the module's cast path, or None: not a host layer, or not one we know."""
+def _recasting_forward(module: nn.Module) -> Callable | None:
+    """The replacement of a host layer's cast path; None for any other module."""
     forward = getattr(type(module), "forward_comfy_cast_weights", None)
     if forward is None or forward.__module__ != comfy.ops.__name__:
         return None  # another pack's layer casts in its own way; its weights are fresh tensors
-    if isinstance(module, nn.Linear) or isinstance(getattr(module, "out_features", None), int):
-        return _linear_forward
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return _convolution_forward
+    if isinstance(module, nn.Linear) or "out_features" in module.__dict__:  # quantised: no Linear
+        return _linear_forward
     return None
 
 
@@ -283,7 +153,9 @@ class _Overrides:
 
 
 @contextmanager
-def recast_in_backward(patcher: Any, modules: Iterable[nn.Module]) -> Iterator[None]:
+def recast_in_backward(
+    patcher: Any, modules: Iterable[nn.Module], hooked: set[nn.Module]
+) -> Iterator[None]:
     """Inside the block, host layers whose weights do not stay in place recast them in backward.
 
     The override sits on the host's own seam, ``forward_comfy_cast_weights`` of the instance, below
@@ -293,25 +165,23 @@ def recast_in_backward(patcher: Any, modules: Iterable[nn.Module]) -> Iterator[N
     Args:
         patcher: the ModelPatcher whose hooks rewrite weights, or None where there are no hooks.
         modules: the roots; their descendants are included.
+        hooked: the modules whose weights the hooks rewrite.
     """
     overrides = _Overrides()
-    hooked = hooked_modules(patcher)
     try:
         for module in _walk(modules):
-            replacement = _cast_forward(module)
-            if replacement is None or "forward_comfy_cast_weights" in module.__dict__:
+            forward = _recasting_forward(module)
+            if forward is None or "forward_comfy_cast_weights" in module.__dict__:
                 continue
             quantised = not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
             cast = module.comfy_cast_weights or module.weight_function or module.bias_function
             if not (cast or quantised or module in hooked):
                 continue  # resident: its weight is still there in the backward pass
-            overrides.set(
-                module, "forward_comfy_cast_weights", partial(replacement, module, patcher)
-            )
+            overrides.set(module, "forward_comfy_cast_weights", partial(forward, module, patcher))
             if quantised:
-                overrides.set(module, "comfy_force_cast_weights", True)  # no quantised input
+                overrides.set(module, "comfy_force_cast_weights", True)  # its input stays as it is
             else:
-                overrides.set(module, "comfy_cast_weights", True)  # hooked ones take the seam too
+                overrides.set(module, "comfy_cast_weights", True)  # hooked: take the cast path
         yield
     finally:
         overrides.restore()

@@ -9,9 +9,9 @@ The host runs a whole prompt in inference mode and loads weights in it. Leaving 
 necessary and not sufficient; safe_ops.py and frozen_weights.py say what else is, and why.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-import sys
 from typing import Any
 
 import comfy.ldm.modules.attention as host_attention
@@ -55,7 +55,7 @@ def differentiable(
         second_order: the gradients will be differentiated again (Hessian-vector products).
             Attention then forms its full matrix: exact, and slower than the fused kernels.
     """
-    modules = list(modules)
+    hooked = hooked_modules(patcher)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -63,9 +63,8 @@ def differentiable(
         stack.enter_context(_eager())
         if second_order:  # for attention inside torch's own layers, which SafeOps does not see
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.enter_context(recast_in_backward(patcher, modules))
-        rewritten = bool(hooked_modules(patcher))
-        stack.enter_context(SafeOps(second_order=second_order, copy_constants=rewritten))
+        stack.enter_context(recast_in_backward(patcher, modules, hooked))
+        stack.enter_context(SafeOps(second_order=second_order, copy_constants=bool(hooked)))
         yield
 
 

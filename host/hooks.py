@@ -107,7 +107,7 @@ class _Hooks:
 
     def prepare_sampling(self, executor, model, noise_shape, conds, *args, **kwargs):
         """Ask the host for the memory of a backward: its estimate is that of a forward."""
-        if self.attachment.settings.guidance.gradient_path != "no_backprop":
+        if self.attachment.settings.guidance.backpropagates:
             noise_shape = [noise_shape[0] * GRADIENT_MEMORY, *noise_shape[1:]]
         return executor(model, noise_shape, conds, *args, **kwargs)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from .frozen_weights import CONVOLUTIONS, convolution
+from .constant_products import CONVOLUTIONS, convolution
 
 __all__ = ["SafeOps", "ordinary_alias"]
 
@@ -54,7 +54,7 @@ def _kernel_formulas() -> dict[Callable, Callable]:
 
 
 def ordinary_alias(tensor: Tensor) -> Tensor:
-    """An ordinary tensor on the memory of an inference tensor: no copy, and autograd may save it."""
+    """An ordinary tensor on the memory of an inference tensor; autograd may save it."""
     if tensor.layout is not torch.strided or tensor.is_conj() or tensor.is_neg():
         return tensor.clone()
     alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)

@@ -324,8 +324,8 @@ class ZMagicSettings(io.ComfyNode):
                 choice(
                     "gradient_path",
                     "Where the dependence between conditions is evaluated: full (through the "
-                    "model), prediction (predicted latent), image (decoded image), no_backprop "
-                    "(predicted latent, model not differentiated).",
+                    "model), prediction (predicted latent), image (decoded image); the same two "
+                    "without a backward through the model: no_backprop, image_no_backprop.",
                 ),
                 choice(
                     "dependence",

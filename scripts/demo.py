@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 
 import torch
-from PIL import Image
-
 from api_client import Server, running_server
+from PIL import Image
 
 __all__ = ["main"]
 

@@ -103,7 +103,9 @@ def _essence(prompt: dict) -> dict:
 def _explain(ours: dict, theirs: dict) -> None:
     for node_id in sorted(ours.keys() | theirs.keys()):
         if ours.get(node_id) != theirs.get(node_id):
-            print(f"  {node_id}: {ours.get(node_id)}\n    != {theirs.get(node_id)}", file=sys.stderr)
+            print(
+                f"  {node_id}: {ours.get(node_id)}\n    != {theirs.get(node_id)}", file=sys.stderr
+            )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import comfy.patcher_extension
 import comfy.samplers
 import torch
 from torch import Tensor
+
 from zmagic.host.gradients import differentiable, differentiable_options, normal
 
 from .architectures import Specimen

@@ -2,10 +2,10 @@
 
 import comfy.lora
 import comfy.model_management
+import nodes
 import pytest
 import torch
 
-import nodes
 from zmagic.host import demo_model
 from zmagic.nodes.model_nodes import ZMagicLoadDemo
 

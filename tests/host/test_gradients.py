@@ -3,6 +3,7 @@
 import comfy.taesd.taesd
 import pytest
 import torch
+
 from zmagic.host.gradients import differentiable, normal
 
 from . import architectures

@@ -4,6 +4,7 @@ import comfy.ldm.modules.attention as host_attention
 import pytest
 import torch
 from comfy.ldm.modules.sub_quadratic_attention import efficient_dot_product_attention
+
 from zmagic.host.gradients import differentiable, differentiable_options, normal
 
 from . import architectures

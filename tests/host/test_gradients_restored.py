@@ -6,6 +6,7 @@ import torch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from torch._dynamo.testing import CompileCounter
 from torch.overrides import _get_current_function_mode_stack
+
 from zmagic.host.gradients import differentiable, normal
 
 from . import architectures

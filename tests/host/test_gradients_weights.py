@@ -8,6 +8,7 @@ import comfy.supported_models
 import pytest
 import torch
 from torch import Tensor, nn
+
 from zmagic.host.gradients import differentiable, normal
 from zmagic.host.safe_ops import SafeOps
 

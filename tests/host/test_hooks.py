@@ -8,6 +8,7 @@ import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 from nodes import common_ksampler
+
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.energies import ColorPalette, ReferenceImage
 from zmagic.guidance.settings import PRESETS, preset
@@ -255,7 +256,7 @@ def test_a_prediction_detached_by_another_node_is_still_guided(specimens):
     samples = sample(specimen, model)
     assert torch.isfinite(samples).all()
     assert [w for w in traces[0].warnings if "no_backprop" in w]
-    assert {step.path for step in traces[0].steps} == {"no_backprop"}
+    assert {step.path for step in traces[0].steps} == {"image_no_backprop"}
     assert traces[0].totals()["forwards"]["denoiser"] == 3  # not one evaluation more
 
 

@@ -135,9 +135,7 @@ def test_quadratic_energies_equal_their_closed_form_in_both_second_order_forms(d
     u = torch.randn(1, 3, 2, 2, generator=generator, dtype=torch.float64)
     own, tasks = tasks_of(field, u, 3, dependence, tasks="pairs", k=0.3)
     flat = u.flatten()
-    g = [
-        lambda x, i=i: -own.scales[i, 0] * (matrices[i] @ (x - targets[i])) for i in range(3)
-    ]
+    g = [lambda x, i=i: -own.scales[i, 0] * (matrices[i] @ (x - targets[i])) for i in range(3)]
     pairs = [(i, j) for i in range(3) for j in range(3) if i != j]
     for (i, j), vector in zip(pairs, tasks.vectors, strict=True):
         v = g[j](flat + 0.3 * g[i](flat))
@@ -201,7 +199,7 @@ def test_auto_order_equals_the_chain_connected_in_that_order(world):
 def test_a_condition_without_a_gradient_leaves_the_others_as_if_it_were_not_there(world):
     conditions = world.conditions(2)
     flat = Condition("flat", lambda image, region=None: image.flatten(1).sum(1) * 0.0)
-    broken = Condition("broken", lambda image, region=None: (image.flatten(1).sum(1) * torch.nan))
+    broken = Condition("broken", lambda image, region=None: image.flatten(1).sum(1) * torch.nan)
     u = world.latent()
     expected = tasks_of(world.field(conditions), u, 2, "finite_difference")[1].vectors
     for extra in (flat, broken):

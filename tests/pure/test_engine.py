@@ -11,7 +11,7 @@ from zmagic.guidance.settings import PRESETS, GuidanceSettings, preset
 from zmagic.guidance.steps import NoiseLevel
 
 SIGMA = 2.0
-PATHS = ("full", "prediction", "image", "no_backprop")
+PATHS = ("full", "prediction", "image", "no_backprop", "image_no_backprop")
 
 
 def predict(world, conditions, x, **settings):
@@ -30,10 +30,10 @@ def test_evaluation_counts_are_those_of_the_method(world, path, n):
     record = predict(world, world.conditions(n), world.latent(), gradient_path=path)[1].steps[0]
     evaluations = (2 * n + 1, 3 * n) if n > 1 else (1, 1)
     forwards = {"full": evaluations[0]}.get(path, 1)
-    backwards = {"full": evaluations[1], "no_backprop": 0}.get(path, 1)
+    backwards = {"full": evaluations[1]}.get(path, 0 if "no_backprop" in path else 1)
     assert record.forwards["denoiser"] == forwards
     assert record.backwards.get("denoiser", 0) == backwards
-    decoder = (1, 1) if path == "image" else evaluations
+    decoder = (1, 1) if path.startswith("image") else evaluations
     assert (record.forwards["decoder"], record.backwards["decoder"]) == decoder
 
 
@@ -74,9 +74,7 @@ def test_the_direction_lowers_every_energy(world, path):
     )
     before = energies(world, conditions, world.denoise(x))
     moved = 1e-3 * (corrected - world.denoise(x))
-    prediction = (
-        world.denoise(x) + moved if path == "no_backprop" else world.denoise(x + moved)
-    )
+    prediction = world.denoise(x) + moved if "no_backprop" in path else world.denoise(x + moved)
     assert (energies(world, conditions, prediction) < before).all()
     assert torch.allclose(torch.tensor(trace.steps[0].energies), before.float(), rtol=1e-4)
 
@@ -168,12 +166,13 @@ def test_the_prediction_is_not_differentiated_when_another_node_detached_it(worl
         calls.clear()
         run = world.run(conditions, gradient_path=path)
         corrected = run.predict(x, SIGMA, detached)
-        expected = predict(world, conditions, x, gradient_path="no_backprop")[0]
+        without = "image_no_backprop" if path == "image" else "no_backprop"
+        expected = predict(world, conditions, x, gradient_path=without)[0]
         assert torch.allclose(corrected, expected)
         run.predict(x, SIGMA, detached)
         assert len(calls) == 2 and len(run.trace.warnings) == 1
         assert run.trace.steps[0].forwards["denoiser"] == 1
-        assert run.trace.steps[0].path == "no_backprop"
+        assert run.trace.steps[0].path == without
     assert sum("carries no gradient" in r.message for r in caplog.records) == 3
 
 
