@@ -110,7 +110,7 @@ PRESETS = {
     "balanced": GuidanceSettings(),
     "fast": GuidanceSettings(gradient_path="image_no_backprop"),
     "faithful": GuidanceSettings(gradient_path="full"),
-    "FreeDoM baseline": GuidanceSettings(dependence="off", balance="sum"),
+    "FreeDoM baseline": GuidanceSettings(gradient_path="full", dependence="off", balance="sum"),
     "MPGD baseline": GuidanceSettings(
         gradient_path="image_no_backprop", dependence="off", balance="sum"
     ),
