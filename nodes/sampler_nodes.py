@@ -55,12 +55,12 @@ def _settings_input() -> Settings.Input:
     )
 
 
-def _attached(node: type[io.ComfyNode], model, conditions, settings, vae, on_finish=None):
-    """``attach`` with the node's name in front of what can go wrong."""
+def _attached(owner: str, model, conditions, settings, vae, on_finish=None):
+    """``attach``, with the display name of the node in front of what can go wrong."""
     try:
         return attach(model, conditions, settings, vae, on_finish)
     except ValueError as error:
-        raise ValueError(f"{node.GET_SCHEMA().display_name}: {error}") from error
+        raise ValueError(f"{owner}: {error}") from error
 
 
 class ZMagicApply(io.ComfyNode):
@@ -90,7 +90,7 @@ class ZMagicApply(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, conditions, settings=None, vae=None) -> io.NodeOutput:
-        return io.NodeOutput(_attached(cls, model, conditions, settings, vae))
+        return io.NodeOutput(_attached("Apply Z-Magic", model, conditions, settings, vae))
 
 
 class ZMagicGuider(io.ComfyNode):
@@ -134,7 +134,8 @@ class ZMagicGuider(io.ComfyNode):
     def execute(
         cls, model, positive, conditions, cfg, negative=None, settings=None, vae=None
     ) -> io.NodeOutput:
-        guider = comfy.samplers.CFGGuider(_attached(cls, model, conditions, settings, vae))
+        model = _attached("Z-Magic Guider", model, conditions, settings, vae)
+        guider = comfy.samplers.CFGGuider(model)
         if negative is None:
             guider.inner_set_conds({"positive": positive})
             guider.set_cfg(1.0)
@@ -240,7 +241,8 @@ class ZMagicSampler(io.ComfyNode):
         from nodes import common_ksampler
 
         traces: list[Trace] = []
-        guided = _attached(cls, model, conditions, settings, vae, traces.append)
+        owner = "Z-Magic Sampler"
+        guided = _attached(owner, model, conditions, settings, vae, traces.append)
         (latent,) = common_ksampler(
             guided,
             seed,
@@ -393,7 +395,9 @@ class ZMagicSettings(io.ComfyNode):
                     "nearly free).",
                 ),
             ],
-            outputs=[Settings.Output("settings")],
+            outputs=[
+                Settings.Output(display_name="settings", tooltip="Connect to a Z-Magic sampler.")
+            ],
         )
 
     @classmethod

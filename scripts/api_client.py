@@ -34,7 +34,10 @@ class Server:
             return json.load(answer)
 
     def post(self, path: str, content: dict):
-        """Send JSON to ``path`` and return the JSON answer. Raises WorkflowError if refused."""
+        """Send JSON to ``path`` and return the JSON answer, {} if it is empty.
+
+        Raises WorkflowError if the host refuses it.
+        """
         request = urllib.request.Request(
             self.address + path,
             data=json.dumps(content).encode(),
@@ -42,7 +45,7 @@ class Server:
         )
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.load(answer)
+                return json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as error:
             raise WorkflowError(_refusal(json.loads(error.read() or b"{}"))) from error
 

@@ -37,7 +37,10 @@ def sample(model, conditioning, seed: int = 1, steps: int = STEPS) -> torch.Tens
 
 
 def test_is_an_sd15_model_to_the_host(demo):
-    model, conditioning, vae = demo
+    model, conditioning, vae, photograph = demo
+    assert (
+        photograph.shape == (1, 256, 256, 3) and 0.0 <= photograph.min() < photograph.max() <= 1.0
+    )
     assert type(model.model.latent_format).__name__ == "SD15"
     assert model.model.model_type.name == "EPS"
     assert model.load_device == comfy.model_management.get_torch_device()
@@ -105,7 +108,7 @@ def test_same_seed_same_picture(demo, samples):
 
 
 def test_takes_a_lora(demo):
-    model, conditioning, _ = demo
+    model, conditioning, *_ = demo
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
     name = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
     width = model.model.state_dict()[keys[name]].shape[0]
@@ -122,7 +125,7 @@ def test_takes_a_lora(demo):
 
 def test_can_be_copied_with_its_weights(demo, samples):
     """The host re-reads the file for training and for a second device."""
-    model, conditioning, _ = demo
+    model, conditioning, *_ = demo
     copy = model.clone(force_deepcopy=True)
     assert copy.model is not model.model
     assert torch.equal(sample(copy, conditioning), samples)
@@ -132,7 +135,7 @@ def test_can_be_copied_with_its_weights(demo, samples):
 def test_missing_weights_are_named(monkeypatch, tmp_path, name):
     missing = tmp_path / getattr(demo_model, name).name
     loader = demo_model.load_unet if name == "UNET_FILE" else demo_model.load_autoencoder
-    with pytest.raises(FileNotFoundError, match=f"'{missing.name}' are missing"):
+    with pytest.raises(FileNotFoundError, match=f"'{missing.name}' is missing"):
         loader(missing)
     monkeypatch.setattr(loader, "__defaults__", (missing, *loader.__defaults__[1:]))
     with pytest.raises(ValueError, match="^Load Z-Magic Demo: the demo weights"):

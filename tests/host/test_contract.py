@@ -1,0 +1,79 @@
+"""What every node of the pack promises: ids, tooltips, aliases, ranges, help pages, examples."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import nodes as host_nodes
+import pytest
+
+import zmagic
+
+PACK = Path(__file__).resolve().parents[2]
+NODES = asyncio.run(asyncio.run(zmagic.comfy_entrypoint()).get_node_list())
+WORKFLOWS = sorted((PACK / "workflows" / "api").glob("*.json"))
+
+
+def inputs(node) -> dict:
+    """Name to (type, options) of every input that is not a growing one's slot."""
+    types = node.INPUT_TYPES()
+    return {**types.get("required", {}), **types.get("optional", {})}
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_schema(node):
+    schema = node.GET_SCHEMA()
+    assert schema.node_id == node.__name__ and schema.node_id.startswith("ZMagic")
+    assert schema.category.startswith("Z-Magic/")
+    assert schema.description and schema.search_aliases
+    for socket in [*schema.inputs, *schema.outputs]:
+        assert socket.tooltip, f"{schema.node_id}: a socket without a tooltip"
+    for name, (kind, options, *_) in inputs(node).items():
+        if kind == "FLOAT":
+            assert options["round"] is False and options["step"] > 0, name
+            assert options["min"] <= options["default"] <= options["max"], name
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_help_page_names_every_input(node):
+    page = (PACK / "web" / "docs" / f"{node.__name__}.md").read_text(encoding="ascii")
+    assert page.startswith(f"# {node.GET_SCHEMA().display_name}\n")
+    for name in inputs(node):
+        assert name in page or name == "chains", name
+
+
+def test_there_is_no_help_page_without_a_node():
+    pages = {page.stem for page in (PACK / "web" / "docs").glob("*.md")}
+    assert pages == {node.__name__ for node in NODES}
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_example_workflows_use_known_nodes_and_inputs_and_have_a_graph_twin(file):
+    ours = {node.__name__: node for node in NODES}
+    api = json.loads(file.read_text(encoding="utf-8"))
+    for node in api.values():
+        kind = node["class_type"]
+        assert kind in ours or kind in host_nodes.NODE_CLASS_MAPPINGS or kind in CORE_EXTRAS
+        if kind in ours:
+            known = set(inputs(ours[kind]))
+            assert {name.split(".")[0] for name in node["inputs"]} <= known, kind
+    graph = json.loads((PACK / "workflows" / file.name).read_text(encoding="utf-8"))
+    assert sorted(node["type"] for node in graph["nodes"]) == sorted(
+        node["class_type"] for node in api.values()
+    )
+
+
+# Nodes of the host that it registers from comfy_extras when its server starts.
+CORE_EXTRAS = {
+    "BasicScheduler",
+    "KSamplerSelect",
+    "PreviewAny",
+    "RandomNoise",
+    "SamplerCustomAdvanced",
+}
+
+
+def test_source_is_ascii():
+    for file in PACK.glob("*/**/*.py"):
+        if not {".venv", ".host"} & set(file.parts):
+            file.read_text(encoding="ascii")

@@ -1,0 +1,98 @@
+"""The decoders of guidance show what the host's own decoders show, and say what is missing."""
+
+import comfy.latent_formats
+import folder_paths
+import numpy as np
+import pytest
+import torch
+from latent_preview import Latent2RGBPreviewer
+
+from zmagic.host.decoders import choose_decoder
+from zmagic.host.gradients import differentiable, normal
+
+from . import architectures
+
+SD15, FLUX = comfy.latent_formats.SD15(), comfy.latent_formats.Flux()
+
+
+@pytest.fixture(scope="module", params=["taesd", "kl_vae"])
+def vae(request):
+    with torch.inference_mode():
+        return getattr(architectures, request.param)()
+
+
+def latent(batch=2, channels=4):
+    return torch.randn(batch, channels, 8, 8)
+
+
+def test_vae_decoder_is_the_hosts_decode_with_a_gradient(vae):
+    z = latent()
+    decoder = choose_decoder("auto", vae, SD15)
+    with torch.inference_mode():
+        expected = vae.decode(SD15.process_out(z)).movedim(-1, 1)
+    with differentiable(None, [vae.first_stage_model]):
+        z = normal(z).requires_grad_(True)
+        image = decoder.decode(SD15.process_out, z)
+        assert torch.equal(image, expected)
+        (gradient,) = torch.autograd.grad(image.sum(), z)
+    assert torch.isfinite(gradient).all() and gradient.abs().max() > 0.0
+    assert decoder.patchers == (vae.patcher,)
+
+
+def test_linear_decoder_is_the_hosts_preview_enlarged():
+    z = 0.1 * latent(batch=1)  # small enough for the preview not to clip
+    image = choose_decoder("auto", None, SD15).decode(SD15.process_out, z)
+    previewer = Latent2RGBPreviewer(SD15.latent_rgb_factors, SD15.latent_rgb_factors_bias)
+    preview = torch.tensor(np.array(previewer.decode_latent_to_preview(z))).float() / 255
+    preview = preview.movedim(-1, 0)[None]
+    enlarged = torch.nn.functional.interpolate(preview, size=(64, 64), mode="bilinear")
+    assert (image - enlarged).abs().max() <= 1.5 / 255  # the preview has 256 levels
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("vae", "decoder 'vae' needs a VAE at the input 'vae', got none"),
+        ("taesd", r"taesd_encoder.safetensors and taesd_decoder.safetensors in models/vae_approx"),
+        ("crystal ball", "decoder must be one of auto, vae, taesd, linear_rgb"),
+    ],
+)
+def test_errors_say_what_is_missing(kind, message, monkeypatch, tmp_path):
+    monkeypatch.setitem(
+        folder_paths.folder_names_and_paths, "vae_approx", ([str(tmp_path)], {".safetensors"})
+    )
+    with pytest.raises(ValueError, match=message):
+        choose_decoder(kind, None, SD15)
+
+
+def test_a_vae_of_another_model_is_refused():
+    with torch.inference_mode():
+        vae = architectures.taesd()
+    with pytest.raises(ValueError, match="4 latent channels, but the model works with 16"):
+        choose_decoder("auto", vae, FLUX)
+
+
+def test_a_taesd_file_is_found_by_the_models_latent_format(monkeypatch, tmp_path):
+    from safetensors.torch import save_file
+
+    with torch.inference_mode():
+        weights = architectures.taesd().first_stage_model.state_dict()
+    for part in ("encoder", "decoder"):
+        own = {k.split(".", 1)[1]: v.clone() for k, v in weights.items() if f"taesd_{part}" in k}
+        save_file(own, tmp_path / f"taesd_{part}.safetensors")
+    monkeypatch.setitem(
+        folder_paths.folder_names_and_paths, "vae_approx", ([str(tmp_path)], {".safetensors"})
+    )
+    folder_paths.filename_list_cache.clear()
+    decoder = choose_decoder("auto", None, SD15)
+    assert decoder.name == "taesd"
+    with torch.inference_mode():
+        assert decoder.decode(SD15.process_out, latent()).shape == (2, 3, 64, 64)
+    folder_paths.filename_list_cache.clear()
+
+
+def test_more_than_one_frame_is_refused():
+    with pytest.raises(ValueError, match="still images"):
+        choose_decoder("linear_rgb", None, comfy.latent_formats.Wan21()).decode(
+            lambda z: z, torch.randn(1, 16, 2, 8, 8)
+        )

@@ -1,0 +1,113 @@
+"""The pack as a service uses it: workflows posted to the real server."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+PACK = Path(__file__).resolve().parents[2]
+WORKFLOWS = PACK / "workflows" / "api"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    sys.path.insert(0, str(PACK / "scripts"))
+    try:
+        from api_client import running_server
+    finally:
+        sys.path.pop(0)
+    folder = tmp_path_factory.mktemp("server")
+    with running_server(folder, folder / "server.log", cpu=True) as server:
+        server.output = folder
+        yield server
+
+
+def workflow(name: str, steps: int = 2) -> dict:
+    """An example workflow with few steps; other presets than the cheapest stay as they are."""
+    nodes = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    for node in nodes.values():
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = steps
+    return nodes
+
+
+def by_class(nodes: dict, kind: str) -> dict:
+    """The inputs of the only node of a class."""
+    (node,) = [node for node in nodes.values() if node["class_type"] == kind]
+    return node["inputs"]
+
+
+@pytest.mark.parametrize("name", [file.stem for file in sorted(WORKFLOWS.glob("*.json"))])
+def test_example_workflows_run_on_a_machine_without_a_checkpoint(server, name):
+    outputs = server.run(workflow(name))
+    images = [image for output in outputs.values() for image in output.get("images", ())]
+    assert images
+    for image in images:
+        with Image.open(server.output / image["subfolder"] / image["filename"]) as picture:
+            assert picture.getextrema() != ((0, 0), (0, 0), (0, 0))
+
+
+def test_the_summary_of_a_comparison_has_energies_and_cost(server):
+    nodes = workflow("demo")
+    outputs = server.run(nodes)
+    (summary,) = [json.loads(o["text"][0]) for o in outputs.values() if "text" in o]
+    assert list(summary) == ["unguided", "FreeDoM", "Z-Magic"]
+    assert summary["unguided"]["totals"]["plain_denoiser_forwards"] == 2
+    ours = summary["Z-Magic"]["totals"]
+    assert ours["guided_evaluations"] >= 1
+    assert ours["forwards"]["denoiser"] == 7 * ours["guided_evaluations"]
+    assert all(len(values) == 1 for values in summary["Z-Magic"]["final"].values())
+
+
+@pytest.mark.parametrize(
+    ("node", "name", "value", "message"),
+    [
+        ("ZMagicReferenceImage", "start", 0.9, "Reference Image Energy: expected 'start' not"),
+        ("ZMagicColorPalette", "colors", "", "Colour Palette Energy: expected a picture"),
+        ("ZMagicReferenceImage", "weight", -1.0, "smaller than min of 0.0: weight"),
+        ("ZMagicApply", "model", ["1", 2], "ZMagicApply.*(mismatch|type)"),
+    ],
+)
+def test_bad_input_comes_back_as_a_sentence(server, node, name, value, message):
+    nodes = workflow("ksampler")
+    by_class(nodes, node)[name] = value
+    with pytest.raises(RuntimeError, match=message):
+        server.run(nodes)
+
+
+def test_a_decoder_that_cannot_be_had_names_the_node(server):
+    nodes = workflow("ksampler")
+    del by_class(nodes, "ZMagicApply")["vae"]
+    settings = workflow("demo")["12"]
+    settings["inputs"]["decoder"] = "vae"
+    nodes["90"] = settings
+    by_class(nodes, "ZMagicApply")["settings"] = ["90", 0]
+    with pytest.raises(RuntimeError, match="Apply Z-Magic: decoder 'vae' needs a VAE"):
+        server.run(nodes)
+
+
+def test_an_interrupted_run_leaves_the_server_usable_and_repeats_exactly(server):
+    def finished(prefix: str) -> bytes:
+        nodes = workflow("ksampler")
+        by_class(nodes, "SaveImage")["filename_prefix"] = prefix
+        by_class(nodes, "KSampler")["seed"] = 7
+        outputs = server.run(nodes)
+        (image,) = outputs["8"]["images"]
+        with Image.open(server.output / image["filename"]) as picture:
+            return picture.tobytes()
+
+    before = finished("before")
+    long = workflow("ksampler", steps=200)
+    prompt_id = server.submit(long)
+    while not server.get("/queue")["queue_running"]:
+        time.sleep(0.05)
+    time.sleep(3.0)  # into the guided sampling
+    server.post("/interrupt", {})
+    with pytest.raises(RuntimeError, match="interrupted"):
+        server.wait(prompt_id)
+    # Another seed in between, so that the host cannot answer from its cache.
+    server.run(workflow("ksampler"))
+    assert finished("after") == before
