@@ -18,7 +18,7 @@ from . import architectures
 from .derivatives import one_thread
 
 EPS, FLOW = "sd15", "sd3"
-CHEAP = HostSettings(preset("balanced", gradient_path="image"), "linear_rgb")
+CHEAP = HostSettings(preset("balanced"), "linear_rgb")
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +70,15 @@ def guided(specimen, settings=CHEAP, conds=None, **options):
 @pytest.mark.parametrize("family", [EPS, FLOW])
 @pytest.mark.parametrize("sampler", comfy.samplers.KSampler.SAMPLERS)
 def test_every_stock_sampler_is_guided(specimens, family, sampler):
-    specimen = specimens[family]
-    samples, trace = guided(specimen, sampler=sampler, scheduler="simple")
-    plain = guided(
-        specimen, HostSettings(preset("balanced", strength=0.0), "linear_rgb"), sampler=sampler,
-        scheduler="simple",
-    )[1]  # fmt: skip
+    """Random weights predict no image, so that only steps taken on the prediction itself, which
+    the solver then follows, must lower the energies; the preset ``fast`` takes such steps."""
+
+    def run(strength):
+        settings = HostSettings(preset("fast", strength=strength), "linear_rgb")
+        return guided(specimens[family], settings, sampler=sampler, scheduler="simple")
+
+    samples, trace = run(0.05)
+    plain = run(0.0)[1]
     assert torch.isfinite(samples).all()
     assert len(trace.steps) >= 3 and not trace.warnings
     for name, values in trace.final.items():
