@@ -28,8 +28,8 @@ __all__ = ["HostSettings", "attach", "is_guided"]
 log = logging.getLogger(__name__)
 
 KEY = "zmagic"
-# What a backward keeps beside the host's estimate for a plain forward, in batch multiples:
-# saved activations of the denoiser (host.md measured about 3 forwards' worth) and the decoder.
+# What a backward keeps, in multiples of the host's estimate for a plain forward: the saved
+# activations of the denoiser (about three forwards' worth) and those of the decoder.
 GRADIENT_MEMORY = 4
 
 
@@ -113,13 +113,14 @@ class _Hooks:
 
     def outer_sample(self, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         """Make the run's state, sample, report, and drop the state whatever happens."""
-        guider = executor.class_obj
-        run = _HostRun(self.attachment, guider, sigmas, _seed(args, kwargs))
-        if len(kwargs.get("latent_shapes") or [None]) > 1:
+        parts = len(kwargs.get("latent_shapes") or [None])
+        if parts > 1:
             raise ValueError(
                 "Z-Magic guides one latent image: expected a plain latent, got a packed one of "
-                f"{len(kwargs['latent_shapes'])} parts (audio-video model)"
+                f"{parts} parts (audio-video model)"
             )
+        guider = executor.class_obj
+        run = _HostRun(self.attachment, guider, sigmas, _seed(args, kwargs))
         guider.model_options[KEY] = run
         try:
             samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)

@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from . import energy_nodes, model_nodes, report_nodes, sampler_nodes
+from . import energy_nodes, model_nodes, report_nodes, sampler_nodes, settings_nodes
 
 
 class ZMagicExtension(ComfyExtension):
@@ -11,5 +11,5 @@ class ZMagicExtension(ComfyExtension):
 
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        modules = (energy_nodes, model_nodes, sampler_nodes, report_nodes)
+        modules = (energy_nodes, model_nodes, sampler_nodes, settings_nodes, report_nodes)
         return [node for module in modules for node in module.NODES]

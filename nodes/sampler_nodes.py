@@ -1,4 +1,4 @@
-"""Three doors to one engine: Z-Magic Sampler, Z-Magic Guider, Apply Z-Magic; and its settings."""
+"""Three doors to one engine: Z-Magic Sampler, Z-Magic Guider, Apply Z-Magic."""
 
 import json
 
@@ -6,27 +6,12 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..guidance.plots import run_curves
-from ..guidance.settings import CHOICES, PRESETS, GuidanceSettings, preset
 from ..guidance.trace import Trace
-from ..host.decoders import DECODERS
-from ..host.hooks import HostSettings, attach
+from ..host.hooks import attach
+from .settings_nodes import ALIASES, CATEGORY
 from .sockets import Conditions, Settings
 
 __all__ = ["NODES"]
-
-CATEGORY = "Z-Magic/sampling"
-ALIASES = [
-    "energy guidance",
-    "loss guidance",
-    "classifier guidance",
-    "universal guidance",
-    "FreeDoM",
-    "MPGD",
-    "multi-attribute",
-    "CAGrad",
-]
-AS_PRESET = "as preset"
-DEFAULTS = GuidanceSettings()
 
 
 def _vae_input() -> io.Vae.Input:
@@ -260,158 +245,4 @@ class ZMagicSampler(io.ComfyNode):
         return io.NodeOutput(latent, run_curves({"": json.loads(report)}), report)
 
 
-class ZMagicSettings(io.ComfyNode):
-    """Every choice of the method behind one preset."""
-
-    @classmethod
-    def define_schema(cls):
-        def choice(name: str, tooltip: str):
-            return io.Combo.Input(
-                name,
-                options=[AS_PRESET, *CHOICES[name]],
-                default=AS_PRESET,
-                advanced=True,
-                tooltip=tooltip,
-            )
-
-        def number(name: str, low: float, high: float, step: float, tooltip: str, advanced=True):
-            return io.Float.Input(
-                name,
-                default=getattr(DEFAULTS, name),
-                min=low,
-                max=high,
-                step=step,
-                round=False,
-                advanced=advanced,
-                tooltip=tooltip,
-            )
-
-        def count(name: str, low: int, high: int, tooltip: str):
-            return io.Int.Input(
-                name,
-                default=getattr(DEFAULTS, name),
-                min=low,
-                max=high,
-                advanced=True,
-                tooltip=tooltip,
-            )
-
-        return io.Schema(
-            node_id="ZMagicSettings",
-            display_name="Z-Magic Settings",
-            category=CATEGORY,
-            description="How Z-Magic guides: a preset for most, every choice of the method for "
-            "those who compare.",
-            search_aliases=[*ALIASES, "presets"],
-            inputs=[
-                io.Combo.Input(
-                    "preset",
-                    options=list(PRESETS),
-                    default="balanced",
-                    tooltip="balanced: dependent conditions at the price of one backward per "
-                    "step. fast: no backward through the model. faithful: the paper's "
-                    "mathematics through the model, several times slower. The baselines treat "
-                    "conditions as independent, for comparison.",
-                ),
-                number(
-                    "strength",
-                    0.0,
-                    10.0,
-                    0.01,
-                    "How far a step follows the conditions, as a share of the noise that is left. "
-                    "0 is plain sampling with a report; 0.1 to 0.3 is good; too much looks painted "
-                    "over.",
-                    advanced=False,
-                ),
-                choice(
-                    "gradient_path",
-                    "Where the dependence between conditions is evaluated: full (through the "
-                    "model), prediction (predicted latent), image (decoded image); the same two "
-                    "without a backward through the model: no_backprop, image_no_backprop.",
-                ),
-                choice(
-                    "dependence",
-                    "How the second condition sees what the first one did: finite_difference is "
-                    "accurate and cheap, exact is the reference (slow, much memory), first_order "
-                    "drops the curvature, off treats conditions as independent.",
-                ),
-                number(
-                    "look_ahead",
-                    0.0,
-                    5.0,
-                    0.01,
-                    "Length of the look-ahead in units of the noise level (kappa). 0 removes the "
-                    "dependence; 0.03 to 0.3 is good.",
-                ),
-                choice("tasks", "rows: one task per condition. pairs: one task per ordered pair."),
-                choice(
-                    "order",
-                    "symmetric: every order of two conditions counts. as_connected: only along "
-                    "the chain of nodes. auto: along the most helpful order, found every step.",
-                ),
-                choice(
-                    "balance",
-                    "How tasks are combined: cagrad betrays none, sum adds them up, pcgrad "
-                    "removes conflicts pairwise, mgda takes the shortest common direction.",
-                ),
-                number(
-                    "cagrad_c",
-                    0.0,
-                    10.0,
-                    0.05,
-                    "How far CAGrad may leave the mean to help the worst task. 0 is the mean; "
-                    "0.4 is good; from 1 on no condition gets worse.",
-                ),
-                choice(
-                    "step_rule",
-                    "residual: a share of the remaining noise. classifier: the score itself. "
-                    "freedom: a share of the CFG difference. polyak: by the energies' values.",
-                ),
-                count("guide_every", 1, 100, "Guide every k-th step; 1 guides all, 2 halves cost."),
-                count(
-                    "time_travel",
-                    1,
-                    20,
-                    "Predictions per step inside the travel window, with fresh noise in between; "
-                    "1 is off, 2 to 5 follow the conditions closer at a multiple of the cost.",
-                ),
-                number("travel_start", 0.0, 1.0, 0.01, "Start of the travel window, 0 = first."),
-                number("travel_end", 0.0, 1.0, 0.01, "End of the travel window, 1 = last step."),
-                number("momentum", 0.0, 0.99, 0.05, "Share of the last direction kept; 0 is off."),
-                count(
-                    "random_shift",
-                    0,
-                    64,
-                    "Random shift of the decoded image in pixels before it is judged, against "
-                    "adversarial patterns; 0 is off, 4 to 8 is good for text and identity.",
-                ),
-                io.Combo.Input(
-                    "decoder",
-                    options=list(DECODERS),
-                    default="auto",
-                    advanced=True,
-                    tooltip="What shows the image to the conditions. auto: the connected VAE, "
-                    "else TAESD if installed in models/vae_approx, else linear RGB (blurred, "
-                    "nearly free).",
-                ),
-            ],
-            outputs=[
-                Settings.Output(display_name="settings", tooltip="Connect to a Z-Magic sampler.")
-            ],
-        )
-
-    @classmethod
-    def execute(cls, preset, decoder="auto", **values) -> io.NodeOutput:
-        return io.NodeOutput(HostSettings(_settings_from(preset, values), decoder))
-
-
-def _settings_from(name: str, values: dict) -> GuidanceSettings:
-    """The preset with every widget that is not left ``as preset``."""
-    changes = {key: value for key, value in values.items() if value != AS_PRESET}
-    try:
-        return preset(name, **changes)
-    except ValueError as error:
-        raise ValueError(f"Z-Magic Settings: {error}") from error
-
-
-NODES = [ZMagicSampler, ZMagicApply, ZMagicGuider, ZMagicSettings]
+NODES = [ZMagicSampler, ZMagicApply, ZMagicGuider]

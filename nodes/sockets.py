@@ -7,5 +7,5 @@ __all__ = ["Conditions", "Settings"]
 # A tuple of guidance.Condition in the order in which they were connected; never mutated.
 Conditions = io.Custom("ZMAGIC_CONDITIONS")
 
-# A guidance.GuidanceSettings; frozen.
+# A host.hooks.HostSettings; frozen.
 Settings = io.Custom("ZMAGIC_SETTINGS")

@@ -14,6 +14,10 @@ from zmagic.guidance.steps import NoiseLevel
 SIGMA_MAX = 10.0
 
 
+def pytest_configure(config):
+    torch.set_num_threads(1)  # on tensors this small a second thread costs more than it brings
+
+
 def smooth_network(channels_in, channels_out, seed):
     generator = torch.Generator().manual_seed(seed)
     first, second = (

@@ -66,6 +66,14 @@ def test_every_image_of_a_batch_is_its_own_problem(world, path, order, balance):
 
 
 @pytest.mark.parametrize("path", PATHS)
+def test_the_order_of_the_conditions_does_not_matter_when_all_pairs_count(world, path):
+    conditions, x = world.conditions(3), world.latent(batch=2)
+    forward = predict(world, conditions, x, gradient_path=path)[0]
+    backward = predict(world, conditions[::-1], x, gradient_path=path)[0]
+    assert torch.allclose(forward, backward, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_the_direction_lowers_every_energy(world, path):
     """In x where the denoiser was differentiated, in the prediction where it was not."""
     conditions, x = world.conditions(2), world.latent(batch=3)
