@@ -71,7 +71,8 @@ class _Held:
     """A tensor saved for backward, counted as long as autograd holds it."""
 
     def __init__(self, tensor: torch.Tensor, account: SavedBytes):
-        self.tensor, self.account = tensor, account
+        # Detached: an output that its own node saved would hold that node in a cycle.
+        self.tensor, self.account = tensor.detach(), account
         storage = tensor.untyped_storage()
         self.key, self.bytes = storage.data_ptr(), storage.nbytes()
         holders = account.holders

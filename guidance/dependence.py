@@ -6,7 +6,7 @@
 the gradient path.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -89,25 +89,26 @@ def dependent_tasks(
         point.release()
     chain = _Chain(field, point, gradients, dependence, look_ahead)
     sources = range(n - 1) if order == "as_connected" else range(n)
-    ahead: Iterable[Evaluation] = chain.look_ahead(sources, _targets(n, order))
+    following = _targets(n, order)
+    looked: list[Evaluation] = []
     ranks = torch.arange(n)[:, None].expand(n, valid.shape[1])
     if order == "symmetric":
         ranks = torch.zeros_like(ranks)
-    elif order == "auto":
-        ahead = list(ahead)  # the order is known only when all look-aheads are
-        ranks = _helpful_first(point, ahead, gradients.scales)
+    elif order == "auto":  # the order is known only when all look-aheads are
+        looked = [chain.look_ahead(i, following[i]) for i in sources]
+        ranks = _helpful_first(point, looked, gradients.scales)
 
     vectors, valids = [], []
-    ahead = iter(ahead)
     for i in sources:
-        evaluation = next(ahead)
+        evaluation = looked.pop(0) if looked else chain.look_ahead(i, following[i])
         follows = (ranks > ranks[i]) if order != "symmetric" else torch.ones_like(ranks > 0)
         follows = (follows.to(valid.device) & valid).clone()
         follows[i] = False
-        for targets in _groups(follows, tasks, skip=i):
-            vectors.append(chain.task(i, evaluation, targets))
-            valids.append(valid[i] & targets.any(0))
-        del evaluation  # its graph must be gone before the next look-ahead builds one
+        groups = [(group, chain.ahead(evaluation, group)) for group in _groups(follows, tasks, i)]
+        del evaluation  # its graph must be gone before another one is built
+        for group, v in groups:
+            vectors.append(chain.task(i, v, group))
+            valids.append(valid[i] & group.any(0))
     # A sample in which one condition alone has a gradient has no pair: it keeps that gradient.
     alone = valid.sum(0) == 1
     if alone.any():
@@ -126,22 +127,24 @@ class _Chain:
     dependence: str
     k: float
 
-    def look_ahead(
-        self, sources: Sequence[int], targets: dict[int, list[int]]
-    ) -> Iterator[Evaluation]:
-        """The evaluations at ``u_i = u + k g_i(u)``, one at a time so that one graph is held."""
-        for i in sources:
-            yield self.field.at(self.point.u + self.k * self.gradients.vectors[i], targets[i])
+    def look_ahead(self, i: int, targets: Sequence[int]) -> Evaluation:
+        """The targets' energies at ``u_i = u + k g_i(u)``."""
+        return self.field.at(self.point.u + self.k * self.gradients.vectors[i], targets)
 
-    def task(self, i: int, ahead: Evaluation, targets: Tensor) -> Tensor:
+    def ahead(self, evaluation: Evaluation, targets: Tensor) -> Tensor:
+        """``V = sum_j g_j(u_i)`` over the targets j ``[n, B]``, by one backward."""
+        scales = self.gradients.scales
+        return evaluation.gradient(
+            {j: -scales[j] * targets[j] for j in evaluation.energies}
+        ).detach()
+
+    def task(self, i: int, v: Tensor, targets: Tensor) -> Tensor:
         """Sum over the ``m`` targets j of ``g_i(u) + (I + k H_i) g_j(u_i)``.
 
-        With ``V = sum_j g_j(u_i)`` one product serves all of them: exact by linearity.
+        With ``v = V = sum_j g_j(u_i)`` one product serves all of them: exact by linearity.
         In finite-difference form ``k H_i V = g_i(u + k V) - g_i(u) + O(k^2)``, so that the sum
         is ``(m - 1) g_i(u) + V + g_i(u + k V)``, without a difference of near-equal numbers.
         """
-        scales = self.gradients.scales
-        v = ahead.gradient({j: -scales[j] * targets[j] for j in ahead.energies}).detach()
         g = self.gradients.vectors[i]
         m = expand_like(targets.sum(0), v)
         if self.dependence == "first_order":
@@ -149,7 +152,7 @@ class _Chain:
         if self.dependence == "exact":
             return m * g.detach() + v + self.k * self.point.hessian_product(g, v)
         behind = self.field.at(self.point.u + self.k * v, [i])
-        return (m - 1) * g.detach() + v + behind.gradient({i: -scales[i]}).detach()
+        return (m - 1) * g.detach() + v + behind.gradient({i: -self.gradients.scales[i]}).detach()
 
 
 def _targets(n: int, order: str) -> dict[int, list[int]]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .balance import balance
 from .conditions import Condition, active_conditions, with_distinct_names
-from .dependence import condition_gradients, dependent_tasks
+from .dependence import Tasks, condition_gradients, dependent_tasks
 from .field import EnergyField, Meter, NotDifferentiable, Stage, Tape
 from .norms import expand_like, gram, rms
 from .settings import NO_BACKPROP, GuidanceSettings
@@ -156,9 +156,17 @@ class GuidedRun:
         meter = Meter()
         active = self._active(sigma)
         path = self.settings.gradient_path
+        predictions: list[Tensor] = []
+
+        def remembered(z: Tensor) -> Tensor:
+            prediction = denoise(z)
+            if not predictions:
+                predictions.append(prediction.detach())
+            return prediction
+
         try:
             direction, prediction, merit, record = self._direction(
-                x, level, denoise, active, path, meter
+                x, level, remembered, active, path, meter
             )
         except NotDifferentiable as stop:
             if stop.stage != "denoiser":
@@ -168,11 +176,10 @@ class GuidedRun:
                 "the model's prediction carries no gradient (cached or detached by another "
                 f"node); guiding without the denoiser's Jacobian ({path}) instead"
             )
-            cached = stop.output.detach()
             direction, prediction, merit, record = self._direction(
-                x, level, lambda _: cached, active, path, meter
+                x, level, lambda _: predictions[0], active, path, meter
             )
-            meter.forwards["denoiser"] -= 1  # the cached prediction was not computed again
+            meter.forwards["denoiser"] -= 1  # that prediction was not computed again
         state = StepState(
             x,
             prediction,
@@ -234,16 +241,7 @@ class GuidedRun:
             look_ahead=self._look_ahead(path, level),
         )
         del point
-        stacked = torch.stack(tasks.vectors, dim=1)  # [B, T, ...]
-        finite = torch.isfinite(stacked).flatten(2).all(2)
-        stacked = torch.where(expand_pair(finite, stacked), stacked, 0.0)
-        weights = balance(
-            gram(stacked),
-            tasks.valid & finite.cpu(),
-            self.settings.balance,
-            self.settings.cagrad_c,
-        )
-        direction = (expand_pair(weights.to(stacked), stacked) * stacked).sum(1)
+        direction, weights = self._combine(tasks)
         direction = before.pull_back(direction)
         merit = sum(scale * energy for scale, energy in zip(own.scales, energies, strict=True))
         record = {
@@ -253,6 +251,16 @@ class GuidedRun:
             "order": tasks.ranks.T.tolist(),
         }
         return direction.detach(), prediction, merit, record
+
+    def _combine(self, tasks: Tasks) -> tuple[Tensor, Tensor]:
+        """The balanced direction, like u, and the weights ``[B, T]`` of the tasks."""
+        stacked = torch.stack(tasks.vectors, dim=1)  # [B, T, ...]
+        finite = torch.isfinite(stacked).flatten(2).all(2).cpu()
+        stacked = torch.nan_to_num(stacked, 0.0, 0.0, 0.0)  # 0 * NaN would not be 0
+        weights = balance(
+            gram(stacked), tasks.valid & finite, self.settings.balance, self.settings.cagrad_c
+        )
+        return torch.einsum("bt,bt...->b...", weights.to(stacked), stacked), weights
 
     def _look_ahead(self, path: str, level: NoiseLevel) -> float:
         """``k = kappa * s`` in x (method section 2). Behind the denoiser the same share of what is
@@ -318,8 +326,3 @@ class GuidedRun:
                 **details,
             )
         )
-
-
-def expand_pair(values: Tensor, stacked: Tensor) -> Tensor:
-    """View ``[B, T]`` so that it broadcasts over ``[B, T, ...]``."""
-    return values.reshape(*values.shape, *[1] * (stacked.ndim - 2))

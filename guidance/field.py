@@ -21,10 +21,9 @@ __all__ = ["EnergyField", "Evaluation", "Meter", "NotDifferentiable", "Stage", "
 class NotDifferentiable(RuntimeError):
     """A stage returned a tensor without a gradient (cached or detached by other code)."""
 
-    def __init__(self, stage: str, output: Tensor):
+    def __init__(self, stage: str):
         super().__init__(f"the {stage} returned a result without a gradient")
         self.stage = stage
-        self.output = output
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Tape:
                 meter.forwards[stage.name] += 1
                 output = stage.function(self.outputs[-1])
                 if track and not output.requires_grad:
-                    raise NotDifferentiable(stage.name, output)
+                    raise NotDifferentiable(stage.name)
                 self.outputs.append(output)
 
     @property

@@ -40,6 +40,18 @@ def _settings_input() -> Settings.Input:
     )
 
 
+def _cfg_input() -> io.Float.Input:
+    return io.Float.Input(
+        "cfg",
+        default=8.0,
+        min=0.0,
+        max=100.0,
+        step=0.1,
+        round=False,
+        tooltip="Classifier-free guidance scale; 1 switches it off.",
+    )
+
+
 def _attached(owner: str, model, conditions, settings, vae, on_finish=None):
     """``attach``, with the display name of the node in front of what can go wrong."""
     try:
@@ -102,15 +114,7 @@ class ZMagicGuider(io.ComfyNode):
                 _conditions_input(),
                 _settings_input(),
                 _vae_input(),
-                io.Float.Input(
-                    "cfg",
-                    default=8.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=False,
-                    tooltip="Classifier-free guidance scale; 1 switches it off.",
-                ),
+                _cfg_input(),
             ],
             outputs=[io.Guider.Output(tooltip="Connect to SamplerCustomAdvanced.")],
         )
@@ -163,15 +167,7 @@ class ZMagicSampler(io.ComfyNode):
                 io.Int.Input(
                     "steps", default=20, min=1, max=10000, tooltip="Steps; 20 to 40 is good."
                 ),
-                io.Float.Input(
-                    "cfg",
-                    default=8.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=False,
-                    tooltip="Classifier-free guidance scale; 1 switches it off.",
-                ),
+                _cfg_input(),
                 io.Combo.Input(
                     "sampler_name",
                     options=comfy.samplers.KSampler.SAMPLERS,

@@ -184,6 +184,18 @@ def test_the_prediction_is_not_differentiated_when_another_node_detached_it(worl
     assert sum("carries no gradient" in r.message for r in caplog.records) == 3
 
 
+def test_a_gradient_lost_at_a_look_ahead_falls_back_to_the_prediction_at_x(world):
+    conditions, x = world.conditions(2), world.latent()
+    calls = []
+
+    def skipping(z):  # as caches do that reuse a prediction from the second call on
+        calls.append(1)
+        return world.denoise(z) if len(calls) == 1 else world.denoise(z).detach()
+
+    corrected = world.run(conditions, gradient_path="full").predict(x, SIGMA, skipping)
+    assert torch.allclose(corrected, predict(world, conditions, x, gradient_path="no_backprop")[0])
+
+
 def test_a_decoder_without_gradient_is_an_error_not_a_silent_pass(world):
     run = world.run(world.conditions(1))
     decode = run.decode
