@@ -103,7 +103,8 @@ def differentiable_options(model_options: dict[str, Any]) -> dict[str, Any]:
     """A copy of ``model_options`` for an evaluation inside ``differentiable``.
 
     - Attention kernels without a derivative (sage, flash, xformers, or another pack's) are replaced
-      by torch's. An override that another pack has set stays, around the replaced kernel. Without
+      by torch's, and on the CPU the host's own by torch's fused one, equal up to rounding. An
+      override that another pack has set stays, around the replaced kernel. Without
       this such a kernel would silently drop its part of the gradient.
     - One device: the host evaluates several in threads, without gradients.
     """
@@ -120,7 +121,11 @@ def _differentiable_attention(override: Callable | None) -> Callable:
     """An ``optimized_attention_override`` around the one that was there."""
 
     def attention(kernel: Callable, q: Tensor, k: Tensor, v: Tensor, *args, **kwargs) -> Tensor:
-        if getattr(kernel, "__name__", None) not in _DIFFERENTIABLE_ATTENTION:
+        name = getattr(kernel, "__name__", None)
+        # On the CPU the host chooses attention_sub_quad, for memory. With a gradient the fused
+        # kernel needs less: it keeps no attention matrix for the backward pass, and is faster.
+        fused = name == "attention_sub_quad" and q.device.type == "cpu"
+        if fused or name not in _DIFFERENTIABLE_ATTENTION:
             kernel = host_attention.attention_pytorch
         if override is None:
             return kernel(q, k, v, *args, **kwargs)
