@@ -45,7 +45,7 @@ def main() -> None:
     run = {"seed": options.seed, "steps": options.steps, "batch": options.images}
 
     def final(settings: GuidanceSettings):
-        _, trace, _ = world.sample(conditions, settings, **run)
+        _, trace = world.sample(conditions, settings, **run)
         return torch.tensor([trace.final[c.name] for c in conditions]), trace.totals()  # [n, B]
 
     unguided, _ = final(GuidanceSettings(strength=0.0))

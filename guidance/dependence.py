@@ -109,8 +109,8 @@ def dependent_tasks(
         for group, v in groups:
             vectors.append(chain.task(i, v, group))
             valids.append(valid[i] & group.any(0))
-    # A sample in which one condition alone has a gradient has no pair: it keeps that gradient.
-    alone = valid.sum(0) == 1
+    # A sample in which at most one condition has a gradient has no pair: it keeps what it has.
+    alone = valid.sum(0) < 2
     if alone.any():
         vectors += [g.detach() for g in gradients.vectors]
         valids += list(valid & alone)

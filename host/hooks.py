@@ -23,7 +23,7 @@ from ..guidance.trace import Trace
 from .decoders import Decoder, choose_decoder
 from .gradients import differentiable, differentiable_options, normal
 
-__all__ = ["HostSettings", "attach", "is_guided"]
+__all__ = ["HostSettings", "attach"]
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,6 @@ class _Attachment:
     vae: comfy.sd.VAE | None
     decoder: Decoder
     on_finish: tuple[Callable[[Trace], None], ...] = ()
-
-
-def is_guided(model) -> bool:
-    """Whether Z-Magic is attached to this MODEL already."""
-    return model.get_attachment(KEY) is not None
 
 
 def attach(

@@ -211,6 +211,7 @@ def test_nan_energies_leave_the_prediction_finite_and_are_reported(world):
     assert torch.equal(corrected, world.denoise(x))
     assert any("broken" in warning for warning in trace.warnings)
     assert json.loads(trace.to_json())["steps"][0]["energies"] == [[None]]
+    assert torch.equal(predict(world, [broken, broken], x)[0], world.denoise(x))
     partly = predict(world, [*world.conditions(2), broken], x)[0]
     assert torch.allclose(partly, predict(world, world.conditions(2), x)[0])
 
