@@ -8,9 +8,16 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from torch.nn import functional as F
 
-from .energies import Energy
+from .energies import Energy, RunEnergy
 
-__all__ = ["Condition", "active_conditions", "region_at", "with_distinct_names"]
+__all__ = [
+    "Condition",
+    "active_conditions",
+    "begin_run",
+    "begin_step",
+    "region_at",
+    "with_distinct_names",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +32,7 @@ class Condition:
         start, end: window as fractions of the sampling, 0 <= start <= end <= 1, counted like the
             host's ``start_percent`` and ``end_percent``.
         region: ``[1 or B, H, W]`` mask in [0, 1] of any resolution, or None for the whole image.
+        networks: what the energy runs on; whoever calls it must have them in memory by then.
 
     Raises:
         ValueError: a value is outside its range.
@@ -36,6 +44,7 @@ class Condition:
     start: float = 0.0
     end: float = 1.0
     region: Tensor | None = None
+    networks: tuple = ()
 
     def __post_init__(self):
         if not (math.isfinite(self.weight) and self.weight >= 0.0):
@@ -78,6 +87,21 @@ def with_distinct_names(conditions: Iterable[Condition]) -> tuple[Condition, ...
         name = condition.name if count == 1 else f"{condition.name} {count}"
         named.append(replace(condition, name=name))
     return tuple(named)
+
+
+def begin_run(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+    """The same conditions with energies whose state is this run's own."""
+    return tuple(
+        replace(c, energy=c.energy.begin_run()) if isinstance(c.energy, RunEnergy) else c
+        for c in conditions
+    )
+
+
+def begin_step(conditions: Iterable[Condition], step: int | None) -> None:
+    """Tell the energies that follow the run that ``step`` begins; None: the finished image."""
+    for condition in conditions:
+        if isinstance(condition.energy, RunEnergy):
+            condition.energy.begin_step(step)
 
 
 def region_at(condition: Condition, image: Tensor) -> Tensor | None:

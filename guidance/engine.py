@@ -16,7 +16,13 @@ import torch
 from torch import Tensor
 
 from .balance import balance
-from .conditions import Condition, active_conditions, with_distinct_names
+from .conditions import (
+    Condition,
+    active_conditions,
+    begin_run,
+    begin_step,
+    with_distinct_names,
+)
 from .dependence import Tasks, condition_gradients, dependent_tasks
 from .field import EnergyField, Meter, NotDifferentiable, Stage, Tape
 from .norms import expand_like, gram, rms
@@ -69,7 +75,7 @@ class GuidedRun:
             sigmas: the sampler's schedule, decreasing.
             seed: of the random shifts and the re-noising.
         """
-        self.conditions = with_distinct_names(conditions)
+        self.conditions = begin_run(with_distinct_names(conditions))
         self.settings = settings
         self.decode = decode
         self.noise_level = noise_level
@@ -106,6 +112,7 @@ class GuidedRun:
             denoise: ``x -> D(x)``, called once per evaluation.
             cfg_gap: returns ``cfg * (D_cond - D_uncond)`` of the last call of denoise, or None.
         """
+        begin_step(self._active(sigma), self.step_at(sigma))
         repeats = self._repeats(sigma)
         level = self.noise_level(sigma)
         for repeat in range(repeats):
@@ -123,6 +130,7 @@ class GuidedRun:
             return
         started = time.perf_counter()
         meter = Meter()
+        begin_step(active, self.step_at(sigma))
         energies = self._energies(prediction, active, meter)
         self._record(sigma, active, energies, meter, started)
 
@@ -131,6 +139,7 @@ class GuidedRun:
         """Record the energies of the finished clean latent and return the trace."""
         present = tuple(c for c in self.conditions if c.weight > 0.0)
         if present:
+            begin_step(present, None)
             energies = self._energies(latent, present, Meter())
             self.trace.final = {
                 c.name: rounded(energy) for c, energy in zip(present, energies, strict=True)

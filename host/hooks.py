@@ -82,7 +82,9 @@ def attach(
 
     model = model.clone()
     model.set_attachments(KEY, attachment)
-    model.set_additional_models(KEY, list(decoder.patchers))
+    # The host loads these with the model, so that nothing has to be loaded inside a step.
+    networks = {id(n): n.patcher for c in conditions for n in c.networks}
+    model.set_additional_models(KEY, [*decoder.patchers, *networks.values()])
     hooks = _Hooks(attachment)
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, hooks.outer_sample),

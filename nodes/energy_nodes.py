@@ -1,33 +1,25 @@
-"""One node per attribute: what the picture should be like, appended to a chain of conditions."""
+"""Energies of the picture itself, without a network; and the node that joins conditions."""
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..guidance.conditions import Condition
 from ..guidance.energies import ColorPalette, ReferenceImage, Sketch
 from ..guidance.energies.color_palette import parse_colors
-from ..guidance.energies.references import ordinary
+from .condition_inputs import (
+    CATEGORY,
+    REFERENCE_BATCH,
+    SEARCH_ALIASES,
+    appended,
+    condition_inputs,
+    conditions_output,
+    pictures,
+)
 from .sockets import Conditions
 
 __all__ = ["NODES"]
 
-CATEGORY = "Z-Magic/energies"
-
-# What users of other tools call guidance by an energy.
-SEARCH_ALIASES = [
-    "energy guidance",
-    "loss guidance",
-    "universal guidance",
-    "training-free guidance",
-    "FreeDoM",
-    "Z-Magic",
-]
-
 # Slots of the combining node: the chains themselves may be of any length.
 MOST_CHAINS = 32
-
-# Batches of references are common to all energies that have one.
-REFERENCE_BATCH = "One picture for all images, or one for each image of the batch."
 
 
 class ZMagicColorPalette(io.ComfyNode):
@@ -76,9 +68,9 @@ class ZMagicColorPalette(io.ComfyNode):
                         "0.5 keeps room for modelling and shadows."
                     ),
                 ),
-                *_condition_inputs(),
+                *condition_inputs(),
             ],
-            outputs=[_conditions_output()],
+            outputs=[conditions_output()],
         )
 
     @classmethod
@@ -86,12 +78,8 @@ class ZMagicColorPalette(io.ComfyNode):
         cls,
         colors: str,
         lightness: float,
-        weight: float,
-        start: float,
-        end: float,
         reference: Tensor | None = None,
-        region: Tensor | None = None,
-        conditions: tuple[Condition, ...] = (),
+        **common,
     ) -> io.NodeOutput:
         owner = "Colour Palette Energy"
         if reference is not None and colors.strip():
@@ -105,10 +93,10 @@ class ZMagicColorPalette(io.ComfyNode):
                 "'#264653, #2a9d8f' in 'colors', got neither"
             )
         if reference is not None:
-            energy = ColorPalette(_pictures(reference, owner), lightness=lightness)
+            energy = ColorPalette(pictures(reference, owner), lightness=lightness)
         else:
             energy = ColorPalette(None, *_parsed(colors, owner), lightness=lightness)
-        return _appended(owner, energy, weight, start, end, region, conditions)
+        return appended(owner, energy, **common)
 
 
 class ZMagicSketch(io.ComfyNode):
@@ -155,9 +143,9 @@ class ZMagicSketch(io.ComfyNode):
                         "0.03 suits a rough scribble."
                     ),
                 ),
-                *_condition_inputs(),
+                *condition_inputs(),
             ],
-            outputs=[_conditions_output()],
+            outputs=[conditions_output()],
         )
 
     @classmethod
@@ -166,16 +154,13 @@ class ZMagicSketch(io.ComfyNode):
         reference: Tensor,
         reference_is: str,
         line_width: float,
-        weight: float,
-        start: float,
-        end: float,
-        region: Tensor | None = None,
-        conditions: tuple[Condition, ...] = (),
+        **common,
     ) -> io.NodeOutput:
         owner = "Sketch Energy"
-        pictures = _pictures(reference, owner)
-        energy = Sketch(pictures, drawing=reference_is == "drawing", line_width=line_width)
-        return _appended(owner, energy, weight, start, end, region, conditions)
+        energy = Sketch(
+            pictures(reference, owner), drawing=reference_is == "drawing", line_width=line_width
+        )
+        return appended(owner, energy, **common)
 
 
 class ZMagicReferenceImage(io.ComfyNode):
@@ -213,9 +198,9 @@ class ZMagicReferenceImage(io.ComfyNode):
                         "prescribes little more than the distribution of colour and light."
                     ),
                 ),
-                *_condition_inputs(),
+                *condition_inputs(),
             ],
-            outputs=[_conditions_output()],
+            outputs=[conditions_output()],
         )
 
     @classmethod
@@ -223,15 +208,11 @@ class ZMagicReferenceImage(io.ComfyNode):
         cls,
         reference: Tensor,
         blur: float,
-        weight: float,
-        start: float,
-        end: float,
-        region: Tensor | None = None,
-        conditions: tuple[Condition, ...] = (),
+        **common,
     ) -> io.NodeOutput:
         owner = "Reference Image Energy"
-        energy = ReferenceImage(_pictures(reference, owner), blur=blur)
-        return _appended(owner, energy, weight, start, end, region, conditions)
+        energy = ReferenceImage(pictures(reference, owner), blur=blur)
+        return appended(owner, energy, **common)
 
 
 class ZMagicCombineConditions(io.ComfyNode):
@@ -263,7 +244,7 @@ class ZMagicCombineConditions(io.ComfyNode):
                     tooltip="The chains to join; conditions of the first slot come first.",
                 ),
             ],
-            outputs=[_conditions_output()],
+            outputs=[conditions_output()],
         )
 
     @classmethod
@@ -274,121 +255,6 @@ class ZMagicCombineConditions(io.ComfyNode):
 
 
 NODES = [ZMagicColorPalette, ZMagicSketch, ZMagicReferenceImage, ZMagicCombineConditions]
-
-
-def _condition_inputs() -> list[io.Input]:
-    """What every condition has beside its energy."""
-    return [
-        io.Float.Input(
-            "weight",
-            default=1.0,
-            min=0.0,
-            max=10.0,
-            step=0.05,
-            round=False,
-            tooltip=(
-                "How strongly this condition pulls compared with the others. 1 is neutral: equal "
-                "weights pull equally, whatever the energies' sizes. 0 switches it off; 0.3 to 3 "
-                "is a useful range. How far all of them go together is set at the sampler."
-            ),
-        ),
-        io.Float.Input(
-            "start",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            round=False,
-            tooltip=(
-                "When guidance by this condition begins, as a fraction of the sampling; 0 is its "
-                "first step. Large shapes and colours are decided early."
-            ),
-        ),
-        io.Float.Input(
-            "end",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            round=False,
-            tooltip=(
-                "When guidance by this condition ends, as a fraction of the sampling; 1 is its "
-                "last step. 0.8 leaves the last details to the model."
-            ),
-        ),
-        io.Mask.Input(
-            "region",
-            optional=True,
-            tooltip=(
-                "Where the condition applies: white counts, black does not, grey in between. Any "
-                "size. Not connected: the whole picture."
-            ),
-        ),
-        Conditions.Input(
-            "conditions",
-            optional=True,
-            tooltip="Conditions to which this one is appended. Not connected: it is the first.",
-        ),
-    ]
-
-
-def _conditions_output() -> io.Output:
-    return Conditions.Output(
-        display_name="conditions",
-        tooltip="The incoming conditions and this node's, for the next energy or the sampler.",
-    )
-
-
-def _appended(
-    owner: str,
-    energy: object,
-    weight: float,
-    start: float,
-    end: float,
-    region: Tensor | None,
-    conditions: tuple[Condition, ...] | None,
-) -> io.NodeOutput:
-    """The incoming conditions followed by the one of node ``owner``.
-
-    Raises:
-        ValueError: the window is empty the wrong way round, or the region is not a mask.
-    """
-    if start > end:
-        raise ValueError(
-            f"{owner}: expected 'start' not after 'end', got start {start:g} and end {end:g}"
-        )
-    name = owner.removesuffix(" Energy")
-    condition = Condition(name, energy, weight, start, end, _mask(region, owner))
-    return io.NodeOutput((*(conditions or ()), condition))
-
-
-def _pictures(image: Tensor, owner: str) -> Tensor:
-    """An IMAGE ``[R, h, w, C]`` as RGB pictures ``[R, 3, h, w]``; alpha is left out.
-
-    Raises:
-        ValueError: ``image`` has another shape.
-    """
-    if image.ndim != 4 or image.shape[-1] < 3:
-        raise ValueError(
-            f"{owner}: 'reference' must be an RGB image [batch, height, width, 3], "
-            f"got {list(image.shape)}"
-        )
-    return image[..., :3].movedim(-1, 1)
-
-
-def _mask(region: Tensor | None, owner: str) -> Tensor | None:
-    """A MASK ``[H, W]`` or ``[B, H, W]`` as an ordinary tensor ``[B, H, W]``.
-
-    Raises:
-        ValueError: ``region`` has another shape.
-    """
-    if region is None:
-        return None
-    if region.ndim not in (2, 3):
-        raise ValueError(
-            f"{owner}: 'region' must be a mask [batch, height, width], got {list(region.shape)}"
-        )
-    return ordinary(region if region.ndim == 3 else region[None])
 
 
 def _parsed(colors: str, owner: str) -> tuple[Tensor, Tensor | None]:

@@ -4,14 +4,15 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["Energy"]
+__all__ = ["Energy", "RunEnergy"]
 
 
 @runtime_checkable
 class Energy(Protocol):
     """An attribute energy ``E(image) -> [B]``; lower means the attribute is better satisfied.
 
-    An energy is created once, holds its encoded reference, and keeps no state between calls.
+    An energy is created once, holds its encoded reference, and keeps no state between calls;
+    one that has to follow a run is a ``RunEnergy``.
     It is a sum of squared or smoothed terms, twice differentiable almost everywhere: an
     un-squared norm has no curvature along its residual and is singular at zero
     (method section 8).
@@ -29,4 +30,21 @@ class Energy(Protocol):
         Returns:
             ``[B]``: sample ``b`` depends on ``image[b]`` alone.
         """
+        ...
+
+
+@runtime_checkable
+class RunEnergy(Energy, Protocol):
+    """An energy that follows a sampling run: where the face is, which crops are looked at.
+
+    What it follows is fixed during a step, at all points at which the step evaluates it: the
+    difference of two gradients is otherwise no Hessian product (method section 1).
+    """
+
+    def begin_run(self) -> "RunEnergy":
+        """This energy with fresh state, for one run; the original stays as it is."""
+        ...
+
+    def begin_step(self, step: int | None) -> None:
+        """The next evaluation is the first one of this step; None: it is the finished image."""
         ...

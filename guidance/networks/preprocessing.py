@@ -1,0 +1,85 @@
+"""What a network's own preprocessing does to a picture, without the rounding: differentiable."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["CHANNELS", "FITS", "Preprocessing"]
+
+CHANNELS = ("rgb", "bgr", "gray")
+FITS = ("stretch", "crop")
+
+# Luma of the ITU-R BT.601 standard, which OpenCV and PIL use for grey pictures.
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """``image [B, 3, H, W]`` RGB in [0, 1] to a network's input ``[B, C, h, w]``.
+
+    ``(channels(resize(image)) - mean) / std``. Nothing is rounded to 8 bits and nothing clipped,
+    so that the gradient arrives unbroken; values differ from a library's own by that rounding.
+
+    Args:
+        size: height and width of the network's input, None to keep the picture's.
+        mean, std: per channel in the network's order, on the [0, 1] scale; one number for all.
+        channels: "rgb", "bgr" or "gray" (one channel).
+        fit: "stretch" to the size, or scale the shorter side and "crop" the centre.
+        interpolation: "bilinear" or "bicubic", antialiased.
+
+    Raises:
+        ValueError: an argument is outside its range.
+    """
+
+    size: tuple[int, int] | None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    channels: str = "rgb"
+    fit: str = "stretch"
+    interpolation: str = "bilinear"
+
+    def __post_init__(self):
+        if self.channels not in CHANNELS:
+            raise ValueError(f"channels must be one of {', '.join(CHANNELS)}, got {self.channels}")
+        if self.fit not in FITS:
+            raise ValueError(f"fit must be one of {', '.join(FITS)}, got {self.fit}")
+        count = 1 if self.channels == "gray" else 3
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, count):
+                raise ValueError(f"{name} must be 1 or {count} numbers, got {len(values)}")
+        if not all(value > 0.0 for value in self.std):
+            raise ValueError(f"std must be positive, got {self.std}")
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return self.normalised(self.resized(image))
+
+    def resized(self, image: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` to ``[B, 3, h, w]``, antialiased."""
+        if self.size is None or tuple(image.shape[-2:]) == self.size:
+            return image
+        height, width = self.size
+        if self.fit == "crop":
+            scale = max(height / image.shape[-2], width / image.shape[-1])
+            scaled = [
+                max(round(side * scale), least)
+                for side, least in zip(image.shape[-2:], self.size, strict=True)
+            ]
+            image = self._interpolated(image, scaled)
+            top, left = (
+                round((side - wanted) / 2) for side, wanted in zip(scaled, self.size, strict=True)
+            )
+            return image[..., top : top + height, left : left + width]
+        return self._interpolated(image, [height, width])
+
+    def normalised(self, image: Tensor) -> Tensor:
+        """``[B, 3, h, w]`` RGB in [0, 1] to the network's channels and scale."""
+        if self.channels == "gray":
+            image = (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        elif self.channels == "bgr":
+            image = image.flip(1)
+        mean, std = (image.new_tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
+        return (image - mean) / std
+
+    def _interpolated(self, image: Tensor, size: list[int]) -> Tensor:
+        return F.interpolate(image, size=size, mode=self.interpolation, antialias=True)

@@ -1,0 +1,150 @@
+"""Attribute networks under the host's memory management: loaded with the diffusion model, freed by
+the host, and run where the host put them.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+import comfy.model_management
+import comfy.model_patcher
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Network", "content_of", "file_stamp", "shared"]
+
+Result = TypeVar("Result")
+
+# Encoded references kept by one network; a graph has a handful.
+REFERENCES_KEPT = 32
+
+
+class Network:
+    """A frozen network that the host loads before a run; an energy calls it like a function.
+
+    Results come back in float32 on the device of the input. In half precision the gradient is
+    scaled on its way through, so that it neither underflows nor overflows.
+
+    Args:
+        module: takes and returns floating point tensors, or tuples of them.
+        name: for messages, such as the file's name.
+        dtype: of the computation; float32 unless the network is known to bear less.
+    """
+
+    def __init__(self, module: nn.Module, name: str, dtype: torch.dtype = torch.float32):
+        with torch.inference_mode(False):  # weights shall be ordinary tensors
+            self.module = module.to(dtype).eval().requires_grad_(False)
+        self.name = name
+        self.dtype = dtype
+        # Read at run time: the host replaces CoreModelPatcher when dynamic memory is on.
+        self.patcher = comfy.model_patcher.CoreModelPatcher(
+            self.module,
+            load_device=comfy.model_management.get_torch_device(),
+            offload_device=comfy.model_management.unet_offload_device(),
+        )
+        self._references: OrderedDict[Hashable, object] = OrderedDict()
+
+    def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        device = _device_of(self.module, inputs[0].device)
+        scale = None if self.dtype in (torch.float32, torch.float64) else _GradientScale()
+        moved = [x.to(device) for x in inputs]
+        moved = [self._entered(x, scale) for x in moved]
+        result = self.module(*moved)
+        if isinstance(result, Tensor):
+            return self._left(result, scale, inputs[0])
+        return tuple(self._left(part, scale, inputs[0]) for part in result)
+
+    def reference(self, compute: Callable[..., Result], *inputs: Tensor, key: Hashable = ()):
+        """``compute(*inputs)`` outside sampling: computed once per content of the inputs.
+
+        The host loads the network first. ``compute`` runs without gradients on ordinary tensors;
+        its result is shared between callers and must not be changed.
+
+        Args:
+            compute: calls this network.
+            inputs: what it is computed from.
+            key: whatever else the result depends on.
+        """
+        content = (key, *(content_of(x) for x in inputs))
+        if content not in self._references:
+            comfy.model_management.load_models_gpu([self.patcher])
+            with torch.inference_mode(False), torch.no_grad():
+                self._references[content] = compute(*(x.detach().clone() for x in inputs))
+            while len(self._references) > REFERENCES_KEPT:
+                self._references.popitem(last=False)
+        self._references.move_to_end(content)
+        return self._references[content]
+
+    def _entered(self, x: Tensor, scale: "_GradientScale | None") -> Tensor:
+        if scale is None or not x.requires_grad:
+            return x.to(self.dtype)
+        return scale.undone_at(x).to(self.dtype)
+
+    def _left(self, result: Tensor, scale: "_GradientScale | None", like: Tensor) -> Tensor:
+        if scale is not None and result.requires_grad:
+            result = scale.applied_at(result.float())
+        return result.to(like.device, like.dtype)
+
+
+class _GradientScale:
+    """Brings a gradient to magnitude 1 where it enters half precision and back where it leaves."""
+
+    def __init__(self):
+        self.peak: Tensor | None = None
+
+    def applied_at(self, output: Tensor) -> Tensor:
+        """``output``; its gradient is divided by its largest magnitude."""
+        output = output.view_as(output)
+        output.register_hook(self._shrink)
+        return output
+
+    def undone_at(self, x: Tensor) -> Tensor:
+        """``x``; its gradient is multiplied by that magnitude."""
+        x = x.view_as(x)
+        x.register_hook(lambda gradient: gradient * self.peak)
+        return x
+
+    def _shrink(self, gradient: Tensor) -> Tensor:
+        peak = gradient.detach().abs().max()
+        self.peak = torch.where(peak > 0.0, peak, torch.ones_like(peak))
+        return gradient / self.peak
+
+
+def shared(kind: str, path: str | Path, options: Hashable, load: Callable[[], Result]) -> Result:
+    """What ``load`` makes of a file, once for all nodes that use it as long as one of them does.
+
+    A file that has changed (time or size) is loaded anew.
+    """
+    key = (kind, file_stamp(path), options)
+    found = _SHARED.get(key)
+    if found is None:
+        found = _SHARED[key] = load()
+    return found
+
+
+# Weak: a network lives as long as the node outputs that hold it, which are the host's to drop.
+_SHARED: WeakValueDictionary = WeakValueDictionary()
+
+
+def file_stamp(path: str | Path) -> tuple[str, int, int]:
+    """What identifies a file's content: its path, size in bytes, and time of change in ns."""
+    path = Path(path)
+    status = path.stat()
+    return (str(path.resolve()), status.st_size, status.st_mtime_ns)
+
+
+def content_of(tensor: Tensor) -> str:
+    """A digest of a tensor's shape, dtype and values."""
+    array = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(repr((array.shape, array.dtype)).encode())
+    digest.update(array.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _device_of(module: nn.Module, default: torch.device) -> torch.device:
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return default

@@ -1,0 +1,158 @@
+"""What all energy nodes share: weight, window, region, and the chain that a condition joins."""
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..guidance.conditions import Condition
+from ..guidance.energies.references import ordinary
+from .sockets import Conditions
+
+__all__ = [
+    "CATEGORY",
+    "REFERENCE_BATCH",
+    "SEARCH_ALIASES",
+    "appended",
+    "condition_inputs",
+    "conditions_output",
+    "pictures",
+]
+
+CATEGORY = "Z-Magic/energies"
+
+# What users of other tools call guidance by an energy.
+SEARCH_ALIASES = [
+    "energy guidance",
+    "loss guidance",
+    "universal guidance",
+    "training-free guidance",
+    "FreeDoM",
+    "Z-Magic",
+]
+
+# Batches of references are common to all energies that have one.
+REFERENCE_BATCH = "One picture for all images, or one for each image of the batch."
+
+
+def condition_inputs() -> list[io.Input]:
+    """What every condition has beside its energy."""
+    return [
+        io.Float.Input(
+            "weight",
+            default=1.0,
+            min=0.0,
+            max=10.0,
+            step=0.05,
+            round=False,
+            tooltip=(
+                "How strongly this condition pulls compared with the others. 1 is neutral: equal "
+                "weights pull equally, whatever the energies' sizes. 0 switches it off; 0.3 to 3 "
+                "is a useful range. How far all of them go together is set at the sampler."
+            ),
+        ),
+        io.Float.Input(
+            "start",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            round=False,
+            tooltip=(
+                "When guidance by this condition begins, as a fraction of the sampling; 0 is its "
+                "first step. Large shapes and colours are decided early."
+            ),
+        ),
+        io.Float.Input(
+            "end",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            round=False,
+            tooltip=(
+                "When guidance by this condition ends, as a fraction of the sampling; 1 is its "
+                "last step. 0.8 leaves the last details to the model."
+            ),
+        ),
+        io.Mask.Input(
+            "region",
+            optional=True,
+            tooltip=(
+                "Where the condition applies: white counts, black does not, grey in between. Any "
+                "size. Not connected: the whole picture."
+            ),
+        ),
+        Conditions.Input(
+            "conditions",
+            optional=True,
+            tooltip="Conditions to which this one is appended. Not connected: it is the first.",
+        ),
+    ]
+
+
+def conditions_output() -> io.Output:
+    return Conditions.Output(
+        display_name="conditions",
+        tooltip="The incoming conditions and this node's, for the next energy or the sampler.",
+    )
+
+
+def appended(
+    owner: str,
+    energy: object,
+    networks: tuple = (),
+    *,
+    weight: float,
+    start: float,
+    end: float,
+    region: Tensor | None = None,
+    conditions: tuple[Condition, ...] | None = None,
+) -> io.NodeOutput:
+    """The incoming conditions followed by the one of node ``owner``.
+
+    Args:
+        owner: the node's display name.
+        energy: what the node adds.
+        networks: the host.networks.Network objects that the energy runs.
+
+    The others are the inputs of ``condition_inputs``, which a node hands on as they came.
+
+    Raises:
+        ValueError: the window is empty the wrong way round, or the region is not a mask.
+    """
+    if start > end:
+        raise ValueError(
+            f"{owner}: expected 'start' not after 'end', got start {start:g} and end {end:g}"
+        )
+    name = owner.removesuffix(" Energy")
+    mask = _mask(region, owner)
+    condition = Condition(name, energy, weight, start, end, mask, tuple(networks))
+    return io.NodeOutput((*(conditions or ()), condition))
+
+
+def pictures(image: Tensor, owner: str, name: str = "reference") -> Tensor:
+    """The IMAGE ``[R, h, w, C]`` at input ``name`` as RGB pictures ``[R, 3, h, w]``, without alpha.
+
+    Raises:
+        ValueError: ``image`` has another shape.
+    """
+    if image.ndim != 4 or image.shape[-1] < 3:
+        raise ValueError(
+            f"{owner}: '{name}' must be an RGB image [batch, height, width, 3], "
+            f"got {list(image.shape)}"
+        )
+    return image[..., :3].movedim(-1, 1)
+
+
+def _mask(region: Tensor | None, owner: str) -> Tensor | None:
+    """A MASK ``[H, W]`` or ``[B, H, W]`` as an ordinary tensor ``[B, H, W]``.
+
+    Raises:
+        ValueError: ``region`` has another shape.
+    """
+    if region is None:
+        return None
+    if region.ndim not in (2, 3):
+        raise ValueError(
+            f"{owner}: 'region' must be a mask [batch, height, width], got {list(region.shape)}"
+        )
+    return ordinary(region if region.ndim == 3 else region[None])
