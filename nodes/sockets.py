@@ -2,10 +2,37 @@
 
 from comfy_api.latest import io
 
-__all__ = ["Conditions", "Settings"]
+__all__ = [
+    "Conditions",
+    "FaceLocation",
+    "FaceRecognizer",
+    "LandmarkNetwork",
+    "OnnxNetwork",
+    "OpenClip",
+    "Segmenter",
+    "Settings",
+]
 
 # A tuple of guidance.Condition in the order in which they were connected; never mutated.
 Conditions = io.Custom("ZMAGIC_CONDITIONS")
 
 # A host.hooks.HostSettings; frozen.
 Settings = io.Custom("ZMAGIC_SETTINGS")
+
+# A host.openclip.OpenClip: image tower, text tower and their preprocessing.
+OpenClip = io.Custom("ZMAGIC_OPENCLIP")
+
+# A host.face_networks.FaceRecognizer: embeds aligned face crops.
+FaceRecognizer = io.Custom("ZMAGIC_FACE_RECOGNIZER")
+
+# A host.face_networks.LandmarkRegressor: points of a face crop.
+LandmarkNetwork = io.Custom("ZMAGIC_LANDMARK_NETWORK")
+
+# A guidance.face_location.FaceLocator: where in a picture the face is.
+FaceLocation = io.Custom("ZMAGIC_FACE_LOCATION")
+
+# A host.onnx_networks.ImageNetwork whose first output is a map of class scores.
+Segmenter = io.Custom("ZMAGIC_SEGMENTER")
+
+# A host.onnx_networks.ImageNetwork.
+OnnxNetwork = io.Custom("ZMAGIC_ONNX_NETWORK")

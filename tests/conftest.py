@@ -23,3 +23,11 @@ def _seeded():
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def face_networks() -> Path:
+    """Real face networks (MIT) that setup fetched from the package registry: a folder of ONNX."""
+    folder = Path(__file__).resolve().parents[1] / ".host" / "networks" / "face"
+    assert folder.is_dir(), "run 'make test' once: it fetches the networks"
+    return folder

@@ -1,0 +1,54 @@
+"""ONNX files as attribute networks: found, converted once, loaded by the host, fed with pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ..guidance.networks import Preprocessing, load_onnx
+from .networks import Network, shared
+
+__all__ = ["ImageNetwork"]
+
+
+@dataclass(frozen=True)
+class ImageNetwork:
+    """A network from an ONNX file with its preprocessing: pictures in, outputs out.
+
+    Args:
+        path: the file.
+        preprocessing: from a picture in [0, 1] to the network's input.
+        outputs: tensors to return, by name; none: the file's own outputs.
+
+    Raises:
+        ValueError: see ``load_onnx``.
+    """
+
+    path: Path
+    preprocessing: Preprocessing
+    outputs: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "network", self._load())
+
+    def _load(self) -> Network:
+        return shared(
+            "onnx",
+            self.path,
+            self.outputs,
+            lambda: Network(load_onnx(self.path, self.outputs), self.path.name),
+        )
+
+    def __call__(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The outputs for ``image [B, 3, H, W]`` RGB in [0, 1], each ``[B, ...]``."""
+        return self.network(self.preprocessing(image))
+
+    @property
+    def module(self):
+        """The OnnxModule: the file's input shape and names of outputs."""
+        return self.network.module
+
+    def returning(self, outputs: Sequence[str]) -> "ImageNetwork":
+        """The same network with other outputs, by name, inside the network too."""
+        return ImageNetwork(self.path, self.preprocessing, tuple(outputs))
