@@ -110,7 +110,8 @@ class GuidedRun:
             x: noisy latent ``[B, ...]``.
             sigma: its noise level, > 0.
             denoise: ``x -> D(x)``, called once per evaluation.
-            cfg_gap: returns ``cfg * (D_cond - D_uncond)`` of the last call of denoise, or None.
+            cfg_gap: returns ``cfg * (D_cond - D_uncond)`` of the last call of denoise, or None;
+                asked after the first one.
         """
         begin_step(self._active(sigma), self.step_at(sigma))
         repeats = self._repeats(sigma)
@@ -166,11 +167,14 @@ class GuidedRun:
         active = self._active(sigma)
         path = self.settings.gradient_path
         predictions: list[Tensor] = []
+        gap: Tensor | None = None
 
         def remembered(z: Tensor) -> Tensor:
+            nonlocal gap
             prediction = denoise(z)
-            if not predictions:
+            if not predictions:  # the one of x; the others are look-aheads
                 predictions.append(prediction.detach())
+                gap = cfg_gap and cfg_gap()
             return prediction
 
         try:
@@ -195,7 +199,7 @@ class GuidedRun:
             self._with_momentum(direction),
             level,
             merit,
-            cfg_gap and cfg_gap(),
+            gap,
         )
         corrected = step(state, self.settings.step_rule, self.settings.strength)
         self._record(

@@ -18,8 +18,10 @@ from PIL import Image
 
 __all__ = [
     "AUTOENCODER_FILE",
+    "MAN_FILE",
     "PHOTOGRAPH_FILE",
     "UNET_FILE",
+    "WOMAN_FILE",
     "demo_conditioning",
     "load_autoencoder",
     "load_photograph",
@@ -30,6 +32,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "demo_models"
 UNET_FILE = FOLDER / "zmagic_demo_unet.safetensors"
 AUTOENCODER_FILE = FOLDER / "zmagic_demo_autoencoder.safetensors"
 PHOTOGRAPH_FILE = FOLDER / "photograph.jpg"
+WOMAN_FILE = FOLDER / "woman.jpg"
+MAN_FILE = FOLDER / "man.jpg"
 
 # The network was trained without text: its context is a single zero token of this width.
 CONTEXT_WIDTH = 64
@@ -114,7 +118,7 @@ def demo_conditioning() -> list:
 
 
 def load_photograph(path: str | Path = PHOTOGRAPH_FILE) -> torch.Tensor:
-    """A real portrait photograph as the host's IMAGE, ``[1, 256, 256, 3]`` in [0, 1].
+    """One of the pictures as the host's IMAGE, ``[1, H, W, 3]`` in [0, 1].
 
     Raises:
         FileNotFoundError: the file is not there.

@@ -1,4 +1,4 @@
-"""ONNX files as attribute networks: found, converted once, loaded by the host, fed with pictures."""
+"""ONNX files as attribute networks: found, converted once, loaded by the host, fed pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

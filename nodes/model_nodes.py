@@ -2,7 +2,14 @@
 
 from comfy_api.latest import io
 
-from ..host.demo_model import demo_conditioning, load_autoencoder, load_photograph, load_unet
+from ..host.demo_model import (
+    MAN_FILE,
+    WOMAN_FILE,
+    demo_conditioning,
+    load_autoencoder,
+    load_photograph,
+    load_unet,
+)
 
 __all__ = ["NODES"]
 
@@ -42,6 +49,14 @@ class ZMagicLoadDemo(io.ComfyNode):
                     tooltip="A portrait in the public domain, to take colours, edges or a "
                     "likeness from.",
                 ),
+                io.Image.Output(
+                    display_name="woman",
+                    tooltip="A rendered woman who does not exist, as a reference for identity.",
+                ),
+                io.Image.Output(
+                    display_name="man",
+                    tooltip="A rendered man who does not exist, as a reference for identity.",
+                ),
             ],
         )
 
@@ -49,7 +64,12 @@ class ZMagicLoadDemo(io.ComfyNode):
     def execute(cls) -> io.NodeOutput:
         try:
             return io.NodeOutput(
-                load_unet(), demo_conditioning(), load_autoencoder(), load_photograph()
+                load_unet(),
+                demo_conditioning(),
+                load_autoencoder(),
+                load_photograph(),
+                load_photograph(WOMAN_FILE),
+                load_photograph(MAN_FILE),
             )
         except FileNotFoundError as error:
             raise ValueError(f"Load Z-Magic Demo: {error}") from None

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from face_networks import fetch_face_networks
 from headless import HOST, PACK, host_path
 from host_archive import DEFAULT_VERSION, RELEASES, is_intact, unpack, version_of
 from host_server import environment, link_pack, name_in, server_command, uses_own_host
@@ -138,6 +139,8 @@ def main() -> int:
         return 0
     try:
         host = set_up(options.version, keep=options.command != "host")
+        if options.command == "test":
+            fetch_face_networks()
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1

@@ -37,10 +37,11 @@ def sample(model, conditioning, seed: int = 1, steps: int = STEPS) -> torch.Tens
 
 
 def test_is_an_sd15_model_to_the_host(demo):
-    model, conditioning, vae, photograph = demo
-    assert (
-        photograph.shape == (1, 256, 256, 3) and 0.0 <= photograph.min() < photograph.max() <= 1.0
-    )
+    model, conditioning, vae, *pictures = demo
+    assert [list(picture.shape) for picture in pictures] == [
+        [1, side, side, 3] for side in (256, 128, 128)
+    ]
+    assert all(0.0 <= picture.min() < picture.max() <= 1.0 for picture in pictures)
     assert type(model.model.latent_format).__name__ == "SD15"
     assert model.model.model_type.name == "EPS"
     assert model.load_device == comfy.model_management.get_torch_device()

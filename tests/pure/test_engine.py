@@ -114,6 +114,11 @@ def test_freedom_rule_uses_the_cfg_gap_and_falls_back_to_the_residual_without_on
     moved = run.predict(x, SIGMA, world.denoise, cfg_gap=lambda: gap) - world.denoise(x)
     expected = 0.2 * gap.flatten(1).square().mean(1).sqrt()
     assert torch.allclose(moved.flatten(1).square().mean(1).sqrt(), expected)
+    # Through the model the look-aheads have gaps of their own; the one of x counts.
+    gaps = [gap, *torch.randn(6, *gap.shape, dtype=gap.dtype)]
+    run = world.run(conditions, gradient_path="full", step_rule="freedom", strength=0.2)
+    moved = run.predict(x, SIGMA, world.denoise, cfg_gap=lambda: gaps.pop(0)) - world.denoise(x)
+    assert torch.allclose(moved.flatten(1).square().mean(1).sqrt(), expected)
     without = world.run(conditions, step_rule="freedom").predict(
         x, SIGMA, world.denoise, cfg_gap=lambda: None
     )
@@ -306,6 +311,34 @@ def test_the_trace_tells_energies_cosines_weights_and_totals(world):
     assert report["totals"]["forwards"] == {"denoiser": 7, "decoder": 8}
     assert set(report["final"]) == {c.name for c in conditions}
     assert "7 denoiser forwards, 9 backwards" in run.trace.summary()
+
+
+def test_an_energy_that_follows_the_run_hears_of_every_step_in_its_own_copy(world):
+    class Following:
+        """Counts its evaluations since the step began, and remembers both."""
+
+        def __init__(self, inner):
+            self.inner, self.heard = inner, []
+
+        def begin_run(self):
+            return Following(self.inner)
+
+        def begin_step(self, step):
+            self.heard.append([step, 0])
+
+        def __call__(self, image, region=None):
+            self.heard[-1][1] += 1
+            return self.inner(image, region)
+
+    x, (first, second) = world.latent(), world.conditions(2)
+    energy = Following(first.energy)
+    run = world.run([Condition("following", energy), second], gradient_path="full")
+    run.predict(x, 10.0, world.denoise)
+    run.measure(run.predict(x, 1.0, world.denoise), 1.0)
+    run.finish(x)
+    # At x, at the other's look-ahead, and at its own second point; then once for each measurement.
+    assert run.conditions[0].energy.heard == [[0, 3], [3, 3], [3, 1], [None, 1]]
+    assert energy.heard == []
 
 
 def test_conditions_of_the_same_name_stay_apart_in_the_report(world):
