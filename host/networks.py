@@ -29,33 +29,45 @@ class Network:
     scaled on its way through, so that it neither underflows nor overflows.
 
     Args:
-        module: takes and returns floating point tensors, or tuples of them.
+        module: takes and returns floating point tensors, or tuples of them; integers go in as
+            they are.
         name: for messages, such as the file's name.
         dtype: of the computation; float32 unless the network is known to bear less.
+        patcher: the ModelPatcher under which ``module``'s weights already are, as they are:
+            another view of a network, or a model of the host's own. None: it gets its own.
     """
 
-    def __init__(self, module: nn.Module, name: str, dtype: torch.dtype = torch.float32):
-        with torch.inference_mode(False):  # weights shall be ordinary tensors
-            self.module = module.to(dtype).eval().requires_grad_(False)
+    def __init__(
+        self,
+        module: nn.Module,
+        name: str,
+        dtype: torch.dtype = torch.float32,
+        patcher: comfy.model_patcher.ModelPatcher | None = None,
+    ):
         self.name = name
         self.dtype = dtype
-        # Read at run time: the host replaces CoreModelPatcher when dynamic memory is on.
-        self.patcher = comfy.model_patcher.CoreModelPatcher(
-            self.module,
-            load_device=comfy.model_management.get_torch_device(),
-            offload_device=comfy.model_management.unet_offload_device(),
-        )
+        self.module = module
+        self.patcher = patcher
+        if patcher is None:
+            with torch.inference_mode(False):  # weights shall be ordinary tensors
+                self.module = module.to(dtype).eval().requires_grad_(False)
+            # Read at run time: the host replaces CoreModelPatcher when dynamic memory is on.
+            self.patcher = comfy.model_patcher.CoreModelPatcher(
+                self.module,
+                load_device=comfy.model_management.get_torch_device(),
+                offload_device=comfy.model_management.unet_offload_device(),
+            )
         self._references: OrderedDict[Hashable, object] = OrderedDict()
 
     def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        device = _device_of(self.module, inputs[0].device)
+        device = self._device(inputs[0].device)
         scale = None if self.dtype in (torch.float32, torch.float64) else _GradientScale()
         moved = [x.to(device) for x in inputs]
         moved = [self._entered(x, scale) for x in moved]
         result = self.module(*moved)
         if isinstance(result, Tensor):
-            return self._left(result, scale, inputs[0])
-        return tuple(self._left(part, scale, inputs[0]) for part in result)
+            return self._left((result,), scale, inputs[0])[0]
+        return self._left(result, scale, inputs[0])
 
     def reference(self, compute: Callable[..., Result], *inputs: Tensor, key: Hashable = ()):
         """``compute(*inputs)`` outside sampling: computed once per content of the inputs.
@@ -78,15 +90,30 @@ class Network:
         self._references.move_to_end(content)
         return self._references[content]
 
+    def _device(self, default: torch.device) -> torch.device:
+        """Where the inputs have to be."""
+        modules = self.module.modules()
+        if any(getattr(m, "comfy_cast_weights", False) for m in modules):
+            return self.patcher.load_device  # layers of the host bring their weights to the input
+        return _device_of(self.module, default)
+
     def _entered(self, x: Tensor, scale: "_GradientScale | None") -> Tensor:
+        if not x.is_floating_point():
+            return x
         if scale is None or not x.requires_grad:
             return x.to(self.dtype)
         return scale.undone_at(x).to(self.dtype)
 
-    def _left(self, result: Tensor, scale: "_GradientScale | None", like: Tensor) -> Tensor:
-        if scale is not None and result.requires_grad:
-            result = scale.applied_at(result.float())
-        return result.to(like.device, like.dtype)
+    def _left(
+        self, parts: tuple[Tensor, ...], scale: "_GradientScale | None", like: Tensor
+    ) -> tuple[Tensor, ...]:
+        dtype = like.dtype if like.is_floating_point() else torch.float32
+        if scale is not None and any(part.requires_grad for part in parts):
+            # As one tensor: the gradients of all parts are scaled by the same number.
+            together = scale.applied_at(torch.cat([part.float().flatten() for part in parts]))
+            pieces = together.split([part.numel() for part in parts])
+            parts = [piece.view_as(part) for piece, part in zip(pieces, parts, strict=True)]
+        return tuple(part.to(like.device, dtype) for part in parts)
 
 
 class _GradientScale:

@@ -7,9 +7,13 @@ from pathlib import Path
 from torch import Tensor
 
 from ..guidance.networks import Preprocessing, load_onnx
+from ..guidance.optional_packages import needed
 from .networks import Network, shared
 
 __all__ = ["ImageNetwork"]
+
+# After them a network has features in the sense of style transfer: conv1_1 of a VGG is its first.
+ACTIVATIONS = ("Relu", "LeakyRelu", "PRelu")
 
 
 @dataclass(frozen=True)
@@ -52,3 +56,12 @@ class ImageNetwork:
     def returning(self, outputs: Sequence[str]) -> "ImageNetwork":
         """The same network with other outputs, by name, inside the network too."""
         return ImageNetwork(self.path, self.preprocessing, tuple(outputs))
+
+    def activations(self) -> tuple[str, ...]:
+        """Names of the tensors after each activation, in the order of the file, for ``returning``.
+
+        Raises:
+            ValueError: the onnx package is missing.
+        """
+        nodes = needed("onnx").load(str(self.path), load_external_data=False).graph.node
+        return tuple(node.output[0] for node in nodes if node.op_type in ACTIVATIONS)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["CHANNELS", "FITS", "Preprocessing"]
+__all__ = ["CHANNELS", "FITS", "INTERPOLATIONS", "Preprocessing"]
 
 CHANNELS = ("rgb", "bgr", "gray")
 FITS = ("stretch", "crop")
+INTERPOLATIONS = ("bilinear", "bicubic")
 
 # Luma of the ITU-R BT.601 standard, which OpenCV and PIL use for grey pictures.
 LUMA = (0.299, 0.587, 0.114)
@@ -40,10 +41,14 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self):
-        if self.channels not in CHANNELS:
-            raise ValueError(f"channels must be one of {', '.join(CHANNELS)}, got {self.channels}")
-        if self.fit not in FITS:
-            raise ValueError(f"fit must be one of {', '.join(FITS)}, got {self.fit}")
+        for name, choices in (
+            ("channels", CHANNELS),
+            ("fit", FITS),
+            ("interpolation", INTERPOLATIONS),
+        ):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}")
         count = 1 if self.channels == "gray" else 3
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, count):
@@ -60,17 +65,26 @@ class Preprocessing:
             return image
         height, width = self.size
         if self.fit == "crop":
-            scale = max(height / image.shape[-2], width / image.shape[-1])
-            scaled = [
-                max(round(side * scale), least)
-                for side, least in zip(image.shape[-2:], self.size, strict=True)
-            ]
+            scaled = self._covering(*image.shape[-2:])
             image = self._interpolated(image, scaled)
             top, left = (
                 round((side - wanted) / 2) for side, wanted in zip(scaled, self.size, strict=True)
             )
             return image[..., top : top + height, left : left + width]
         return self._interpolated(image, [height, width])
+
+    def _covering(self, height: int, width: int) -> list[int]:
+        """The size of a picture scaled until its shorter side fits, to the pixel as torchvision's.
+
+        A square is filled by the scaled picture's shorter side, its longer one rounded down; any
+        other size by whichever side needs it, both rounded to the nearest.
+        """
+        wanted_height, wanted_width = self.size
+        if wanted_height == wanted_width:
+            shorter = min(height, width)
+            return [wanted_height * side // shorter for side in (height, width)]
+        ratio = min(height / wanted_height, width / wanted_width)
+        return [round(height / ratio), round(width / ratio)]
 
     def normalised(self, image: Tensor) -> Tensor:
         """``[B, 3, h, w]`` RGB in [0, 1] to the network's channels and scale."""

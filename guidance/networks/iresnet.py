@@ -1,0 +1,189 @@
+"""IResNet, the network of most ArcFace recognisers: face crops to embeddings.
+
+Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019, with the
+improved residual unit of section 3.1 (batch norm, 3x3 convolution, batch norm, PReLU, 3x3
+convolution, batch norm) and embedding head E (batch norm, dropout, fully connected, batch norm).
+Its 18, 34, 50 and 100 layers differ in the number of units only, which is read from the weights.
+
+Weights come under their usual names (``conv1``, ``layer3.13.bn2``, ``fc``, ``features``) in two
+forms: as trained, and as exported, with every batch norm that follows a convolution folded into it.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LAYERS", "IResNet", "iresnet_from_weights"]
+
+# Units in the four stages of the published depths.
+LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
+
+STEM_WIDTH = 64
+STAGE_WIDTHS = (64, 128, 256, 512)
+
+# The four stages halve the picture four times: the last map is the crop's side divided by this.
+STRIDE = 16
+
+# What data-parallel training and joint training with the margin head put before every name.
+PREFIXES = ("module.", "backbone.", "net.")
+
+# What a batch norm counts while it is trained; it plays no part in its result.
+COUNTER = "num_batches_tracked"
+
+
+class IResNet(nn.Module):
+    """``[B, 3, side, side]``, normalised, to embeddings ``[B, features]``, not of unit length.
+
+    Args:
+        units: residual units in each of the four stages, see LAYERS.
+        features: length of the embedding.
+        side: of the crops in pixels, a multiple of 16.
+        folded: batch norms that follow a convolution are part of it.
+    """
+
+    def __init__(
+        self,
+        units: tuple[int, ...] = LAYERS[50],
+        features: int = 512,
+        side: int = 112,
+        folded: bool = False,
+    ):
+        super().__init__()
+        self.side = side
+        self.conv1, self.bn1 = _convolution(3, STEM_WIDTH, 3, 1, folded)
+        self.prelu = nn.PReLU(STEM_WIDTH)
+        width = STEM_WIDTH
+        for number, (count, next_width) in enumerate(zip(units, STAGE_WIDTHS, strict=True), 1):
+            stage = [_Unit(width, next_width, 2, folded)]
+            stage += [_Unit(next_width, next_width, 1, folded) for _ in range(count - 1)]
+            self.add_module(f"layer{number}", nn.Sequential(*stage))
+            width = next_width
+        self.bn2 = nn.BatchNorm2d(width)
+        self.fc = nn.Linear(width * (side // STRIDE) ** 2, features)
+        self.features = nn.BatchNorm1d(features)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        x = self.prelu(self.bn1(self.conv1(crops)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.features(self.fc(self.bn2(x).flatten(1)))
+
+
+class _Unit(nn.Module):
+    """The improved residual unit; its first one in a stage halves the picture."""
+
+    def __init__(self, width_in: int, width: int, stride: int, folded: bool):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(width_in)
+        self.conv1, self.bn2 = _convolution(width_in, width, 3, 1, folded)
+        self.prelu = nn.PReLU(width)
+        self.conv2, self.bn3 = _convolution(width, width, 3, stride, folded)
+        self.downsample = nn.Identity()
+        if stride != 1 or width_in != width:
+            convolution, norm = _convolution(width_in, width, 1, stride, folded)
+            self.downsample = convolution if folded else nn.Sequential(convolution, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.prelu(self.bn2(self.conv1(self.bn1(x))))
+        return self.bn3(self.conv2(residual)) + self.downsample(x)
+
+
+def _convolution(
+    width_in: int, width: int, size: int, stride: int, folded: bool
+) -> tuple[nn.Module, nn.Module]:
+    """A convolution and the batch norm behind it, which is nothing where it is folded in."""
+    convolution = nn.Conv2d(width_in, width, size, stride, size // 2, bias=folded)
+    return convolution, nn.Identity() if folded else nn.BatchNorm2d(width)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What the names and shapes of weights say about the network."""
+
+    units: tuple[int, ...]
+    features: int
+    side: int
+    folded: bool
+
+
+def iresnet_from_weights(weights: Mapping[str, Tensor], name: str) -> IResNet:
+    """The network that the weights belong to, with them, in float32, ready to be evaluated.
+
+    Args:
+        weights: a state dict, in any floating point precision.
+        name: of the file, for messages.
+
+    Raises:
+        ValueError: the weights are not those of an IResNet, or some are missing or too many.
+    """
+    weights = _plain_names(weights)
+    form = _form(weights, name)
+    with torch.inference_mode(False):  # weights shall be ordinary tensors
+        with torch.device("meta"):  # no time for random weights that are replaced at once
+            network = IResNet(form.units, form.features, form.side, form.folded)
+        _check(weights, network, name)
+        network.load_state_dict(
+            {key: _own(weights.get(key)) for key in network.state_dict()}, assign=True
+        )
+    return network.eval().requires_grad_(False)
+
+
+def _own(tensor: Tensor | None) -> Tensor:
+    """A copy in float32; a batch norm's counter of batches, which is not in the file, is 0."""
+    return torch.tensor(0) if tensor is None else tensor.detach().float().clone()
+
+
+def _plain_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefixes of training, and without its counters of batches."""
+    prefix = next((p for p in PREFIXES if f"{p}conv1.weight" in weights), "")
+    return {
+        key.removeprefix(prefix): value
+        for key, value in weights.items()
+        if key.startswith(prefix) and not key.endswith(COUNTER)
+    }
+
+
+def _form(weights: Mapping[str, Tensor], name: str) -> _Form:
+    found = [re.match(r"layer([1-4])\.(\d+)\.", key) for key in weights]
+    units = [
+        1 + max((int(m[2]) for m in found if m and int(m[1]) == stage), default=-1)
+        for stage in range(1, 5)
+    ]
+    head = weights.get("fc.weight")
+    if not all(units) or head is None or head.ndim != 2:
+        raise ValueError(
+            f"{name} does not hold the weights of an IResNet: expected tensors named conv1, "
+            f"layer1.0 to layer4, bn2, fc and features, got {_examples(weights)}"
+        )
+    side = STRIDE * math.isqrt(head.shape[1] // STAGE_WIDTHS[-1])
+    return _Form(tuple(units), head.shape[0], side, folded="conv1.bias" in weights)
+
+
+def _check(weights: Mapping[str, Tensor], network: IResNet, name: str) -> None:
+    """Raise ValueError unless names and shapes are the network's."""
+    wanted = {
+        key: value.shape for key, value in network.state_dict().items() if not key.endswith(COUNTER)
+    }
+    missing = sorted(wanted.keys() - weights.keys())
+    unknown = sorted(weights.keys() - wanted.keys())
+    if missing or unknown:
+        raise ValueError(
+            f"{name} is not an IResNet of a form that is known: "
+            f"missing {_examples(missing)}, not expected {_examples(unknown)}"
+        )
+    for key, shape in wanted.items():
+        if weights[key].shape != shape:
+            raise ValueError(
+                f"{name} is not an IResNet of a form that is known: expected {key} of shape "
+                f"{list(shape)}, got {list(weights[key].shape)}"
+            )
+
+
+def _examples(names) -> str:
+    """The first few names, for a message."""
+    names = list(names)
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more if names else "none"

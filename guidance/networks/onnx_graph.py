@@ -1,0 +1,217 @@
+"""ONNX graphs rewritten into what onnx2torch converts, without changing what they compute.
+
+onnx2torch wants weights as constants of the graph itself, and numbers of axes that are known;
+exporters let weights pass through other operators, and reshape to computed sizes.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+from torch import nn
+
+from ..optional_packages import needed
+from .onnx_operators import with_our_operators
+from .onnx_versions import in_known_versions, set_items, version_of, with_functions_inlined
+
+__all__ = ["converted", "differences", "keep_outputs", "plain"]
+
+# Where a Resize looks for its values, as far as PyTorch interpolates in the same places.
+EXACT_PLACES = ("half_pixel", "pytorch_half_pixel", "align_corners")
+
+
+def plain(model):
+    """The model without functions of its own, its operators named by their standard names."""
+    if model.functions:  # PyTorch's exporter has written them for a time
+        model = needed("onnx.inliner", "onnx").inline_local_functions(model)
+    for item in (*model.opset_import, *model.graph.node):
+        if item.domain == "ai.onnx":  # the long name of the standard domain
+            item.domain = ""
+    return model
+
+
+def keep_outputs(model, outputs: Sequence[str]) -> None:
+    """Return exactly the tensors ``outputs``, each by its own operator, and drop what they do not
+    need.
+
+    Raises:
+        ValueError: a tensor does not exist.
+    """
+    onnx = needed("onnx")
+    graph = model.graph
+    made_by = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    missing = [name for name in outputs if name not in made_by]
+    if missing:
+        own = ", ".join(value.name for value in graph.output)
+        raise ValueError(f"has no tensor named {', '.join(missing)}; its outputs are {own}")
+    used, stack = set(), [made_by[name] for name in outputs]
+    while stack:
+        i = stack.pop()
+        if i not in used:
+            used.add(i)
+            stack.extend(made_by[name] for name in graph.node[i].input if name in made_by)
+    nodes = [node for i, node in enumerate(graph.node) if i in used]
+    # onnx2torch returns operators, not tensors: a Split would come back as the list of its parts.
+    returned = [f"{name}/returned {i}" for i, name in enumerate(outputs)]
+    nodes += [
+        onnx.helper.make_node("Identity", [name], [copy], name=copy)
+        for name, copy in zip(outputs, returned, strict=True)
+    ]
+    read = {name for node in nodes for name in node.input}
+    constants = [tensor for tensor in graph.initializer if tensor.name in read]
+    set_items(graph.node, nodes)
+    set_items(graph.initializer, constants)
+    set_items(graph.output, [onnx.ValueInfoProto(name=name) for name in returned])
+
+
+def differences(model) -> list[str]:
+    """What the module will compute slightly else: a Resize in a convention PyTorch has not."""
+    value = needed("onnx").helper.get_attribute_value
+    # The attribute came with version 11; its only meaning before had none of the later names.
+    default = "half_pixel" if version_of(model) >= 11 else "asymmetric"
+    result = set()
+    for node in model.graph.node:
+        if node.op_type in ("Resize", "Upsample"):
+            attributes = {a.name: value(a) for a in node.attribute}
+            mode = attributes.get("mode", b"nearest").decode()
+            places = attributes.get("coordinate_transformation_mode", default.encode()).decode()
+            if mode != "nearest" and places not in EXACT_PLACES:
+                result.add(f"{mode} {node.op_type} by '{places}' coordinates")
+    return sorted(result)
+
+
+def converted(model) -> nn.Module:
+    """The model as a module; a single output comes back as no tuple.
+
+    Raises:
+        ValueError: operators have no counterpart (the message lists all of them), or onnx2torch
+            cannot convert one.
+    """
+    convert = needed("onnx2torch").convert
+    # It warns of every Resize, the exact ones too.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"onnx2torch\.")
+    model = with_functions_inlined(model)
+    _simplify(model)
+    model = in_known_versions(model)
+    _simplify(model)  # operators of other versions bring constants of their own
+    try:
+        return with_our_operators(convert(_with_shapes(model)))
+    except Exception as error:  # converters raise many kinds
+        raise ValueError(f"cannot be converted to PyTorch: {error}") from error
+
+
+def _simplify(model) -> None:
+    """Make every constant the graph's own, whatever it passes through.
+
+    - ``Constant`` operators become constants of the graph, ``Identity`` disappears: exporters
+      share equal weights through it, and onnx2torch looks for weights among the constants.
+    - ``Reshape(allowzero=1)``, which PyTorch writes always, differs from the plain one only for
+      shapes with a 0.
+    """
+    onnx = needed("onnx")
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    returned = {value.name for value in graph.output}
+    alias: dict[str, str] = {}
+    nodes = []
+    for node in graph.node:
+        set_items(node.input, [alias.get(name, name) for name in node.input])
+        constant = _constant_value(onnx, node) if node.op_type == "Constant" else None
+        if constant is not None:
+            constants[constant.name] = constant
+        elif node.op_type == "Identity" and node.output[0] not in returned:
+            alias[node.output[0]] = node.input[0]
+        else:
+            if node.op_type == "Reshape" and node.input[1] in constants:
+                _drop_allowzero(node, onnx.numpy_helper.to_array(constants[node.input[1]]))
+            nodes.append(node)
+    read = {name for node in nodes for name in node.input}
+    set_items(graph.node, nodes)
+    set_items(graph.initializer, [constants[name] for name in constants if name in read])
+
+
+def _constant_value(onnx, node):
+    """The tensor of a Constant operator, None for kinds that no image network has."""
+    (attribute,) = node.attribute
+    if attribute.name == "value":
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(attribute.t)
+        tensor.name = node.output[0]
+        return tensor
+    kinds = {
+        "value_float": (onnx.TensorProto.FLOAT, [], [attribute.f]),
+        "value_floats": (onnx.TensorProto.FLOAT, [len(attribute.floats)], attribute.floats),
+        "value_int": (onnx.TensorProto.INT64, [], [attribute.i]),
+        "value_ints": (onnx.TensorProto.INT64, [len(attribute.ints)], attribute.ints),
+    }
+    if attribute.name not in kinds:
+        return None
+    return onnx.helper.make_tensor(node.output[0], *kinds[attribute.name])
+
+
+def _drop_allowzero(reshape, shape) -> None:
+    if (shape != 0).all():
+        set_items(reshape.attribute, [a for a in reshape.attribute if a.name != "allowzero"])
+
+
+def _with_shapes(model):
+    """With inferred shapes: several converters ask for the number of axes.
+
+    The inference gives up at a Reshape to a computed shape, though the number of axes is that
+    shape's length; it goes on from there once it is told so.
+    """
+    onnx = needed("onnx")
+    told: set[str] = set()
+    while True:
+        try:
+            model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        except Exception:  # a file above 2 GB: onnx2torch goes another way there
+            return model
+        axes = _axes_of_reshapes(model, told)
+        if not axes:
+            _free_layer_norms(model)
+            return model
+        known = [value for value in model.graph.value_info if value.name not in axes]
+        set_items(model.graph.value_info, known)
+        for name, count in axes.items():
+            kind = onnx.TensorProto.FLOAT
+            value = onnx.helper.make_tensor_value_info(name, kind, [None] * count)
+            model.graph.value_info.append(value)
+        told |= axes.keys()
+
+
+def _axes_of_reshapes(model, told: set[str]) -> dict[str, int]:
+    """Numbers of axes of the reshaped floating point tensors of which nothing is known."""
+    float_kind = needed("onnx").TensorProto.FLOAT
+    types = {value.name: value.type.tensor_type for value in model.graph.value_info}
+    result = {}
+    for node in model.graph.node:
+        if node.op_type != "Reshape" or node.output[0] in told:
+            continue
+        output, shape = types.get(node.output[0]), types.get(node.input[1])
+        unknown = output is not None and output.elem_type == float_kind and not output.shape.dim
+        if unknown and shape is not None and len(shape.shape.dim) == 1:
+            count = shape.shape.dim[0].dim_value
+            if count > 0:
+                result[node.output[0]] = count
+    return result
+
+
+def _free_layer_norms(model) -> None:
+    """Let layer norms of unknown size take it from what arrives.
+
+    onnx2torch fixes the size, unless the weights are the outputs of operators.
+    """
+    onnx = needed("onnx")
+    types = {value.name: value.type.tensor_type for value in model.graph.value_info}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "LayerNormalization" and node.input[0] in types:
+            axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
+            sizes = [dim.dim_value for dim in types[node.input[0]].shape.dim][axis:]
+            if not sizes or 0 in sizes:
+                for i, name in enumerate(node.input[1:], start=1):
+                    passed = f"{node.output[0]}/weight {i}"
+                    nodes.append(onnx.helper.make_node("Identity", [name], [passed], name=passed))
+                    node.input[i] = passed
+        nodes.append(node)
+    set_items(model.graph.node, nodes)
