@@ -1,0 +1,46 @@
+"""Image similarity: the picture should mean what the reference pictures mean.
+
+The distance is that of CLIP's image embeddings (Radford et al., "Learning Transferable Visual
+Models From Natural Language Supervision", ICML 2021): what is shown and how, not where.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ..networks.preprocessing import Preprocessing
+from .embeddings import Targets
+from .regions import seen
+
+__all__ = ["ImageSimilarity"]
+
+
+class ImageSimilarity:
+    """``E = sum_r w_r (1 - cos(f(image), f(reference_r))) / sum_r w_r``, ``f`` the image tower.
+
+    All references count for every image of a batch. Unit: 1 - cosine, between 0 and 2.
+
+    Args:
+        network: the image tower, ``[B, 3, h, w] -> [B, D]``.
+        preprocessing: from a picture to its input.
+        references: ``f(reference_r)``, ``[R, D]``.
+        weights: ``[R]``, relative to each other; negative pushes away.
+
+    Raises:
+        ValueError: the weights do not fit the references.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        preprocessing: Preprocessing,
+        references: Tensor,
+        weights: Tensor,
+    ):
+        self.network = network
+        self.preprocessing = preprocessing
+        self.targets = Targets(references, weights, "Image Similarity Energy")
+
+    def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
+        """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
+        return self.targets.distance(self.network(seen(image, region, self.preprocessing)))

@@ -1,0 +1,116 @@
+"""Text: the picture should show what prompts say, and not what others say.
+
+Cosine distance of CLIP's two towers (Radford et al., "Learning Transferable Visual Models From
+Natural Language Supervision", ICML 2021), the text energy of FreeDoM and Z-Magic.
+"""
+
+import copy
+import hashlib
+import math
+import re
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..networks.preprocessing import Preprocessing
+from .crops import Crops
+from .embeddings import Targets
+from .regions import seen
+
+__all__ = ["Text", "parse_prompts"]
+
+_WEIGHTED = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))\s*::(.*)")
+
+
+class Text:
+    """``E = sum_p |w_p| (1 - sign(w_p) cos(f(image), t_p)) / sum_p |w_p|``, ``f`` the image tower.
+
+    A negative weight pushes away. Unit: 1 - cosine, between 0 and 2.
+
+    With n views E is their mean: the whole picture and n - 1 random crops in perspective, new in
+    every step and fixed during it; they depend on the targets and the step's number alone. The
+    finished image is judged by the whole picture.
+
+    Args:
+        network: the image tower, ``[B, 3, h, w] -> [B, D]``.
+        preprocessing: from a picture to its input.
+        targets: embeddings of the prompts ``t_p``, ``[P, D]``.
+        weights: ``w_p``, ``[P]``, relative to each other.
+        views: n, >= 1.
+        least_crop: side of the smallest crop, as a fraction of the whole view, in (0, 1].
+
+    Raises:
+        ValueError: an argument is outside its range, or the weights do not fit the targets.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        preprocessing: Preprocessing,
+        targets: Tensor,
+        weights: Tensor,
+        views: int = 1,
+        least_crop: float = 0.6,
+    ):
+        if views < 1:
+            raise ValueError(f"Text Energy: expected at least 1 view, got {views}")
+        if not 0.0 < least_crop <= 1.0:
+            raise ValueError(
+                f"Text Energy: the smallest crop must be in (0, 1], got {least_crop:g}"
+            )
+        self.network = network
+        self.preprocessing = preprocessing
+        self.targets = Targets(targets, weights, "Text Energy")
+        self.views = views
+        self.least_crop = least_crop
+        self._crops: Crops | None = None
+
+    def begin_run(self) -> "Text":
+        """This energy with fresh state."""
+        return copy.copy(self)
+
+    def begin_step(self, step: int | None) -> None:
+        """Draw the crops of this step; None: the finished image, without crops."""
+        self._crops = None
+        if step is not None and self.views > 1:
+            self._crops = Crops(self.views - 1, self.least_crop, self._seed(step))
+
+    def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
+        """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
+        views = [seen(image, region, self.preprocessing)]
+        if self._crops is not None:
+            views += self._crops(image, region, self.preprocessing)
+        distances = self.targets.distance(self.network(torch.cat(views)))
+        return distances.view(len(views), -1).mean(0)
+
+    def _seed(self, step: int) -> int:
+        digest = hashlib.sha256(f"{step}".encode())
+        for tensor in (self.targets.directions, self.targets.shares):
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return int.from_bytes(digest.digest()[:7])  # seeds have 64 bits, one for the sign
+
+
+def parse_prompts(text: str) -> list[tuple[str, float]]:
+    """Prompts and their weights: one prompt a line, ``2.0 :: a watercolour`` counts twice.
+
+    Without ``number ::`` in front a line is a prompt of weight 1 as it stands, colons included.
+    Empty lines are left out.
+
+    Raises:
+        ValueError: a weight is not a positive number, or stands before no prompt.
+    """
+    prompts = []
+    for line in text.splitlines():
+        line = line.strip()
+        if not line:
+            continue
+        match = _WEIGHTED.fullmatch(line)
+        prompt, weight = (match[2].strip(), float(match[1])) if match else (line, 1.0)
+        if not (prompt and 0.0 < weight < math.inf):
+            raise ValueError(
+                "a line must be a prompt or a positive weight, '::' and a prompt, such as "
+                f"'2.0 :: a watercolour', got '{line}'"
+            )
+        prompts.append((prompt, weight))
+    return prompts

@@ -1,0 +1,219 @@
+"""OpenCLIP as an attribute network: two towers, of which sampling needs the image tower only."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import comfy.model_management
+import torch
+from torch import Tensor, nn
+
+from ..guidance.networks import Preprocessing
+from .networks import Network, shared
+from .openclip_weights import open_clip, preprocessing_of, published_tag, read_weights
+
+__all__ = ["PRECISIONS", "OpenClip", "load_openclip"]
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, eq=False)
+class OpenClip:
+    """The image tower with its preprocessing, and what encodes prompts for it.
+
+    Attributes:
+        name: for messages.
+        image: the image tower, preprocessed pixels ``[B, 3, h, w]`` to embeddings ``[B, D]``.
+        preprocessing: from a picture to those pixels.
+        tap: makes a module on the tower's weights that returns the features after the chosen
+            blocks, counted from 0, without the class token; None chooses all.
+        texts: prompts to embeddings ``[P, D]``, without gradients; None without a text tower.
+    """
+
+    name: str
+    image: Network
+    preprocessing: Preprocessing
+    tap: Callable[[tuple[int, ...] | None], nn.Module]
+    texts: Callable[[Sequence[str]], Tensor] | None = None
+    _taps: dict[tuple[int, ...], Network] = field(default_factory=dict, repr=False)
+
+    def embeddings(self, pictures: Tensor) -> Tensor:
+        """Of reference pictures ``[R, 3, h, w]`` in [0, 1], outside sampling: ``[R, D]``."""
+        return self.image.reference(lambda x: self.image(self.preprocessing(x)), pictures)
+
+    def after_blocks(self, blocks: tuple[int, ...]) -> Network:
+        """The image tower up to its features after ``blocks``, counted from 1.
+
+        Raises:
+            ValueError: the tower has no such block.
+        """
+        if blocks not in self._taps:
+            count = self._block_count()
+            if not all(1 <= block <= count for block in blocks):
+                raise ValueError(
+                    f"expected blocks from 1 to {count}, those of {self.name}, "
+                    f"got {', '.join(map(str, blocks))}"
+                )
+            self._taps[blocks] = self._tapped(tuple(block - 1 for block in blocks))
+        return self._taps[blocks]
+
+    def _tapped(self, blocks: tuple[int, ...] | None) -> Network:
+        image = self.image
+        return Network(self.tap(blocks), image.name, image.dtype, patcher=image.patcher)
+
+    def _block_count(self) -> int:
+        all_blocks = self._tapped(None)
+        black = torch.zeros(1, 3, *self.preprocessing.size)
+        return all_blocks.reference(lambda x: len(all_blocks(x)), black)
+
+
+def load_openclip(
+    architecture: str, path: Path, owner: str, precision: str = "auto", *, download: bool = False
+) -> OpenClip:
+    """A model of open_clip with the weights of a local file.
+
+    Args:
+        architecture: one of ``open_clip.list_models()``.
+        path: the weights.
+        owner: the node's title; messages start with it.
+        precision: "auto", or one of PRECISIONS.
+        download: whether a tokenizer that open_clip does not bring may be downloaded.
+
+    Raises:
+        ValueError: open_clip is missing or too old, does not know the architecture, or the file
+            does not hold its weights.
+    """
+    _check(architecture, path, owner, download)
+    dtype = _dtype(precision)
+    options = (architecture, dtype, download)
+    return shared(
+        "openclip", path, options, lambda: _loaded(architecture, path, owner, dtype, download)
+    )
+
+
+def _check(architecture: str, path: Path, owner: str, download: bool) -> None:
+    module = open_clip(owner)
+    config = module.get_model_config(architecture) if architecture in module.list_models() else None
+    if config is None:
+        raise ValueError(
+            f"{owner}: open_clip has no architecture '{architecture}', expected one of its models "
+            "such as ViT-B-32"
+        )
+    if "hf_model_name" in config["text_cfg"] and not download:
+        raise ValueError(
+            f"{owner}: the text tower of {architecture} needs a configuration from the Internet; "
+            "switch 'download' on or choose another architecture"
+        )
+    quick = f"{architecture}-quickgelu"
+    tag = published_tag(architecture, path.name)
+    published = module.get_pretrained_cfg(architecture, tag) if tag else {}
+    wrong = published.get("quick_gelu", False) and not config.get("quick_gelu", False)
+    if wrong and quick in module.list_models():
+        raise ValueError(
+            f"{owner}: the weights '{path.name}' were trained with another activation than "
+            f"{architecture}; choose the architecture {quick}"
+        )
+
+
+def _dtype(precision: str) -> torch.dtype:
+    """The dtype of the computation; auto: the host's for text encoders, float32 on the CPU."""
+    if precision != "auto":
+        return PRECISIONS[precision]
+    device = comfy.model_management.get_torch_device()
+    if comfy.model_management.is_device_cpu(device):
+        return torch.float32
+    wanted = comfy.model_management.text_encoder_dtype(device)
+    if wanted == torch.bfloat16 and comfy.model_management.should_use_bf16(device):
+        return torch.bfloat16
+    # Storage in 8 bits is the host's too; nothing is computed in it.
+    if wanted != torch.float32 and comfy.model_management.should_use_fp16(device):
+        return torch.float16
+    return torch.float32
+
+
+def _loaded(
+    architecture: str, path: Path, owner: str, dtype: torch.dtype, download: bool
+) -> OpenClip:
+    with torch.inference_mode(False), torch.no_grad():  # weights shall be ordinary tensors
+        model = _empty_model(architecture).eval()
+        read_weights(model, path, architecture, owner)
+    name = f"{architecture} {path.name}"
+    visual = model.visual
+    return OpenClip(
+        name=name,
+        image=Network(_Tower(visual), name, dtype),
+        preprocessing=preprocessing_of(architecture, path.name, visual.image_size),
+        tap=lambda blocks: _Blocks(visual, blocks),
+        texts=_Texts(Network(_Tower(model.text), name, dtype), architecture, download),
+    )
+
+
+def _empty_model(architecture: str) -> nn.Module:
+    """The architecture with separate towers; nothing is downloaded for its weights."""
+    module = open_clip()
+    config = module.get_model_config(architecture)
+    config.pop("custom_text", None)
+    config["vision_cfg"]["timm_model_pretrained"] = False
+    config["text_cfg"]["hf_model_pretrained"] = False
+    kind = module.CoCa if "multimodal_cfg" in config else module.CustomTextCLIP
+    return kind(**config)
+
+
+class _Tower(nn.Module):
+    """A tower as a network that returns one embedding."""
+
+    def __init__(self, tower: nn.Module):
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, x: Tensor) -> Tensor:
+        result = self.tower(x)
+        return result if isinstance(result, Tensor) else result[0]  # CoCa returns tokens as well
+
+
+class _Blocks(nn.Module):
+    """The image tower up to the features after some of its blocks, or after each of them."""
+
+    def __init__(self, visual: nn.Module, blocks: tuple[int, ...] | None):
+        super().__init__()
+        self.visual = visual
+        self.blocks = None if blocks is None else list(blocks)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        result = self.visual.forward_intermediates(
+            pixels, indices=self.blocks, stop_early=True, intermediates_only=True
+        )
+        return tuple(result["image_intermediates"])  # maps [B, C, h, w]
+
+
+class _Texts:
+    """Prompts to embeddings by the text tower, which is loaded for that and then left alone."""
+
+    def __init__(self, network: Network, architecture: str, download: bool):
+        self.network = network
+        self.architecture = architecture
+        self.download = download
+
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """``[P, D]`` in float32.
+
+        Raises:
+            ValueError: the tokenizer would have to be downloaded.
+        """
+        return self.network.reference(self.network, self._tokens(list(prompts)))
+
+    def _tokens(self, prompts: list[str]) -> Tensor:
+        module = open_clip()
+        text = module.get_model_config(self.architecture)["text_cfg"]
+        foreign = bool(text.get("hf_tokenizer_name"))
+        options = {"local_files_only": True} if foreign and not self.download else {}
+        try:
+            return module.get_tokenizer(self.architecture, **options)(prompts)
+        except Exception as error:
+            if not foreign:
+                raise
+            raise ValueError(
+                f"the tokenizer '{text['hf_tokenizer_name']}' of {self.architecture} comes from "
+                "the Internet and is not on this machine; switch 'download' on at Load OpenCLIP, "
+                "or choose an architecture such as ViT-B-32, whose tokenizer open_clip brings"
+            ) from error

@@ -1,0 +1,128 @@
+"""The loader of OpenCLIP models."""
+
+from comfy_api.latest import io
+
+from ..host.networks import file_stamp
+from ..host.openclip import PRECISIONS, load_openclip
+from ..host.openclip_from_host import openclip_from_host
+from ..host.openclip_weights import architectures, find_weights, open_clip, weight_names
+from .sockets import OpenClip
+from .titles import title
+
+__all__ = ["NODES"]
+
+CATEGORY = "Z-Magic/models"
+
+
+class ZMagicLoadOpenCLIP(io.ComfyNode):
+    """The network that text, style and similarity are judged by."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZMagicLoadOpenCLIP",
+            display_name="Load OpenCLIP",
+            category=CATEGORY,
+            description=(
+                "Loads an OpenCLIP model from a local file, or takes CLIP models that ComfyUI has "
+                "loaded already. For Text, Style and Image Similarity Energy."
+            ),
+            search_aliases=["open_clip", "CLIP guidance", "clip loader", "ViT-B-32", "Z-Magic"],
+            inputs=[
+                io.Combo.Input(
+                    "architecture",
+                    options=architectures(),
+                    default="ViT-B-32",
+                    tooltip=(
+                        "What open_clip calls the model that the weights belong to. Not used when "
+                        "'clip_vision' is connected."
+                    ),
+                ),
+                io.Combo.Input(
+                    "weights",
+                    options=weight_names(),
+                    default=weight_names()[0],
+                    tooltip=(
+                        "File in models/open_clip or models/clip_vision, in open_clip's own "
+                        "format; safetensors if possible. Not used when 'clip_vision' is connected."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "download",
+                    default=False,
+                    tooltip=(
+                        "Off: nothing is ever fetched. On: if the file is missing and named after "
+                        "published weights, open_clip downloads it into models/open_clip, once."
+                    ),
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=["auto", *PRECISIONS],
+                    default="auto",
+                    advanced=True,
+                    tooltip=(
+                        "Of the computation. auto: fp32 on the CPU, elsewhere what ComfyUI uses "
+                        "for text encoders. fp32 is exact and takes twice the memory of fp16."
+                    ),
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="A CLIP image tower that ComfyUI has loaded, used instead of the file.",
+                ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip=(
+                        "The text encoder that was trained with 'clip_vision'. Needed for Text "
+                        "Energy only."
+                    ),
+                ),
+            ],
+            outputs=[
+                OpenClip.Output(
+                    display_name="openclip",
+                    tooltip="For Text, Style and Image Similarity Energy.",
+                )
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, architecture: str, weights: str) -> bool:
+        """What a shared workflow names and is not here gets its own message when it runs."""
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, architecture: str, weights: str, **others) -> str:
+        """Another file under the same name is another model."""
+        try:
+            path = find_weights(architecture, weights, cls.__name__, download=False)
+        except ValueError:
+            return f"{architecture} {weights} missing"
+        return f"{architecture} {file_stamp(path)}"
+
+    @classmethod
+    def execute(
+        cls,
+        architecture: str,
+        weights: str,
+        download: bool,
+        precision: str,
+        clip_vision=None,
+        clip=None,
+    ) -> io.NodeOutput:
+        owner = title(cls)
+        if clip_vision is not None:
+            return io.NodeOutput(openclip_from_host(clip_vision, clip, owner))
+        if clip is not None:
+            raise ValueError(
+                f"{owner}: 'clip' is connected without 'clip_vision', expected both or neither"
+            )
+        open_clip(owner)
+        path = find_weights(architecture, weights, owner, download=download)
+        loaded = load_openclip(architecture, path, owner, precision, download=download)
+        return io.NodeOutput(loaded)
+
+
+NODES = [ZMagicLoadOpenCLIP]
