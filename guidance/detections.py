@@ -1,0 +1,64 @@
+"""Faces that a detector reports, and which of several is meant."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["CHOICES", "Detection", "Detector", "lies_in", "preferred"]
+
+CHOICES = ("largest", "most central", "leftmost", "rightmost", "most certain")
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """A face that a detector reports, in fractions of the picture's width and height.
+
+    Args:
+        box: ``[4]``, left, top, right and bottom edge.
+        score: how certain the detector is, in [0, 1].
+        points: ``[5, 2]`` as in Faces, or None if the detector knows boxes only.
+    """
+
+    box: Tensor
+    score: float = 1.0
+    points: Tensor | None = None
+
+    def is_sound(self) -> bool:
+        """Whether the box has an area."""
+        return bool(self.box.isfinite().all()) and bool((self.box[2:] > self.box[:2]).all())
+
+
+# A picture [3, H, W] RGB in [0, 1] on the CPU to the faces in it.
+Detector = Callable[[Tensor], list[Detection]]
+
+
+def preferred(detections: Sequence[Detection], choice: str, aspect: float) -> Detection:
+    """The one of several faces that is meant; there is at least one.
+
+    Args:
+        choice: one of CHOICES.
+        aspect: width of the picture divided by its height.
+    """
+
+    def value(detection: Detection) -> float:
+        x0, y0, x1, y1 = detection.box.tolist()
+        x, y = (x0 + x1) / 2.0, (y0 + y1) / 2.0
+        return {
+            "largest": (x1 - x0) * (y1 - y0),
+            "most central": -(((x - 0.5) * aspect) ** 2) - (y - 0.5) ** 2,
+            "leftmost": -x,
+            "rightmost": x,
+            "most certain": detection.score,
+        }[choice]
+
+    return max(detections, key=value)
+
+
+def lies_in(box: Tensor, mask: Tensor) -> bool:
+    """Whether the centre of a box ``[4]`` lies where ``mask [H, W]`` is above 1/2."""
+    x, y = ((box[:2] + box[2:]) / 2.0).clamp(0.0, 1.0).tolist()
+    row, column = (
+        min(int(place * side), side - 1) for place, side in zip((y, x), mask.shape, strict=True)
+    )
+    return bool(mask[row, column] > 0.5)

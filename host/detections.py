@@ -1,0 +1,103 @@
+"""What the host's own detection nodes put out - landmarks and boxes in pixels - as faces."""
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+
+import numpy as np
+import torch
+
+from ..guidance.detections import Detection, preferred
+from ..guidance.face_location import is_face
+from ..guidance.face_points import five_points
+from ..guidance.faces import Faces
+
+__all__ = ["faces_in_boxes", "faces_in_landmarks"]
+
+BOX_KEYS = ("x", "y", "width", "height")
+
+
+def faces_in_landmarks(landmarks: Mapping, choice: str) -> Faces:
+    """The faces in a FACE_LANDMARKS of the host, one for each of its pictures.
+
+    Args:
+        landmarks: ``frames``, for each picture a list of faces with ``landmarks_xy [P, 2]`` and
+            ``bbox_xyxy [4]`` in pixels, and ``image_size``, the pictures' (height, width).
+        choice: which of several faces, one of guidance.detections.CHOICES.
+
+    Raises:
+        ValueError: a picture has no face, or the points are in no known order or form none.
+    """
+    height, width = landmarks["image_size"]
+    frame = torch.tensor((width, height), dtype=torch.float64)
+    chosen = []
+    for faces in _filled(landmarks["frames"], "'face_landmarks' holds no face"):
+        detections = [
+            Detection(
+                _tensor(face["bbox_xyxy"]) / frame.repeat(2),
+                float(face.get("score", 1.0)),
+                five_points(_tensor(face["landmarks_xy"])[None] / frame)[0],
+            )
+            for face in faces
+        ]
+        chosen.append(preferred(detections, choice, width / height))
+    points = torch.stack([each.points for each in chosen])
+    if not is_face(points, width / height):
+        raise ValueError("'face_landmarks' holds points that form no face")
+    return Faces.from_points(points, width / height)
+
+
+def faces_in_boxes(boxes: object, size: tuple[int, int], choice: str) -> Faces:
+    """The faces in a BOUNDING_BOX of the host, one for each of its pictures.
+
+    Args:
+        boxes: a box ``{"x", "y", "width", "height"}`` in pixels, a list of them, or a list of such
+            lists, one for each picture.
+        size: width and height in pixels of the picture that the boxes are of.
+        choice: which of several boxes, one of guidance.detections.CHOICES.
+
+    Raises:
+        ValueError: the boxes have another form, a picture has none, or one lies outside.
+    """
+    if isinstance(boxes, Mapping):
+        boxes = [boxes]
+    if isinstance(boxes, Sequence) and boxes and isinstance(boxes[0], Mapping):
+        boxes = [boxes]
+    if not isinstance(boxes, Sequence) or isinstance(boxes, str):
+        raise ValueError(f"'bounding_box' must be boxes with {_KEYS}, got {type(boxes).__name__}")
+    width, height = size
+    chosen = [
+        preferred([_detection(box, size) for box in found], choice, width / height)
+        for found in _filled(boxes, "'bounding_box' holds no box")
+    ]
+    return Faces.from_boxes(torch.stack([each.box for each in chosen]))
+
+
+_KEYS = ", ".join(BOX_KEYS)
+
+
+def _detection(box: object, size: tuple[int, int]) -> Detection:
+    if not isinstance(box, Mapping) or not all(isinstance(box.get(k), Real) for k in BOX_KEYS):
+        raise ValueError(f"'bounding_box' must be boxes with {_KEYS}, got {box}")
+    x, y, wide, high = (float(box[key]) for key in BOX_KEYS)
+    width, height = size
+    if not (wide > 0.0 and high > 0.0 and -wide < x < width and -high < y < height):
+        raise ValueError(
+            f"'bounding_box' must lie in the picture of {width} x {height} pixels, "
+            f"got x {x:g}, y {y:g}, width {wide:g}, height {high:g}"
+        )
+    edges = torch.tensor((x, y, x + wide, y + high), dtype=torch.float64)
+    return Detection(edges / edges.new_tensor((width, height) * 2), float(box.get("score", 1.0)))
+
+
+def _filled(frames: Sequence[Sequence], nothing: str) -> Sequence[Sequence]:
+    """The same, if each picture has something."""
+    if not len(frames):
+        raise ValueError(nothing)
+    for index, found in enumerate(frames):
+        if not len(found):
+            raise ValueError(f"{nothing} in picture {index + 1} of {len(frames)}")
+    return frames
+
+
+def _tensor(values) -> torch.Tensor:
+    return torch.as_tensor(np.asarray(values, dtype=np.float64))

@@ -1,0 +1,39 @@
+"""Face detectors from model files: found, and opened once."""
+
+from pathlib import Path
+
+from ..guidance.networks.face_detectors import Scrfd, UltraFace, is_detector, read_detector
+from .face_packs import choices, find_network
+from .model_files import ModelKind, Source
+from .networks import shared
+
+__all__ = ["detector_choices", "find_detector", "load_detector"]
+
+FACE_DETECTORS = ModelKind("face detector", ("insightface", "detection", "onnx"), (".onnx",))
+
+SOURCE = Source(
+    "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked to a "
+    "folder insightface/models/buffalo_l, or UltraFace (version-RFB-320.onnx, 1.3 MB, MIT) at "
+    "https://github.com/Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB",
+    "275 MB",
+    "buffalo_l for non-commercial research only",
+)
+USUAL_PACK = "buffalo_l"
+
+# Their names in buffalo_l, antelopev2, buffalo_m, and buffalo_s.
+PACK_FILES = ("det_10g.onnx", "scrfd_10g_bnkps.onnx", "det_2.5g.onnx", "det_500m.onnx")
+
+
+def detector_choices() -> list[str]:
+    """Packs and files that a node offers."""
+    return choices(FACE_DETECTORS, USUAL_PACK)
+
+
+def find_detector(name: str, owner: str) -> Path:
+    """The file of a detector; see ``find_network``."""
+    return find_network(FACE_DETECTORS, name, owner, SOURCE, is_detector, PACK_FILES)
+
+
+def load_detector(path: Path, min_score: float) -> Scrfd | UltraFace:
+    """The detector in a file, once for all nodes that use it; see ``read_detector``."""
+    return shared("face detector", path, min_score, lambda: read_detector(path, min_score))
