@@ -1,0 +1,64 @@
+"""A face recogniser that never guides: dlib's, of another architecture and training set.
+
+dlib's ResNet (King, "High Quality Face Recognition with Deep Metric Learning", 2017) embeds a face
+in 128 numbers; two pictures whose embeddings are closer than 0.6 are the same person to it. Network
+and face detector come with the Python packages dlib-bin and face_recognition_models.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import dlib
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["DlibFaces"]
+
+# The detector looks for faces of 80 pixels and more: small pictures are enlarged.
+DETECTION_SIDE = 320
+
+
+class DlibFaces:
+    """Finds the face in a picture and embeds it."""
+
+    def __init__(self):
+        folder = Path(find_spec("face_recognition_models").submodule_search_locations[0]) / "models"
+        self.detector = dlib.get_frontal_face_detector()
+        self.points = dlib.shape_predictor(str(folder / "shape_predictor_5_face_landmarks.dat"))
+        self.network = dlib.face_recognition_model_v1(
+            str(folder / "dlib_face_recognition_resnet_model_v1.dat")
+        )
+
+    def embedding(self, picture: Tensor) -> Tensor | None:
+        """``[128]`` of the largest face in ``picture [3, H, W]`` in [0, 1]; None without one."""
+        pixels = _pixels(picture)
+        found = self.detector(pixels, 1)
+        if not found:
+            return None
+        face = max(found, key=lambda box: box.area())
+        return torch.tensor(
+            np.array(self.network.compute_face_descriptor(pixels, self.points(pixels, face)))
+        )
+
+    def distances(self, pictures: Tensor, reference: Tensor) -> list[float | None]:
+        """How far the person in each of ``pictures [B, 3, H, W]`` is from the one in
+        ``reference [3, h, w]``; None where no face is found.
+
+        Raises:
+            ValueError: the reference shows no face.
+        """
+        wanted = self.embedding(reference)
+        if wanted is None:
+            raise ValueError("dlib finds no face in the reference")
+        found = [self.embedding(picture) for picture in pictures]
+        return [None if e is None else float((e - wanted).norm()) for e in found]
+
+
+def _pixels(picture: Tensor) -> np.ndarray:
+    scale = max(1.0, DETECTION_SIDE / min(picture.shape[-2:]))
+    size = [round(side * scale) for side in picture.shape[-2:]]
+    picture = F.interpolate(picture[None].float(), size=size, mode="bicubic", antialias=True)[0]
+    array = (picture.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).movedim(0, -1)
+    return np.ascontiguousarray(array.cpu().numpy())

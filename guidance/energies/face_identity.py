@@ -1,0 +1,75 @@
+"""Face identity: the face in the picture should be recognised as the one in the reference.
+
+The energy of face guidance in FreeDoM (Yu et al., "FreeDoM: Training-Free Energy-Guided Conditional
+Diffusion Model", ICCV 2023) with the cosine that recognisers of the ArcFace family (Deng et al.,
+CVPR 2019) are trained on, and with the alignment that they expect.
+"""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..faces import Faces, aligned_crops
+from ..networks.face_models import FaceRecognizer
+from .face_energy import FaceEnergy
+from .references import ordinary
+from .regions import only_region_moves
+
+if TYPE_CHECKING:  # it imports this package
+    from ..face_location import FaceLocator
+
+__all__ = ["FaceIdentity", "mean_embedding"]
+
+
+def mean_embedding(recognizer: FaceRecognizer, pictures: Tensor, faces: Faces) -> Tensor:
+    """One person's embedding from several photographs: unit vectors averaged, unit length again.
+
+    Args:
+        pictures: ``[R, 3, h, w]`` RGB in [0, 1], all of the same person.
+        faces: one face in each photograph.
+
+    Returns:
+        ``[D]``.
+    """
+    embeddings = recognizer(aligned_crops(pictures, faces, recognizer.size))  # [R, D]
+    return F.normalize(F.normalize(embeddings).mean(0), dim=0)
+
+
+class FaceIdentity(FaceEnergy):
+    """``E = 1 - cos(f(crop(image)), r)``, ``f`` the recogniser and ``r`` the reference.
+
+    0 for the reference itself, about 1 between strangers, at most 2. The recogniser sees the
+    aligned crop of the face, background included; the gradient reaches the region only.
+
+    Args:
+        recognizer: embeds aligned crops.
+        reference: ``[D]``, such as ``mean_embedding`` gives it.
+        locator, layout: where the face is, see FaceEnergy.
+
+    Raises:
+        ValueError: ``reference`` has another shape.
+    """
+
+    def __init__(
+        self,
+        recognizer: FaceRecognizer,
+        reference: Tensor,
+        locator: "FaceLocator",
+        layout: Faces | None = None,
+    ):
+        if reference.ndim != 1:
+            raise ValueError(
+                "Face Identity Energy: reference must be one embedding [D], "
+                f"got {list(reference.shape)}"
+            )
+        super().__init__(locator, layout)
+        self.recognizer = recognizer
+        self.reference = ordinary(F.normalize(reference, dim=0))
+
+    def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
+        """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
+        faces = self.located(image, region)
+        crops = aligned_crops(only_region_moves(image, region), faces, self.recognizer.size)
+        embeddings = self.recognizer(crops)  # [B, D]
+        return 1.0 - F.normalize(embeddings) @ self.reference.to(embeddings)

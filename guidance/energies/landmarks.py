@@ -1,0 +1,152 @@
+"""Landmarks: the points of the face should form the same shape as the target's.
+
+The points come from a network that regresses coordinates inside the face's box, such as
+insightface's 106 points or the 68 of the iBUG convention. They are compared in the crop that the
+network sees: shape, expression and the turn of the head count, not where in the picture the face is
+or how large.
+"""
+
+import re
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..faces import Faces
+from ..networks.face_models import LandmarkRegressor
+from .face_energy import FaceEnergy
+from .references import ordinary
+from .regions import only_region_moves
+
+if TYPE_CHECKING:  # it imports this package
+    from ..face_location import FaceLocator
+
+__all__ = ["POINT_GROUPS", "Landmarks", "chosen_points", "parse_landmarks"]
+
+# Which points belong to which part of the face, by the number of points.
+_GROUPS = {
+    # Sagonas et al., "300 Faces in-the-Wild Challenge", ICCV Workshops 2013 (iBUG), from 0.
+    68: {
+        "contour": range(17),
+        "brows": range(17, 27),
+        "nose": range(27, 36),
+        "eyes": range(36, 48),
+        "mouth": range(48, 68),
+    },
+    # insightface, alignment/coordinate_reg: contour; one eye and its brow; mouth; nose; the other.
+    106: {
+        "contour": range(33),
+        "brows": (*range(43, 52), *range(97, 106)),
+        "nose": range(72, 87),
+        "eyes": (*range(33, 43), *range(87, 97)),
+        "mouth": range(52, 72),
+    },
+}
+
+POINT_GROUPS = ("all", "eyes", "brows", "nose", "mouth", "contour", "eyes and mouth")
+
+
+def chosen_points(group: str, points: int) -> list[int]:
+    """The numbers of the points of a group, in order.
+
+    Args:
+        group: one of POINT_GROUPS.
+        points: how many the network finds.
+
+    Raises:
+        ValueError: the group is unknown, or it is not known which points belong to it.
+    """
+    if group not in POINT_GROUPS:
+        raise ValueError(f"points must be one of {', '.join(POINT_GROUPS)}, got {group}")
+    if group == "all":
+        return list(range(points))
+    if points not in _GROUPS:
+        known = " or ".join(map(str, _GROUPS))
+        raise ValueError(
+            f"points '{group}' needs a network of {known} points, in which the parts of the face "
+            f"are known; this one finds {points}: choose 'all'"
+        )
+    return sorted(i for part in group.split(" and ") for i in _GROUPS[points][part])
+
+
+def parse_landmarks(text: str, points: int) -> Tensor:
+    """Points ``[P, 2]`` from numbers in text, x before y: ``0.31 0.42, ...`` or JSON lists.
+
+    Raises:
+        ValueError: there is something else than numbers, or not two for each of ``points``.
+    """
+    words = re.split(r"[\s,;()\[\]{}]+", text.strip(" \t\r\n,;()[]{}"))
+    try:
+        numbers = torch.tensor([float(word) for word in words])
+    except ValueError:
+        strange = next(word for word in words if not _is_number(word))
+        raise ValueError(
+            f"landmarks must be numbers, x and y of each point, got '{strange[:20]}'"
+        ) from None
+    if len(numbers) != 2 * points or not numbers.isfinite().all():
+        raise ValueError(
+            f"landmarks must be {2 * points} finite numbers, x and y of each of the network's "
+            f"{points} points, got {len(numbers)}"
+        )
+    return numbers.unflatten(0, (points, 2))
+
+
+class Landmarks(FaceEnergy):
+    """``E = mean over points of |p(image) - t|^2``, ``p`` the points in the crop, ``t`` the target.
+
+    Unit: squared sides of the crop, which is 1.5 times as long as the face's box for insightface's
+    network: 1e-4 is one hundredth of a side for every point. The network sees the whole crop; the
+    gradient reaches the region only.
+
+    Args:
+        regressor: finds the points.
+        target: ``[1 or B, P, 2]``, all points, in fractions of the crop.
+        locator: where the face is, see FaceEnergy.
+        points: which of them count, one of POINT_GROUPS.
+        layout: where the face is assumed at first, see FaceEnergy.
+
+    Raises:
+        ValueError: ``target`` has another shape, or the group is not known.
+    """
+
+    def __init__(
+        self,
+        regressor: LandmarkRegressor,
+        target: Tensor,
+        locator: "FaceLocator",
+        points: str = "all",
+        layout: Faces | None = None,
+    ):
+        if target.ndim != 3 or target.shape[1:] != (regressor.points, 2):
+            raise ValueError(
+                f"Landmark Energy: target must be points [R, {regressor.points}, 2], "
+                f"got {list(target.shape)}"
+            )
+        super().__init__(locator, layout)
+        self.regressor = regressor
+        self.target = ordinary(target)
+        self.chosen = chosen_points(points, regressor.points)
+
+    def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
+        """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol.
+
+        Raises:
+            ValueError: the number of targets is neither 1 nor the batch size.
+        """
+        if len(self.target) not in (1, len(image)):
+            raise ValueError(
+                f"Landmark Energy: the target holds {len(self.target)} faces, "
+                f"expected 1 or the batch size {len(image)}"
+            )
+        faces = self.located(image, region)
+        found = self.regressor.in_crop(only_region_moves(image, region), faces)  # [B, P, 2]
+        residual = (found - self.target.to(found))[:, self.chosen]
+        return residual.square().sum(-1).mean(-1)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

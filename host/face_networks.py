@@ -1,0 +1,281 @@
+"""Face recognisers and landmark networks from files, under the host's memory management.
+
+What a file needs before its first layer is in the file or in the conventions of the library that
+made it; both may be overruled.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+from torch import Tensor
+
+from ..guidance.energies.face_identity import mean_embedding
+from ..guidance.face_location import FaceLocator
+from ..guidance.faces import Faces
+from ..guidance.networks import Preprocessing
+from ..guidance.networks.face_models import FaceRecognizer, LandmarkRegressor
+from ..guidance.networks.iresnet import iresnet_from_weights
+from ..guidance.networks.onnx_header import OnnxHeader, read_onnx_header
+from .face_packs import choices, find_network
+from .model_files import ModelKind, Source
+from .networks import Network, shared
+from .onnx_networks import ImageNetwork
+
+__all__ = [
+    "FaceRecognizer",
+    "LandmarkOptions",
+    "LandmarkRegressor",
+    "RecognizerOptions",
+    "USUAL_PACK",
+    "find_recognizer",
+    "find_regressor",
+    "landmark_choices",
+    "load_recognizer",
+    "load_regressor",
+    "locate_in",
+    "recognizer_choices",
+    "reference_embedding",
+    "target_landmarks",
+]
+
+USUAL_PACK = "buffalo_l"
+
+RECOGNIZERS = ModelKind("face recogniser", ("insightface", "onnx"), (".onnx", ".safetensors"))
+REGRESSORS = ModelKind("landmark network", ("insightface", "detection", "onnx"), (".onnx",))
+
+# Their names in buffalo_l, antelopev2 and AuraFace, buffalo_s.
+RECOGNIZER_FILES = ("w600k_r50.onnx", "glintr100.onnx", "w600k_mbf.onnx")
+REGRESSOR_FILES = ("2d106det.onnx",)
+
+RECOGNIZER_SOURCE = Source(
+    "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked to a "
+    "folder insightface/models/buffalo_l, or AuraFace (Apache-2.0) at "
+    "https://huggingface.co/fal/AuraFace-v1",
+    "275 MB",
+    "buffalo_l for non-commercial research only",
+)
+REGRESSOR_SOURCE = Source(
+    "2d106det.onnx in buffalo_l.zip of "
+    "https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked to a folder "
+    "insightface/models/buffalo_l",
+    "275 MB",
+    "non-commercial research only",
+)
+
+# Side of the crops that ArcFace recognisers, and insightface's landmark networks, are trained on.
+RECOGNIZER_SIZE = 112
+INSIGHTFACE_LANDMARK_SIZE = 192
+
+# What insightface's library subtracts and divides by, on the scale 0 to 255, for networks that do
+# not do it themselves (model_zoo/arcface_onnx.py and landmark.py).
+INSIGHTFACE_MEAN = 127.5
+RECOGNIZER_STD, LANDMARK_STD = 127.5, 128.0
+LARGEST_VALUE = 255.0
+
+# Divisor of the other landmark networks, on the same scale: grey ones (as in the MIT-licensed
+# network of the npm package faceplugin-face-recognition-js), and coloured ones.
+GREY_STD, COLOR_STD = 256.0, 255.0
+
+# Embeddings have a power of two of numbers, at least this many; coordinates of points never do.
+LEAST_EMBEDDING = 64
+
+# Five points, x and y.
+LEAST_LANDMARKS = 10
+
+
+@dataclass(frozen=True)
+class RecognizerOptions:
+    """How crops are prepared for a recogniser; None: as the file or its library has it.
+
+    Args:
+        mean, std: subtracted and divided by, for pixel values from 0 to 255.
+        channels: "rgb" or "bgr".
+    """
+
+    mean: float | None = None
+    std: float | None = None
+    channels: str = "rgb"
+
+
+@dataclass(frozen=True)
+class LandmarkOptions(RecognizerOptions):
+    """How faces are cropped and prepared for a landmark network, and what its outputs mean.
+
+    Args:
+        margin: side of the crop in sides of the face's box.
+        square: the crop is a square; otherwise the box is stretched to one.
+        signed: coordinates run from -1 to 1 across the crop, otherwise from 0 to 1.
+    """
+
+    margin: float | None = None
+    square: bool | None = None
+    signed: bool | None = None
+
+
+def recognizer_choices() -> list[str]:
+    """Packs and files that the recogniser's loader offers."""
+    return choices(RECOGNIZERS, USUAL_PACK)
+
+
+def landmark_choices() -> list[str]:
+    """Packs and files that the landmark network's loader offers."""
+    return choices(REGRESSORS, USUAL_PACK)
+
+
+def find_recognizer(name: str, owner: str) -> Path:
+    """The file of a recogniser; see ``find_network``."""
+    return find_network(
+        RECOGNIZERS, name, owner, RECOGNIZER_SOURCE, _is_recognizer, RECOGNIZER_FILES
+    )
+
+
+def find_regressor(name: str, owner: str) -> Path:
+    """The file of a landmark network; see ``find_network``."""
+    return find_network(REGRESSORS, name, owner, REGRESSOR_SOURCE, _is_regressor, REGRESSOR_FILES)
+
+
+def load_recognizer(path: Path, options: RecognizerOptions) -> FaceRecognizer:
+    """The recogniser in an ONNX file, or in a safetensors file with the weights of an IResNet.
+
+    Raises:
+        ValueError: the file is no such network, or cannot be differentiated.
+    """
+    if path.suffix.lower() == ".safetensors":
+        network = shared("iresnet", path, (), lambda: _iresnet(path))
+        preprocessing = _preprocessing(
+            network.module.side, INSIGHTFACE_MEAN, RECOGNIZER_STD, options
+        )
+        return FaceRecognizer(network, preprocessing)
+
+    header = read_onnx_header(path)
+    if not _is_recognizer(header):
+        raise ValueError(
+            f"{path.name} is no face recogniser: expected one image input [1, 3, "
+            f"{RECOGNIZER_SIZE}, {RECOGNIZER_SIZE}] and one embedding as output, such as "
+            f"[1, 512], got {header}"
+        )
+    mean, std = (0.0, 1.0) if header.normalises else (INSIGHTFACE_MEAN, RECOGNIZER_STD)
+    preprocessing = _preprocessing(RECOGNIZER_SIZE, mean, std, options)
+    return FaceRecognizer(ImageNetwork(path, preprocessing).network, preprocessing)
+
+
+def load_regressor(path: Path, options: LandmarkOptions) -> LandmarkRegressor:
+    """The landmark network in an ONNX file.
+
+    A network of 192 x 192 colour pixels is one of insightface; others are taken to see the face's
+    box stretched to their input, and to answer in fractions of it.
+
+    Raises:
+        ValueError: the file is no such network, or cannot be differentiated.
+    """
+    header = read_onnx_header(path)
+    if not _is_regressor(header):
+        raise ValueError(
+            f"{path.name} is no landmark network: expected one square image input [1, 3 or 1, "
+            "height, width] and one output with x and y of each point, such as [1, 136] or "
+            f"[1, 212], got {header}"
+        )
+    size, grey = header.input[2], header.input[1] == 1
+    insightface = size == INSIGHTFACE_LANDMARK_SIZE and not grey
+    if insightface:
+        mean, std = (0.0, 1.0) if header.normalises else (INSIGHTFACE_MEAN, LANDMARK_STD)
+    else:
+        mean, std = 0.0, GREY_STD if grey else COLOR_STD
+    preprocessing = _preprocessing(size, mean, std, options, grey)
+    return LandmarkRegressor(
+        ImageNetwork(path, preprocessing).network,
+        preprocessing,
+        points=_numbers(header) // 2,
+        margin=options.margin or (1.5 if insightface else 1.0),
+        square=insightface if options.square is None else options.square,
+        signed=insightface if options.signed is None else options.signed,
+    )
+
+
+def locate_in(locator: FaceLocator, pictures: Tensor) -> list[Faces | None]:
+    """Where the face is in each of ``pictures [R, 3, h, w]``; None where none is found."""
+    if locator.networks:
+        comfy.model_management.load_models_gpu([n.patcher for n in locator.networks])
+    return locator.in_picture(pictures)
+
+
+def reference_embedding(recognizer: FaceRecognizer, pictures: Tensor, faces: Faces) -> Tensor:
+    """``mean_embedding`` outside sampling, computed once per content; ``[D]``."""
+    return recognizer.network.reference(
+        lambda x, points: mean_embedding(recognizer, x, faces),
+        pictures.float(),
+        faces.points,
+        key=("identity", recognizer.preprocessing),
+    )
+
+
+def target_landmarks(regressor: LandmarkRegressor, pictures: Tensor, faces: Faces) -> Tensor:
+    """The points in the crops of pictures, outside sampling, once per content; ``[R, P, 2]``."""
+    how = (regressor.preprocessing, regressor.margin, regressor.square, regressor.signed)
+    return regressor.network.reference(
+        lambda x, boxes: regressor.in_crop(x, faces),
+        pictures.float(),
+        faces.boxes,
+        key=("landmarks", *how),
+    )
+
+
+def _iresnet(path: Path) -> Network:
+    try:
+        weights = comfy.utils.load_torch_file(str(path), safe_load=True)
+    except Exception as error:  # safetensors raises its own kinds
+        raise ValueError(f"{path.name} is not a readable safetensors file ({error})") from error
+    return Network(iresnet_from_weights(weights, path.name), path.name)
+
+
+def _preprocessing(
+    size: int, mean: float, std: float, options: RecognizerOptions, grey: bool = False
+) -> Preprocessing:
+    """From the scale 0 to 255, on which libraries state mean and std, to [0, 1]."""
+    mean = mean if options.mean is None else options.mean
+    std = std if options.std is None else options.std
+    return Preprocessing(
+        (size, size),
+        (mean / LARGEST_VALUE,),
+        (std / LARGEST_VALUE,),
+        "gray" if grey else options.channels,
+    )
+
+
+def _numbers(header: OnnxHeader) -> int | None:
+    """How many numbers the output has for one picture, None if that is free."""
+    return None if None in header.output[1:] else prod(header.output[1:])
+
+
+def _is_recognizer(header: OnnxHeader) -> bool:
+    shape = header.input
+    return (
+        len(shape) == 4
+        and shape[1] in (3, None)
+        and shape[2:] in ((RECOGNIZER_SIZE, RECOGNIZER_SIZE), (None, None))
+        and len(header.output) > 1
+        and _numbers(header) is not None
+        and _is_embedding(_numbers(header))
+    )
+
+
+def _is_regressor(header: OnnxHeader) -> bool:
+    shape = header.input
+    return (
+        len(shape) == 4
+        and shape[1] in (1, 3)
+        and shape[2] is not None
+        and shape[2] == shape[3]
+        and len(header.output) > 1
+        and _numbers(header) is not None
+        and _numbers(header) % 2 == 0
+        and _numbers(header) >= LEAST_LANDMARKS
+        and not _is_embedding(_numbers(header))
+    )
+
+
+def _is_embedding(numbers: int) -> bool:
+    return numbers >= LEAST_EMBEDDING and numbers & (numbers - 1) == 0

@@ -1,0 +1,87 @@
+"""Face networks in the folders where other packs keep them: insightface's packs and single files.
+
+insightface's library unpacks a pack to ``insightface/models/<pack>``. Some put the packs directly
+into ``insightface``, and antelopev2's archive unpacks to a folder inside the folder.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+
+from ..guidance.networks.onnx_header import OnnxHeader, read_onnx_header
+from ..guidance.optional_packages import needed
+from .model_files import ModelKind, Source, find_file, list_files
+
+__all__ = ["choices", "find_network"]
+
+# The folder that insightface's library makes for its packs, inside its own.
+LIBRARY_FOLDER = "models"
+
+
+def choices(kind: ModelKind, usual: str) -> list[str]:
+    """What a node offers: the usual pack, first even if it is not there, packs, single files."""
+    names = list_files(kind)
+    packs = _packs(names)
+    inside = {name for files in packs.values() for name in files}
+    return list(dict.fromkeys([usual, *packs, *(name for name in names if name not in inside)]))
+
+
+def find_network(
+    kind: ModelKind,
+    name: str,
+    owner: str,
+    source: Source,
+    fits: Callable[[OnnxHeader], bool],
+    known: Sequence[str] = (),
+) -> Path:
+    """The file of a network that a node asks for, by the name of its pack or by its own.
+
+    Args:
+        name: one of ``choices``.
+        owner: the node's title; messages start with it.
+        source: where to get the usual pack, for the message.
+        fits: whether a file of a pack is the network that is wanted.
+        known: names that such files have in published packs; these are looked at first.
+
+    Raises:
+        ValueError: there is no such file, no such network in the pack, or the onnx package, which
+            tells the files of a pack apart, is not installed.
+    """
+    files = _packs(list_files(kind)).get(name)
+    if files is None:
+        return find_file(kind, name, owner, source)
+    try:
+        needed("onnx")
+    except ValueError as error:
+        raise ValueError(f"{owner}: {error}") from error
+    found = []
+    for file in sorted(files, key=lambda file: _rank(file, known)):
+        path = find_file(kind, file, owner, source)
+        try:
+            header = read_onnx_header(path)
+        except ValueError as error:
+            found.append(str(error))
+            continue
+        if fits(header):
+            return path
+        found.append(f"{path.name} {header}")
+    raise ValueError(
+        f"{owner}: the pack '{name}' holds no {kind.what}; its files are {', '.join(found)}. "
+        f"Get one that does: {source}"
+    )
+
+
+def _packs(names: Sequence[str]) -> dict[str, list[str]]:
+    """Names of packs and the ONNX files below each, from the files of the kind's folders."""
+    packs: dict[str, list[str]] = {}
+    for name in names:
+        parts = PurePosixPath(name).parts
+        if parts[0] == LIBRARY_FOLDER:
+            parts = parts[1:]
+        if len(parts) > 1 and name.lower().endswith(".onnx"):
+            packs.setdefault(parts[0], []).append(name)
+    return packs
+
+
+def _rank(file: str, known: Sequence[str]) -> int:
+    name = PurePosixPath(file).name
+    return known.index(name) if name in known else len(known)
