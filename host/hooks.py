@@ -83,8 +83,9 @@ def attach(
     model = model.clone()
     model.set_attachments(KEY, attachment)
     # The host loads these with the model, so that nothing has to be loaded inside a step.
-    networks = {id(n): n.patcher for c in conditions for n in c.networks}
-    model.set_additional_models(KEY, [*decoder.patchers, *networks.values()])
+    networks = [n.patcher for c in conditions for n in c.networks]
+    patchers = {id(p): p for p in [*decoder.patchers, *networks]}  # energies share networks
+    model.set_additional_models(KEY, list(patchers.values()))
     hooks = _Hooks(attachment)
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, hooks.outer_sample),

@@ -3,7 +3,20 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from . import energy_nodes, model_nodes, report_nodes, sampler_nodes, settings_nodes
+from . import (
+    energy_nodes,
+    face_location_nodes,
+    face_model_nodes,
+    face_nodes,
+    model_nodes,
+    onnx_nodes,
+    openclip_model_nodes,
+    openclip_nodes,
+    report_nodes,
+    sampler_nodes,
+    segmentation_nodes,
+    settings_nodes,
+)
 
 
 class ZMagicExtension(ComfyExtension):
@@ -11,5 +24,18 @@ class ZMagicExtension(ComfyExtension):
 
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        modules = (energy_nodes, model_nodes, sampler_nodes, settings_nodes, report_nodes)
+        modules = (
+            energy_nodes,
+            openclip_nodes,
+            face_nodes,
+            face_location_nodes,
+            face_model_nodes,
+            segmentation_nodes,
+            onnx_nodes,
+            model_nodes,
+            openclip_model_nodes,
+            sampler_nodes,
+            settings_nodes,
+            report_nodes,
+        )
         return [node for module in modules for node in module.NODES]

@@ -18,6 +18,33 @@ from playwright.sync_api import Page, sync_playwright
 
 PACK = Path(__file__).resolve().parents[1]
 WORKFLOWS = PACK / "workflows"
+
+# Where the frontend offers to download a model that a graph names: file, folder under models, link.
+HUB = "https://huggingface.co"
+MODELS = (
+    (
+        "v1-5-pruned-emaonly-fp16.safetensors",
+        "checkpoints",
+        f"{HUB}/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/"
+        "v1-5-pruned-emaonly-fp16.safetensors",
+    ),
+    (
+        "sd_xl_base_1.0.safetensors",
+        "checkpoints",
+        f"{HUB}/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors",
+    ),
+    (
+        "flux1-dev-fp8.safetensors",
+        "checkpoints",
+        f"{HUB}/Comfy-Org/flux1-dev/resolve/main/flux1-dev-fp8.safetensors",
+    ),
+    (
+        "ViT-B-32_laion2b_s34b_b79k.safetensors",
+        "clip_vision",
+        f"{HUB}/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/open_clip_model.safetensors",
+    ),
+)
+
 COLUMN, ROW = 380, 60  # pixels between the columns of a graph, and between the nodes of one
 
 READY = """window.app && window.app.graph && window.LiteGraph
@@ -68,12 +95,23 @@ def _convert(page: Page, file: Path) -> bool:
     graph = page.evaluate(ARRANGE, [_columns(api), COLUMN, ROW])
     result = page.evaluate(ROUND_TRIP, graph)
     exact = not result["missing"] and _essence(result["prompt"]) == _essence(api)
+    _link_models(graph)
     (WORKFLOWS / file.name).write_text(json.dumps(graph, indent=1) + "\n", encoding="utf-8")
     print(f"{file.stem}: {len(graph['nodes'])} nodes, {'exact' if exact else 'NOT EXACT'}")
     if not exact:
         print(f"  missing types: {result['missing']}", file=sys.stderr)
         _explain(_essence(result["prompt"]), _essence(api))
     return exact
+
+
+def _link_models(graph: dict) -> None:
+    """Tell the frontend where the files are that the graph's loaders name."""
+    for node in graph["nodes"]:
+        named = [model for model in MODELS if model[0] in (node.get("widgets_values") or ())]
+        if named:
+            node["properties"]["models"] = [
+                {"name": name, "url": link, "directory": folder} for name, folder, link in named
+            ]
 
 
 def _columns(api: dict) -> list[list[str]]:

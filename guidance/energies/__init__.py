@@ -2,7 +2,28 @@
 
 from .color_palette import ColorPalette
 from .energy import Energy, RunEnergy
+from .face_identity import FaceIdentity
+from .image_similarity import ImageSimilarity
+from .landmarks import Landmarks
+from .network_output import FaceOutput, NetworkOutput
 from .reference_image import ReferenceImage
+from .segmentation import Segmentation
 from .sketch import Sketch
+from .style import Style
+from .text import Text
 
-__all__ = ["ColorPalette", "Energy", "ReferenceImage", "RunEnergy", "Sketch"]
+__all__ = [
+    "ColorPalette",
+    "Energy",
+    "FaceIdentity",
+    "FaceOutput",
+    "ImageSimilarity",
+    "Landmarks",
+    "NetworkOutput",
+    "ReferenceImage",
+    "RunEnergy",
+    "Segmentation",
+    "Sketch",
+    "Style",
+    "Text",
+]

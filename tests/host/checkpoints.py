@@ -14,8 +14,9 @@ import comfy.sd1_clip
 import comfy.supported_models
 import comfy.taesd.taesd
 import torch
-from architectures import random_weights
 from torch import Tensor
+
+from .architectures import random_weights
 
 UNET = {
     "image_size": 32,

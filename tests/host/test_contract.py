@@ -66,10 +66,15 @@ def test_example_workflows_use_known_nodes_and_inputs_and_have_a_graph_twin(file
 # Nodes of the host that it registers from comfy_extras when its server starts.
 CORE_EXTRAS = {
     "BasicScheduler",
+    "EmptySD3LatentImage",
+    "FluxGuidance",
+    "ImageCropV2",
     "KSamplerSelect",
+    "MaskComposite",
     "PreviewAny",
     "RandomNoise",
     "SamplerCustomAdvanced",
+    "SolidMask",
 }
 
 

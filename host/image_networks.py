@@ -1,0 +1,198 @@
+"""Segmenters and other image networks from ONNX files: found, fed with pictures, tried out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..guidance.energies.network_output import face_view, features_first
+from ..guidance.faces import Faces
+from ..guidance.networks import OnnxModule, Preprocessing
+from ..guidance.networks.onnx_header import read_onnx_header
+from .model_files import ModelKind, Source
+from .onnx_networks import ImageNetwork
+
+__all__ = [
+    "NETWORKS",
+    "NETWORK_SOURCE",
+    "SEGMENTERS",
+    "SEGMENTER_SOURCE",
+    "USUAL_SEGMENTER",
+    "InputOptions",
+    "example",
+    "load_network",
+    "output_name",
+    "outputs_for",
+]
+
+SEGMENTERS = ModelKind("segmenter", ("onnx", "insightface", "detection"), (".onnx",))
+NETWORKS = ModelKind("network", ("onnx", "insightface", "detection", "classifiers"), (".onnx",))
+
+# The name under which the face parser's weights should be kept: the release calls them
+# resnet18.onnx, which says nothing in a folder of many networks.
+USUAL_SEGMENTER = "face_parsing_resnet18.onnx"
+
+SEGMENTER_SOURCE = Source(
+    "resnet18.onnx of https://github.com/yakhyo/face-parsing/releases, a face parser of 19 "
+    f"classes, to be renamed {USUAL_SEGMENTER}",
+    "53 MB",
+    "MIT; trained on CelebAMask-HQ, whose pictures are for non-commercial research only",
+)
+NETWORK_SOURCE = Source(
+    "any ONNX file with one image input",
+    "of any size",
+    "its own",
+)
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """How a network wants its pictures.
+
+    Args:
+        mean, std: of pixel values of 0 to 255, one number or one for each channel.
+        color_order: "rgb" or "bgr"; a network of one channel sees grey.
+        size: side of the square input; 0: the network's own.
+        free_size: side for a network that takes any size, when ``size`` is 0.
+        fit: "stretch" or "crop", see Preprocessing.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    color_order: str = "rgb"
+    size: int = 0
+    free_size: int = 224
+    fit: str = "stretch"
+
+
+def load_network(path: Path, options: InputOptions, output: str | None = None) -> ImageNetwork:
+    """An ONNX file as a network of pictures.
+
+    Args:
+        path: the file.
+        options: how it wants them.
+        output: the only tensor to return, by name or number, the first one for an empty text;
+            None: all outputs of the file.
+
+    Raises:
+        ValueError: the file cannot be used, or has no such output or size.
+    """
+    outputs = ()
+    if output is not None:
+        outputs = (output_name(output, tuple(read_onnx_header(path).outputs)),)
+    network = ImageNetwork(path, Preprocessing(None), outputs)
+    return replace(network, preprocessing=_preprocessing(network.module, path.name, options))
+
+
+def output_name(text: str, outputs: Sequence[str]) -> str:
+    """The tensor that a text means: an output's name or place counted from 0, the first for none.
+
+    Any other text is the name of a tensor inside the network: PyTorch has called them by numbers.
+    """
+    text = text.strip()
+    if not text:
+        return outputs[0]
+    if text in outputs or not text.isdecimal() or int(text) >= len(outputs):
+        return text
+    return outputs[int(text)]
+
+
+def example(network: ImageNetwork) -> tuple[Tensor, ...]:
+    """The outputs for a picture of noise, each ``[1, ...]``, computed outside sampling once.
+
+    Raises:
+        ValueError: the network cannot be run at its size, or an output is not made of its input
+            by differentiable operators, or lacks the axis of the batch.
+    """
+    return network.network.reference(
+        lambda noise: _tried(network, noise),
+        torch.rand(1, 3, *network.preprocessing.size, generator=torch.Generator().manual_seed(0)),
+        key=("example", network.preprocessing),
+    )
+
+
+def outputs_for(
+    network: ImageNetwork, pictures: Tensor, faces: Faces | None = None, margin: float = 1.0
+) -> Tensor:
+    """The first output for pictures, features first, computed outside sampling once.
+
+    Args:
+        pictures: ``[R, 3, h, w]`` RGB in [0, 1].
+        faces: the face in each; None: the network sees the whole pictures.
+        margin: of the face's crop, see FaceOutput.
+    """
+    preprocessing = network.preprocessing
+    if faces is None:
+        return network.network.reference(
+            lambda x: features_first(network(x)[0]), pictures.float(), key=("output", preprocessing)
+        )
+    return network.network.reference(
+        lambda x, boxes: features_first(
+            network.network(face_view(x, faces, preprocessing, margin))[0]
+        ),
+        pictures.float(),
+        faces.boxes,
+        key=("output of face", preprocessing, margin),
+    )
+
+
+def _preprocessing(module: OnnxModule, name: str, options: InputOptions) -> Preprocessing:
+    channels = module.channels or 3
+    if channels not in (1, 3):
+        raise ValueError(f"{name} takes images of {channels} channels, expected 1 or 3")
+    if len(options.mean) > channels or len(options.std) > channels:
+        raise ValueError(
+            f"{name} sees grey pictures: expected a normalization of one number each, got "
+            f"mean {_listed(options.mean)} and std {_listed(options.std)}"
+        )
+    return Preprocessing(
+        _size(module, name, options),
+        tuple(value / 255.0 for value in options.mean),
+        tuple(value / 255.0 for value in options.std),
+        "gray" if channels == 1 else options.color_order,
+        options.fit,
+    )
+
+
+def _size(module: OnnxModule, name: str, options: InputOptions) -> tuple[int, int]:
+    if module.size is None:
+        side = options.size or options.free_size
+        return (side, side)
+    if options.size and (options.size, options.size) != module.size:
+        height, width = module.size
+        raise ValueError(
+            f"{name} takes images of {width} x {height} pixels only, got size {options.size}; "
+            "0 stands for the network's own"
+        )
+    return module.size
+
+
+def _tried(network: ImageNetwork, noise: Tensor) -> tuple[Tensor, ...]:
+    height, width = network.preprocessing.size
+    try:
+        with torch.enable_grad():
+            outputs = network(noise.requires_grad_())
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, IndexError, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"{network.path.name} cannot be run on pictures of {width} x {height} pixels ({error})"
+        ) from error
+    for name, output in zip(network.module.outputs, outputs, strict=True):
+        if not output.requires_grad:
+            raise ValueError(
+                f"output '{name}' of {network.path.name} is not a differentiable function of the "
+                "picture; choose a tensor before its last rounding or choice of a maximum"
+            )
+        if output.shape[:1] != (1,):
+            raise ValueError(
+                f"output '{name}' of {network.path.name} has the shape {list(output.shape)} for "
+                "one picture, expected a first axis of 1"
+            )
+    return tuple(output.detach() for output in outputs)
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,120 @@
+"""What loaders of ONNX networks ask: how the network wants its pictures."""
+
+import re
+
+from comfy_api.latest import io
+
+from ..host.image_networks import InputOptions
+from ..host.model_files import ModelKind, Source, find_file
+from ..host.networks import file_stamp
+
+__all__ = ["input_options", "network_inputs", "numbers_in", "stamp"]
+
+CUSTOM = "custom"
+
+# Mean and standard deviation of pixel values of 0 to 255. The first are those of ImageNet's
+# colours, which torchvision publishes as 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of 1.
+NORMALIZATIONS = {
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "-1 to 1": ((127.5,), (127.5,)),
+    "0 to 1": ((0.0,), (255.0,)),
+}
+
+# Larger inputs than any network has.
+LARGEST_SIDE = 4096
+
+
+def network_inputs(free_size: int) -> list[io.Input]:
+    """How the network wants its pictures; the answers go to ``input_options``.
+
+    Args:
+        free_size: side that a network of any size gets, unless the user says another.
+    """
+    return [
+        io.Combo.Input(
+            "normalization",
+            options=[*NORMALIZATIONS, CUSTOM],
+            default="imagenet",
+            tooltip=(
+                "The scale of colours that the network was trained on. imagenet: most networks "
+                "from PyTorch. -1 to 1 and 0 to 1: plain scales. custom: 'mean' and 'std' below. "
+                "The network's own documentation says which; a wrong one makes it half blind."
+            ),
+        ),
+        io.Int.Input(
+            "size",
+            default=0,
+            min=0,
+            max=LARGEST_SIDE,
+            tooltip=(
+                "Side in pixels of the square that pictures are scaled to. 0 is the network's own "
+                f"size, or {free_size} for a network that takes any."
+            ),
+        ),
+        io.Combo.Input(
+            "color_order",
+            options=["RGB", "BGR"],
+            default="RGB",
+            advanced=True,
+            tooltip=(
+                "The order of the colours that the network was trained on; BGR for networks that "
+                "were trained with OpenCV. Networks of one channel see grey."
+            ),
+        ),
+        io.String.Input(
+            "mean",
+            default="127.5",
+            advanced=True,
+            tooltip=(
+                "For the normalization 'custom': what is subtracted from pixel values of 0 to "
+                "255, one number or three in the network's order of colours."
+            ),
+        ),
+        io.String.Input(
+            "std",
+            default="127.5",
+            advanced=True,
+            tooltip="For the normalization 'custom': what they are divided by then.",
+        ),
+    ]
+
+
+def input_options(
+    normalization: str, size: int, color_order: str, mean: str, std: str, **others
+) -> InputOptions:
+    """The answers of ``network_inputs``; others go to InputOptions as they are.
+
+    Raises:
+        ValueError: 'mean' or 'std' of a custom normalization are not one or three numbers.
+    """
+    values = NORMALIZATIONS.get(normalization) or (_channels("mean", mean), _channels("std", std))
+    if min(values[1]) <= 0.0:
+        raise ValueError(f"'std' must be above 0, got '{std}'")
+    return InputOptions(*values, color_order.lower(), size, **others)
+
+
+def numbers_in(text: str) -> tuple[float, ...] | None:
+    """Finite numbers separated by commas or spaces, None if something else is there."""
+    try:
+        values = tuple(float(word) for word in re.split(r"[\s,;]+", text.strip(" ,;\n")))
+    except ValueError:
+        return None
+    return values if all(abs(value) < float("inf") for value in values) else None
+
+
+def stamp(kind: ModelKind, name: str) -> tuple:
+    """What identifies the file behind a name, or the name while there is none."""
+    try:
+        return file_stamp(find_file(kind, name, "", Source("", "", "")))
+    except ValueError:
+        return (name,)
+
+
+def _channels(name: str, text: str) -> tuple[float, ...]:
+    values = numbers_in(text)
+    if values is None or len(values) not in (1, 3):
+        raise ValueError(
+            f"'{name}' must be one or three numbers such as '127.5' or '123.7, 116.3, 103.5', "
+            f"got '{text}'"
+        )
+    return values

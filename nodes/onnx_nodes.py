@@ -1,0 +1,306 @@
+"""Any network from an ONNX file: its loader, and an energy of what it says."""
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..guidance.energies import FaceOutput, NetworkOutput
+from ..guidance.energies.class_scores import ClassScores
+from ..guidance.energies.network_output import (
+    DISTANCES,
+    class_target,
+    features_first,
+    value_target,
+)
+from ..guidance.face_location import FaceLocator
+from ..guidance.faces import Faces
+from ..guidance.networks.preprocessing import FITS
+from ..host.face_networks import locate_in
+from ..host.image_networks import (
+    NETWORK_SOURCE,
+    NETWORKS,
+    example,
+    load_network,
+    output_name,
+    outputs_for,
+)
+from ..host.model_files import find_file, list_files
+from ..host.onnx_networks import ImageNetwork
+from .condition_inputs import (
+    CATEGORY,
+    REFERENCE_BATCH,
+    SEARCH_ALIASES,
+    appended,
+    condition_inputs,
+    conditions_output,
+    pictures,
+)
+from .network_inputs import input_options, network_inputs, numbers_in, stamp
+from .sockets import FaceLocation, OnnxNetwork
+from .titles import title
+
+__all__ = ["NODES"]
+
+# What stands in the list of files while there is none.
+NO_FILE = "network.onnx"
+
+# Side of the pictures for a network that takes any size: that of most classifiers.
+FREE_SIZE = 224
+
+VALUE, CLASS, IMAGE = "value", "class", "image"
+
+# Which distances make sense for which target.
+POSSIBLE = {
+    VALUE: ("squared error", "cosine"),
+    CLASS: ("cross entropy",),
+    IMAGE: ("squared error", "cosine", "cross entropy"),
+}
+
+# More classes than any classifier has.
+MOST_CLASSES = 100_000
+
+
+class ZMagicLoadOnnx(io.ComfyNode):
+    """Any network that looks at a picture."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZMagicLoadOnnx",
+            display_name="Load ONNX Network",
+            category="Z-Magic/models",
+            description=(
+                "Loads any network with one image input from an ONNX file: a classifier, a "
+                "regressor, an embedding. For the ONNX Energy, Style and Image Similarity Energy."
+            ),
+            search_aliases=["onnx", "classifier", "regressor", "custom loss", "VGG", "Z-Magic"],
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=list_files(NETWORKS) or [NO_FILE],
+                    tooltip=(
+                        "ONNX file in models/onnx (models/insightface, models/detection and "
+                        "models/classifiers are searched too)."
+                    ),
+                ),
+                *network_inputs(FREE_SIZE),
+                io.Combo.Input(
+                    "fit",
+                    options=list(FITS),
+                    default=FITS[0],
+                    advanced=True,
+                    tooltip=(
+                        "How pictures of another shape become the network's input. stretch: "
+                        "everything is seen, a little distorted. crop: the middle, undistorted."
+                    ),
+                ),
+            ],
+            outputs=[
+                OnnxNetwork.Output(
+                    display_name="network",
+                    tooltip="For the ONNX Energy, and for Style and Image Similarity Energy.",
+                )
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model_name: str) -> bool:
+        return True  # a file that is missing is reported in full where it is needed
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str, **_) -> tuple:
+        return stamp(NETWORKS, model_name)
+
+    @classmethod
+    def execute(cls, model_name: str, **preprocessing) -> io.NodeOutput:
+        owner = title(cls)
+        path = find_file(NETWORKS, model_name, owner, NETWORK_SOURCE)
+        try:
+            options = input_options(**preprocessing, free_size=FREE_SIZE)
+            return io.NodeOutput(load_network(path, options))
+        except ValueError as error:
+            raise ValueError(f"{owner}: {error}") from error
+
+
+class ZMagicOnnxEnergy(io.ComfyNode):
+    """What a network says of the picture."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZMagicOnnxEnergy",
+            display_name="ONNX Energy",
+            category=CATEGORY,
+            description=(
+                "Pulls what a network says of the picture towards a target: a value, a class, or "
+                "what it says of another picture. For every attribute that has no node of its own."
+            ),
+            search_aliases=[*SEARCH_ALIASES, "classifier guidance", "custom loss", "regressor"],
+            inputs=[
+                OnnxNetwork.Input("network", tooltip="The network that judges: Load ONNX Network."),
+                io.String.Input(
+                    "output",
+                    default="",
+                    tooltip=(
+                        "Which output is compared, by name or by number from 0. Empty: the first. "
+                        "Tensors inside the network can be named as well."
+                    ),
+                ),
+                io.Combo.Input(
+                    "target_is",
+                    options=[VALUE, CLASS, IMAGE],
+                    default=VALUE,
+                    tooltip=(
+                        "value: the numbers in 'value', such as an age. class: 'class_index' of a "
+                        "classifier, by cross entropy. image: what the network says of "
+                        "'target_image', such as an embedding."
+                    ),
+                ),
+                io.String.Input(
+                    "value",
+                    default="",
+                    placeholder="35",
+                    tooltip=(
+                        "The target, if it is a value: one number for all of the output, or as "
+                        "many as it has, separated by commas."
+                    ),
+                ),
+                io.Int.Input(
+                    "class_index",
+                    default=0,
+                    min=0,
+                    max=MOST_CLASSES,
+                    tooltip="The target, if it is a class: its number, counted from 0.",
+                ),
+                io.Image.Input(
+                    "target_image",
+                    optional=True,
+                    tooltip=f"The target, if it is an image. Any size. {REFERENCE_BATCH}",
+                ),
+                io.Combo.Input(
+                    "distance",
+                    options=list(DISTANCES),
+                    default=DISTANCES[0],
+                    tooltip=(
+                        "squared error: for values and features. cosine: for embeddings, whose "
+                        "length does not matter. cross entropy: for classes, and for images as "
+                        "distributions over classes."
+                    ),
+                ),
+                *condition_inputs(),
+                FaceLocation.Input(
+                    "face_location",
+                    optional=True,
+                    tooltip=(
+                        "For networks that judge a face: where it is (Locate Face). They see a "
+                        "square around it. Not connected: the picture, or the region's bounding "
+                        "box."
+                    ),
+                ),
+                io.Float.Input(
+                    "face_margin",
+                    default=1.2,
+                    min=0.5,
+                    max=4.0,
+                    step=0.05,
+                    round=False,
+                    advanced=True,
+                    tooltip=(
+                        "With a face location: side of the square in longer sides of the face's "
+                        "box, which reaches from forehead to chin. Networks trained on whole heads "
+                        "want 1.5 to 2."
+                    ),
+                ),
+            ],
+            outputs=[conditions_output()],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        network: ImageNetwork,
+        output: str,
+        target_is: str,
+        value: str,
+        class_index: int,
+        distance: str,
+        face_margin: float,
+        target_image: Tensor | None = None,
+        face_location: FaceLocator | None = None,
+        **common,
+    ) -> io.NodeOutput:
+        owner = "ONNX Energy"
+        try:
+            _check(target_is, distance, target_image)
+            network = network.returning((output_name(output, network.module.outputs),))
+            found = features_first(example(network)[0])
+            scores = _scores(found) if distance == "cross entropy" else None
+            layout = None
+            if target_is == VALUE:
+                target = _value_target(value, found, distance)
+            elif target_is == CLASS:
+                target = class_target(class_index, scores.classes, found)
+            else:
+                photographs = pictures(target_image, owner, "target_image")
+                layout = _faces_in(photographs, face_location)
+                target = outputs_for(network, photographs, layout, face_margin)
+                target = target if scores is None else scores.probabilities(target)
+        except ValueError as error:
+            raise ValueError(f"{owner}: {str(error).removeprefix(f'{owner}: ')}") from error
+        energy = NetworkOutput(network.network, network.preprocessing, target, distance, scores)
+        networks = (network.network,)
+        if face_location is not None:
+            energy = FaceOutput(energy, face_location, layout, face_margin)
+            networks = tuple(dict.fromkeys((*networks, *face_location.networks)))
+        return appended(owner, energy, networks, **common)
+
+
+NODES = [ZMagicLoadOnnx, ZMagicOnnxEnergy]
+
+
+def _check(target_is: str, distance: str, target_image: Tensor | None) -> None:
+    if distance not in POSSIBLE[target_is]:
+        raise ValueError(
+            f"'distance' is {distance}, expected {' or '.join(POSSIBLE[target_is])} for a target "
+            f"that is '{target_is}'"
+        )
+    if (target_is == IMAGE) != (target_image is not None):
+        raise ValueError(
+            f"'target_is' is {target_is} and 'target_image' is "
+            f"{'not ' if target_image is None else ''}connected; connect it for 'image' only"
+        )
+
+
+def _scores(output: Tensor) -> ClassScores:
+    if output.shape[1] == 1 and output.ndim == 2:
+        raise ValueError(
+            "the output is a single number, which has no classes; choose 'value' at 'target_is'"
+        )
+    return ClassScores.judged(output)
+
+
+def _value_target(text: str, output: Tensor, distance: str) -> Tensor:
+    numbers = numbers_in(text)
+    if numbers is None:
+        raise ValueError(
+            f"'value' must be a number or several separated by commas, got '{text.strip()}'"
+        )
+    if distance == "cosine" and (len(numbers) == 1 or not any(numbers)):
+        raise ValueError(
+            f"'value' must be as many numbers as the output has for cosine, {output.shape[1]}, "
+            f"and not all 0, got '{text.strip()}'"
+        )
+    return value_target(torch.tensor(numbers), output)
+
+
+def _faces_in(photographs: Tensor, locator: FaceLocator | None) -> Faces | None:
+    if locator is None:
+        return None
+    found = locate_in(locator, photographs)
+    if None in found:
+        raise ValueError(
+            f"no face was found in picture {found.index(None) + 1} of {len(found)} at "
+            "'target_image'; use one in which the face is larger and seen from the front"
+        )
+    return Faces.stacked(found)

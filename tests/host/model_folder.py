@@ -1,0 +1,37 @@
+"""A folder of models for the server: the names that users have, over networks that we can have.
+
+Real face networks stand under the names of insightface's pack where their kind matches; the others
+are the published architectures with random weights.
+"""
+
+import shutil
+from pathlib import Path
+
+from .checkpoints import write_sd15
+from .published_openclip import write_openclip
+from .published_segmenter import write_bisenet
+
+__all__ = ["CHECKPOINT", "write_models"]
+
+CHECKPOINT = "random_sd15.ckpt"
+OPENCLIP = "ViT-B-32_laion2b_s34b_b79k.safetensors"
+
+# The packages' names for networks of one kind.
+PACK = {
+    "w600k_r50.onnx": "fr_feature.onnx",
+    "2d106det.onnx": "fr_landmark.onnx",
+    "det_10g.onnx": "fr_detect.onnx",
+}
+
+
+def write_models(folder: Path, face_networks: Path) -> dict[str, Path]:
+    """Write all models of the example workflows; kinds of models and their folders."""
+    pack = folder / "insightface" / "models" / "buffalo_l"
+    pack.mkdir(parents=True)
+    for name, source in PACK.items():
+        shutil.copy(face_networks / source, pack / name)
+    write_sd15(folder / "checkpoints", CHECKPOINT)
+    write_openclip(folder / "open_clip").rename(folder / "open_clip" / OPENCLIP)
+    (folder / "onnx").mkdir()
+    write_bisenet(folder / "onnx")
+    return {kind: folder / kind for kind in ("checkpoints", "insightface", "onnx", "open_clip")}

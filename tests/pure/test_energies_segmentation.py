@@ -1,0 +1,468 @@
+"""The segmentation energy and its targets, against independent computations."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zmagic.guidance.energies import Energy, Segmentation
+from zmagic.guidance.energies.class_scores import ClassScores
+from zmagic.guidance.energies.label_maps import (
+    FACE_COLORS,
+    LabelMap,
+    parse_class_weights,
+    parse_classes,
+    parse_palette,
+)
+
+CLASSES = 4
+SIZE = (24, 32)
+OWNER = "Segmentation Energy"
+
+
+class Parser(nn.Module):
+    """A smooth parser of half the resolution in float64, with or without a softmax at its end."""
+
+    def __init__(self, *, softmax: bool = False, classes: int = CLASSES):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, classes, 3, 2, 1)
+        )
+        self.softmax = softmax
+        self.double().requires_grad_(False)
+        for parameter in self.parameters():
+            values = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.copy_(0.7 * values)
+
+    def forward(self, image: Tensor) -> Tensor:
+        maps = self.layers(image)
+        return maps.softmax(1) if self.softmax else maps
+
+
+LOGITS, PROBABILITIES = ClassScores(CLASSES, False), ClassScores(CLASSES, True)
+
+
+def seen_in(pictures: Tensor, parser: Parser, *, logits: bool = False) -> LabelMap:
+    """A photograph as the target."""
+    maps = parser(pictures)
+    values = maps if logits or parser.softmax else maps.softmax(1)
+    return LabelMap(values, torch.ones_like(values[:, :1]), OWNER)
+
+
+def energies(pictures: Tensor) -> dict[str, Segmentation]:
+    plain, ending = Parser(), Parser(softmax=True)
+    indices = torch.randint(0, CLASSES, (1, *SIZE))
+    indices[:, :, 20:] = 255
+    painted = LabelMap.from_indices(indices, CLASSES, OWNER)
+    weights = torch.tensor([1.0, 2.0, 0.0, 0.5])
+    square = {"distance": "squared error"}
+    return {
+        "photograph": Segmentation(plain, LOGITS, seen_in(pictures, plain)),
+        "photograph-squared": Segmentation(plain, LOGITS, seen_in(pictures, plain), **square),
+        "logits": Segmentation(
+            plain, LOGITS, seen_in(pictures, plain, logits=True), **square, compare="logits"
+        ),
+        "softmax": Segmentation(ending, PROBABILITIES, seen_in(pictures, ending)),
+        "softmax-squared": Segmentation(ending, PROBABILITIES, seen_in(pictures, ending), **square),
+        "painted": Segmentation(plain, LOGITS, painted, class_weights=weights),
+    }
+
+
+NAMES = tuple(energies(torch.rand(1, 3, *SIZE, dtype=torch.float64)))
+OF_PHOTOGRAPHS = NAMES[:-1]
+
+
+@pytest.fixture
+def reference() -> Tensor:
+    return torch.rand(1, 3, *SIZE, dtype=torch.float64)
+
+
+@pytest.fixture
+def image() -> Tensor:
+    """A batch that overshoots [0, 1] on both sides, as decoders do."""
+    return torch.rand(2, 3, *SIZE, dtype=torch.float64) * 1.4 - 0.2
+
+
+@pytest.fixture(params=NAMES)
+def energy(request, reference) -> Segmentation:
+    return energies(reference)[request.param]
+
+
+def soft_region() -> Tensor:
+    region = torch.rand(2, 1, *SIZE, dtype=torch.float64)
+    region[..., :9] = 0.0
+    return region
+
+
+def gradient(energy: Energy, image: Tensor, region: Tensor | None = None) -> Tensor:
+    image = image.clone().requires_grad_(True)
+    (result,) = torch.autograd.grad(energy(image, region).sum(), image)
+    return result
+
+
+# ---------------------------------------------------------------- what every energy promises
+
+
+@pytest.mark.parametrize("with_region", [False, True])
+def test_derivatives(energy, image, with_region):
+    """Along a direction inside the region, against difference quotients."""
+    region = (soft_region() > 0.0).double() if with_region else None
+    direction = torch.randn_like(image) * (1.0 if region is None else region)
+    step = 1e-6
+
+    def along(function):
+        ahead, behind = (function(image + s * direction) for s in (step, -step))
+        return (ahead - behind) / (2 * step)
+
+    moving = image.clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(energy(moving, region).sum(), moving, create_graph=True)
+    expected = along(lambda x: energy(x, region).sum())
+    torch.testing.assert_close((slope * direction).sum(), expected, rtol=1e-5, atol=1e-9)
+    (product,) = torch.autograd.grad(slope, moving, direction)
+    expected = along(lambda x: gradient(energy, x, region))
+    torch.testing.assert_close(product, expected, rtol=1e-4, atol=1e-8)
+
+
+def test_only_the_region_moves_and_only_it_counts(energy, image):
+    region = soft_region()
+    slope = gradient(energy, image, region)
+    outside = (region == 0.0).expand_as(image)
+    assert not slope[outside].any() and slope[~outside].abs().max() > 0.0
+    # Beyond the reach of the parser's window nothing outside influences the value.
+    far = image.clone()
+    far[..., :5] = torch.rand_like(far[..., :5])
+    torch.testing.assert_close(energy(far, region), energy(image, region))
+
+
+def test_a_grey_region_scales_the_gradient(energy, image):
+    grey = torch.full((1, 1, *SIZE), 0.5, dtype=torch.float64)
+    torch.testing.assert_close(energy(image, grey), energy(image))
+    torch.testing.assert_close(gradient(energy, image, grey), 0.5 * gradient(energy, image))
+
+
+def test_empty_region_is_finite_and_does_not_guide(energy, image):
+    empty = torch.zeros(1, 1, *SIZE, dtype=torch.float64)
+    assert not energy(image, empty).any() and not gradient(energy, image, empty).any()
+
+
+def test_samples_are_independent(energy, image):
+    assert isinstance(energy, Energy)
+    together = energy(image)
+    for b in range(2):
+        torch.testing.assert_close(energy(image[b : b + 1])[0], together[b])
+    moving = image.requires_grad_(True)
+    (slope,) = torch.autograd.grad(energy(moving)[0], moving)
+    assert slope[0].abs().max() > 0.0 and not slope[1].any()
+
+
+@pytest.mark.parametrize("name", OF_PHOTOGRAPHS)
+def test_perfect_match_is_the_minimum(name, reference, image):
+    energy = energies(reference)[name]
+    assert energy(reference).abs().item() < 1e-12
+    assert gradient(energy, reference).abs().max() < 1e-12
+    assert (energy(image) > 1e-4).all()
+
+
+@pytest.mark.parametrize("name", OF_PHOTOGRAPHS)
+def test_one_reference_for_each_image(name, image):
+    references = torch.rand(2, 3, *SIZE, dtype=torch.float64)
+    together = energies(references)[name](image)
+    for b in range(2):
+        alone = energies(references[b : b + 1])[name](image[b : b + 1])
+        torch.testing.assert_close(alone[0], together[b])
+    with pytest.raises(ValueError, match="holds 2 pictures, expected 1 or the batch size 3"):
+        energies(references)[name](torch.rand(3, 3, *SIZE, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_descent_on_pixels_finds_the_classes(name, reference):
+    energy = energies(reference)[name]
+    image = torch.rand(1, 3, *SIZE, dtype=torch.float64)
+    before = energy(image)
+    for _ in range(60):
+        slope = gradient(energy, image)
+        image = image - 0.03 * slope / slope.square().mean().sqrt()
+    assert energy(image) < 0.6 * before
+
+
+def test_made_and_first_used_in_inference_mode(image):
+    """The host runs nodes in inference mode; what they make must still allow gradients."""
+    parser = Parser()
+    with torch.inference_mode():
+        target = LabelMap.from_indices(torch.randint(0, CLASSES, (1, *SIZE)), CLASSES, OWNER)
+        energy = Segmentation(parser, LOGITS, target, class_weights=torch.ones(CLASSES))
+        energy(image)
+    assert gradient(energy, image).isfinite().all()
+
+
+def test_runs_on_another_device():
+    """The meta device refuses to mix with tensors left on the CPU."""
+    target = LabelMap.from_indices(torch.randint(0, CLASSES, (1, *SIZE)), CLASSES, OWNER)
+    parser = Parser().to("meta", torch.float32)
+    energy = Segmentation(parser, LOGITS, target, class_weights=torch.ones(CLASSES))
+    image = torch.rand(2, 3, *SIZE, device="meta")
+    assert energy(image, torch.ones(1, 1, *SIZE, device="meta")).shape == (2,)
+
+
+# ---------------------------------------------------------------- what it measures
+
+
+def pixelwise(image: Tensor) -> Tensor:
+    """The picture itself as three maps of scores, one for each colour."""
+    return image
+
+
+SCORES = ClassScores(3, False)
+
+
+def test_cross_entropy_is_torchs_less_the_targets_entropy():
+    image = torch.randn(2, 3, 6, 8, dtype=torch.float64)
+    target = torch.rand(2, 3, 6, 8, dtype=torch.float64).softmax(1)
+    energy = Segmentation(pixelwise, SCORES, LabelMap(target, torch.ones(2, 1, 6, 8), OWNER))
+    for b in range(2):
+        expected = F.cross_entropy(image[b : b + 1], target[b : b + 1])
+        entropy = torch.distributions.Categorical(target[b].movedim(0, -1)).entropy().mean()
+        torch.testing.assert_close(energy(image)[b], expected - entropy)
+
+
+def test_painted_classes_are_weighted_as_torch_weights_them():
+    image = torch.randn(1, 3, 6, 8, dtype=torch.float64)
+    indices = torch.randint(0, 3, (1, 6, 8))
+    indices[:, :2] = 255
+    weights = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64)
+    target = LabelMap.from_indices(indices, 3, OWNER)
+    energy = Segmentation(pixelwise, SCORES, target, class_weights=weights)
+    expected = F.cross_entropy(image, indices, weights, ignore_index=255)
+    torch.testing.assert_close(energy(image)[0], expected)
+
+
+def test_squared_error_of_probabilities():
+    image = torch.randn(1, 3, 6, 8, dtype=torch.float64)
+    indices = torch.randint(0, 3, (1, 6, 8))
+    energy = Segmentation(
+        pixelwise, SCORES, LabelMap.from_indices(indices, 3, OWNER), "squared error"
+    )
+    one_hot = F.one_hot(indices, 3).movedim(-1, 1)
+    expected = (image.softmax(1) - one_hot).square().sum(1).mean()
+    torch.testing.assert_close(energy(image)[0], expected)
+
+
+def test_free_pixels_have_no_influence():
+    indices = torch.randint(0, 3, (1, 6, 8))
+    indices[:, :, 5:] = 255
+    energy = Segmentation(pixelwise, SCORES, LabelMap.from_indices(indices, 3, OWNER))
+    image = torch.randn(1, 3, 6, 8, dtype=torch.float64)
+    slope = gradient(energy, image)
+    assert not slope[..., 5:].any() and slope[..., :5].abs().min() > 0.0
+    other = image.clone()
+    other[..., 5:] = 0.0
+    assert torch.equal(energy(other), energy(image))
+
+
+@pytest.mark.parametrize("distance", ["cross entropy", "squared error"])
+def test_probabilities_do_not_get_a_second_softmax(image, reference, distance):
+    parser = Parser()
+    target = seen_in(reference, parser)
+    energy = Segmentation(lambda x: 0.2 * parser(x), LOGITS, target, distance)
+    same = Segmentation(lambda x: (0.2 * parser(x)).softmax(1), PROBABILITIES, target, distance)
+    torch.testing.assert_close(same(image), energy(image), rtol=1e-3, atol=1e-5)
+
+
+def test_a_probability_that_has_reached_zero_still_pulls():
+    """In single precision a softmax rounds to 0; the logarithm alone would be infinite."""
+    image = torch.zeros(1, 3, 6, 8)
+    image[:, 0] = 120.0
+    target = LabelMap.from_indices(torch.ones(1, 6, 8, dtype=torch.long), 3, OWNER)
+    sure = Segmentation(lambda x: x.softmax(1), ClassScores(3, True), target)
+    assert sure(image).isfinite().all() and gradient(sure, image).isfinite().all()
+    less = Segmentation(lambda x: (0.1 * x).softmax(1), ClassScores(3, True), target)
+    assert gradient(less, image).abs().max() > 0.0
+
+
+def test_scores_are_recognised():
+    maps = torch.randn(2, 5, 6, 8)
+    assert ClassScores.judged(maps) == ClassScores(5, False)
+    assert ClassScores.judged(maps.softmax(1)) == ClassScores(5, True)
+    assert ClassScores.judged(maps[:, :1]) == ClassScores(2, False)
+    assert ClassScores.judged(maps[:, :1].sigmoid()) == ClassScores(2, True)
+
+
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_a_single_score_is_that_of_class_one(sigmoid):
+    logits = torch.randn(1, 1, 6, 8, dtype=torch.float64)
+    maps = logits.sigmoid() if sigmoid else logits
+    scores = ClassScores.judged(maps)
+    probabilities = scores.probabilities(maps)
+    torch.testing.assert_close(probabilities[:, 1:], logits.sigmoid())
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(1, 6, 8, dtype=torch.float64))
+
+
+def test_targets_keep_the_shares_of_classes_at_any_resolution():
+    indices = torch.zeros(1, 64, 64, dtype=torch.long)
+    indices[:, :, 48:] = 1  # a quarter
+    indices[:, :16] = 255
+    target = LabelMap.from_indices(indices, 2, OWNER)
+    for side in (64, 32, 16, 4, 2):
+        values, weights = target.at(torch.rand(1, 3, 64, 64), torch.rand(1, 2, side, side))
+        torch.testing.assert_close(values.sum(1, keepdim=True), (weights > 0).to(values))
+        share = (values * weights).sum((0, 2, 3)) / weights.sum()
+        torch.testing.assert_close(share, torch.tensor([0.75, 0.25]))
+    finer, _ = target.at(torch.rand(1, 3, 64, 64), torch.rand(1, 2, 128, 128))
+    assert set(finer.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("size", [(32, 32), (16, 32), (32, 16)])
+def test_targets_are_cut_to_the_pictures_shape(size):
+    """The middle of the target stands for the whole picture, which the maps cover."""
+    indices = torch.arange(32 * 64).view(1, 32, 64) % 3
+    target = LabelMap.from_indices(indices, 3, OWNER)
+    height = min(32, round(64 * size[0] / size[1]))
+    width = min(64, round(32 * size[1] / size[0]))
+    top, left = (32 - height) // 2, (64 - width) // 2
+    middle = indices[:, top : top + height, left : left + width]
+    values, _ = target.at(torch.rand(1, 3, *size), torch.rand(1, 3, height, width))
+    assert torch.equal(values.argmax(1), middle)
+
+
+# ---------------------------------------------------------------- targets
+
+
+def test_index_map_round_trip():
+    indices = torch.randint(0, CLASSES, (2, *SIZE))
+    indices[:, :3] = 255
+    gray = (indices.float() / 255.0)[:, None].expand(-1, 3, -1, -1)
+    target = LabelMap.from_gray(gray, CLASSES, OWNER)
+    assert torch.equal(target.values.argmax(1)[:, 3:], indices[:, 3:])
+    assert torch.equal(target.weights[:, 0], (indices != 255).float())
+
+
+def test_colour_map_round_trip():
+    palette = parse_palette("", 19)
+    indices = torch.randint(0, 19, (2, *SIZE))
+    pictures = palette[indices].movedim(-1, 1)
+    noisy = pictures + 0.04 * (torch.rand_like(pictures) - 0.5)
+    noisy[..., :4] = 1.0  # white is nobody's colour
+    target = LabelMap.from_colors(noisy, palette, 19, OWNER)
+    assert torch.equal(target.values.argmax(1)[..., 4:], indices[..., 4:])
+    assert not target.weights[..., :4].any() and target.weights[..., 4:].all()
+
+
+def test_near_colours_are_told_apart():
+    palette = parse_palette("#000000 #050505 #0a0a0a", 3)
+    indices = torch.randint(0, 3, (1, *SIZE))
+    target = LabelMap.from_colors(palette[indices].movedim(-1, 1), palette, 3, OWNER)
+    assert torch.equal(target.values.argmax(1), indices)
+
+
+def test_face_colours_are_those_of_the_data_set():
+    """CelebAMask-HQ numbers its parts so, and gives its tools these colours in that order."""
+    theirs = (
+        "background", "skin", "nose", "glasses", "left eye", "right eye", "left brow", "right brow",
+        "left ear", "right ear", "mouth", "upper lip", "lower lip", "hair", "hat", "earring",
+        "necklace", "neck", "clothes",
+    )  # fmt: skip
+    colors = (
+        (0, 0, 0), (204, 0, 0), (76, 153, 0), (204, 204, 0), (51, 51, 255), (204, 0, 204),
+        (0, 255, 255), (255, 204, 204), (102, 51, 0), (255, 0, 0), (102, 204, 0), (255, 255, 0),
+        (0, 0, 153), (0, 0, 204), (255, 51, 153), (0, 204, 204), (0, 51, 0), (255, 153, 51),
+        (0, 204, 0),
+    )  # fmt: skip
+    levels = (255 * parse_palette("", 19)).round().long().tolist()
+    palette = dict(zip(FACE_COLORS, levels, strict=True))
+    assert palette == {name: list(color) for name, color in zip(theirs, colors, strict=True)}
+
+
+def test_masks():
+    hair, skin = torch.zeros(2, 1, 8, 8).unbind(0)
+    hair[:, :3] = 1.0
+    skin[:, 2:6] = 1.0
+    target = LabelMap.from_masks([hair, skin], [17, 1], 19, OWNER)
+    assert target.values.shape == (1, 19, 8, 8)
+    assert target.values[0, 17, 0, 0] == 1.0 and target.values[0, 1, 5, 0] == 1.0
+    assert target.values[0, [1, 17], 2, 0].tolist() == [0.5, 0.5]  # both want this row
+    assert target.weights[0, 0, :, 0].tolist() == [1.0] * 6 + [0.0] * 2
+
+
+def test_soft_masks_of_several_sizes_and_batches():
+    first = torch.full((2, 8, 8), 0.25)
+    second = torch.full((1, 16, 32), 0.5)
+    target = LabelMap.from_masks([first, second], [0, 1], 3, OWNER)
+    assert target.values.shape == (2, 3, 8, 8)
+    torch.testing.assert_close(target.values[:, 0], torch.full((2, 8, 8), 1 / 3))
+    torch.testing.assert_close(target.weights, torch.full((2, 1, 8, 8), 0.75))
+    twice = LabelMap.from_masks([first, second], [0, 0], 3, OWNER)  # of one class: the larger
+    torch.testing.assert_close(twice.weights, torch.full((2, 1, 8, 8), 0.5))
+
+
+def test_parsed_texts():
+    assert parse_classes("17 hair, 1 skin; 10") == [17, 1, 10]
+    assert parse_classes("17 1 10") == parse_classes("17, 1,\n10,") == [17, 1, 10]
+    assert parse_classes("") == []
+    assert parse_class_weights("", 4) is None
+    weights = parse_class_weights("3:2, 1:.5", 4)
+    torch.testing.assert_close(weights, torch.tensor([1.0, 0.5, 1.0, 2.0]))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: parse_classes("hair"), "numbers separated by commas, .* got 'hair'"),
+        (lambda: parse_classes("1, -2"), "got '-2'"),
+        (lambda: parse_classes("17:2"), "got '17:2'"),
+        (lambda: parse_class_weights("4:1", 4), "classes 0 to 3 .* got '4:1'"),
+        (lambda: parse_class_weights("hair:2", 4), "got 'hair:2'"),
+        (lambda: parse_class_weights("0:0 1:0", 2), "at least one class a weight above 0"),
+        (lambda: parse_palette("", 5), "colours of the segmenter's 5 classes"),
+        (lambda: parse_palette("#fff #000 #fff", 5), "same one for classes 0 and 2"),
+        (lambda: parse_palette("#fff #000", 1), "names 2 colours, the segmenter has 1"),
+        (lambda: parse_palette("#fff:1", 1), "without proportions"),
+        (lambda: parse_palette("red", 1), "got 'red'"),
+        (
+            lambda: LabelMap.from_gray(torch.full((1, 3, 2, 2), 40 / 255), 19, OWNER),
+            "index map holds 40, expected the segmenter's classes 0 to 18, and 255",
+        ),
+        (
+            lambda: LabelMap.from_gray(parse_palette("", 19)[None, :, :, None].mT, 19, OWNER),
+            "must be a grey picture .* choose 'colour map'",
+        ),
+        (
+            lambda: LabelMap.from_gray(torch.ones(1, 3, 2, 2), 19, OWNER),
+            "no pixel of the target asks for a class",
+        ),
+        (
+            lambda: LabelMap.from_masks([torch.ones(1, 2, 2)], [1, 2], 19, OWNER),
+            "one class for each of the 1 masks, .* got 2",
+        ),
+        (
+            lambda: LabelMap.from_masks([torch.ones(1, 2, 2)], [19], 19, OWNER),
+            "names class 19, the segmenter has the classes 0 to 18",
+        ),
+        (
+            lambda: LabelMap.from_masks([torch.ones(2, 2, 2), torch.ones(3, 2, 2)], [1, 2], 9, ""),
+            "masks hold 2 and 3 pictures",
+        ),
+    ],
+)
+def test_explanations(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("scores", "options", "message"),
+    [
+        (ClassScores(5, False), {}, "the target has 4 classes, the parser 5"),
+        (LOGITS, {"compare": "logits"}, "logits are compared by 'squared error'"),
+        (
+            PROBABILITIES,
+            {"compare": "logits", "distance": "squared error"},
+            "the segmenter gives probabilities, expected 'probabilities' at 'compare'",
+        ),
+        (LOGITS, {"distance": "cosine"}, "distance must be one of cross entropy, squared error"),
+    ],
+)
+def test_segmentation_refuses(scores, options, message):
+    target = LabelMap.from_indices(torch.zeros(1, 4, 4, dtype=torch.long), CLASSES, OWNER)
+    with pytest.raises(ValueError, match=f"^Segmentation Energy: .*{message}"):
+        Segmentation(Parser(), scores, target, **options)
