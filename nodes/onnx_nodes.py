@@ -71,7 +71,7 @@ class ZMagicLoadOnnx(io.ComfyNode):
             category="Z-Magic/models",
             description=(
                 "Loads any network with one image input from an ONNX file: a classifier, a "
-                "regressor, an embedding. For the ONNX Energy, Style and Image Similarity Energy."
+                "regressor, an embedding. For the ONNX Energy, and for the Style Energy."
             ),
             search_aliases=["onnx", "classifier", "regressor", "custom loss", "VGG", "Z-Magic"],
             inputs=[
@@ -98,7 +98,7 @@ class ZMagicLoadOnnx(io.ComfyNode):
             outputs=[
                 OnnxNetwork.Output(
                     display_name="network",
-                    tooltip="For the ONNX Energy, and for Style and Image Similarity Energy.",
+                    tooltip="For the ONNX Energy, and for the Style Energy.",
                 )
             ],
             hidden=[io.Hidden.unique_id],

@@ -4,8 +4,10 @@ onnx2torch wants weights as constants of the graph itself, and numbers of axes t
 exporters let weights pass through other operators, and reshape to computed sizes.
 """
 
+import tempfile
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch import nn
 
@@ -17,6 +19,9 @@ __all__ = ["converted", "differences", "keep_outputs", "plain"]
 
 # Where a Resize looks for its values, as far as PyTorch interpolates in the same places.
 EXACT_PLACES = ("half_pixel", "pytorch_half_pixel", "align_corners")
+
+# Protocol buffers end at 2 GiB; some room for all that is not weights.
+LARGEST_MESSAGE = 2**31 - 2**24
 
 
 def plain(model):
@@ -56,10 +61,8 @@ def keep_outputs(model, outputs: Sequence[str]) -> None:
         onnx.helper.make_node("Identity", [name], [copy], name=copy)
         for name, copy in zip(outputs, returned, strict=True)
     ]
-    read = {name for node in nodes for name in node.input}
-    constants = [tensor for tensor in graph.initializer if tensor.name in read]
     set_items(graph.node, nodes)
-    set_items(graph.initializer, constants)
+    _drop_unread_constants(graph)
     set_items(graph.output, [onnx.ValueInfoProto(name=name) for name in returned])
 
 
@@ -86,7 +89,7 @@ def converted(model) -> nn.Module:
         ValueError: operators have no counterpart (the message lists all of them), or onnx2torch
             cannot convert one.
     """
-    convert = needed("onnx2torch").convert
+    needed("onnx2torch")
     # It warns of every Resize, the exact ones too.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"onnx2torch\.")
     model = with_functions_inlined(model)
@@ -94,9 +97,19 @@ def converted(model) -> nn.Module:
     model = in_known_versions(model)
     _simplify(model)  # operators of other versions bring constants of their own
     try:
-        return with_our_operators(convert(_with_shapes(model)))
+        return with_our_operators(_by_onnx2torch(model))
     except Exception as error:  # converters raise many kinds
         raise ValueError(f"cannot be converted to PyTorch: {error}") from error
+
+
+def _by_onnx2torch(model) -> nn.Module:
+    convert = needed("onnx2torch").convert
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) < LARGEST_MESSAGE:
+        return convert(_with_shapes(model))
+    with tempfile.TemporaryDirectory() as folder:  # as one message it could not be handed on
+        path = Path(folder) / "network.onnx"
+        needed("onnx").save_model(model, str(path), save_as_external_data=True, location="weights")
+        return convert(path)
 
 
 def _simplify(model) -> None:
@@ -112,21 +125,29 @@ def _simplify(model) -> None:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     returned = {value.name for value in graph.output}
     alias: dict[str, str] = {}
-    nodes = []
+    nodes, added = [], []
     for node in graph.node:
         set_items(node.input, [alias.get(name, name) for name in node.input])
         constant = _constant_value(onnx, node) if node.op_type == "Constant" else None
         if constant is not None:
             constants[constant.name] = constant
+            added.append(constant)
         elif node.op_type == "Identity" and node.output[0] not in returned:
             alias[node.output[0]] = node.input[0]
         else:
             if node.op_type == "Reshape" and node.input[1] in constants:
                 _drop_allowzero(node, onnx.numpy_helper.to_array(constants[node.input[1]]))
             nodes.append(node)
-    read = {name for node in nodes for name in node.input}
     set_items(graph.node, nodes)
-    set_items(graph.initializer, [constants[name] for name in constants if name in read])
+    graph.initializer.extend(added)
+    _drop_unread_constants(graph)
+
+
+def _drop_unread_constants(graph) -> None:
+    read = {name for node in graph.node for name in node.input}
+    for i in reversed(range(len(graph.initializer))):  # in place: a copy may be gigabytes
+        if graph.initializer[i].name not in read:
+            del graph.initializer[i]
 
 
 def _constant_value(onnx, node):
@@ -162,10 +183,7 @@ def _with_shapes(model):
     onnx = needed("onnx")
     told: set[str] = set()
     while True:
-        try:
-            model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-        except Exception:  # a file above 2 GB: onnx2torch goes another way there
-            return model
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
         axes = _axes_of_reshapes(model, told)
         if not axes:
             _free_layer_norms(model)

@@ -33,5 +33,6 @@ def write_models(folder: Path, face_networks: Path) -> dict[str, Path]:
     write_sd15(folder / "checkpoints", CHECKPOINT)
     write_openclip(folder / "open_clip").rename(folder / "open_clip" / OPENCLIP)
     (folder / "onnx").mkdir()
+    shutil.copy(face_networks / "fr_expression.onnx", folder / "onnx")
     write_bisenet(folder / "onnx")
     return {kind: folder / kind for kind in ("checkpoints", "insightface", "onnx", "open_clip")}

@@ -1,6 +1,7 @@
 """The pack as a service uses it: workflows posted to the real server."""
 
 import json
+import re
 import shutil
 import sys
 import time
@@ -86,6 +87,57 @@ def test_the_summary_of_a_comparison_has_energies_and_cost(server):
     assert ours["guided_evaluations"] >= 1
     assert ours["forwards"]["denoiser"] == 7 * ours["guided_evaluations"]
     assert all(len(values) == 1 for values in summary["Z-Magic"]["final"].values())
+
+
+def test_similarity_and_any_network_guide(server):
+    """The attribute nodes that no example uses: a likeness in OpenCLIP, and an expression."""
+    nodes = workflow("text_and_style_demo")
+    common = {"weight": 1.0, "start": 0.0, "end": 1.0}
+    (sampler,) = [node for node in nodes.values() if node["class_type"] == "ZMagicSampler"]
+    (openclip,) = [i for i, node in nodes.items() if node["class_type"] == "ZMagicLoadOpenCLIP"]
+    network = {"model_name": "fr_expression.onnx", "normalization": "imagenet", "size": 0}
+    network |= {"color_order": "RGB", "mean": "127.5", "std": "127.5", "fit": "stretch"}
+    nodes["91"] = {"class_type": "ZMagicLoadOnnx", "inputs": network}
+    expression = {"network": ["91", 0], "output": "", "target_is": "class", "value": "0"}
+    expression |= {"class_index": 3, "distance": "cross entropy", "face_margin": 1.0}
+    nodes["92"] = {
+        "class_type": "ZMagicOnnxEnergy",
+        "inputs": {**expression, **common},
+    }
+    likeness = {"reference": ["1", 3], "openclip": [openclip, 0], "reference_weights": ""}
+    nodes["93"] = {
+        "class_type": "ZMagicImageSimilarity",
+        "inputs": {**likeness, **common, "conditions": ["92", 0]},
+    }
+    sampler["inputs"]["conditions"] = ["93", 0]
+    (report,) = [i for i, node in nodes.items() if node is sampler]
+    nodes["94"] = {"class_type": "PreviewAny", "inputs": {"source": [report, 2]}}
+    final = json.loads(server.run(nodes)["94"]["text"][0])["final"]
+    assert list(final) == ["ONNX", "Image Similarity"]
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "widget", "where"),
+    [
+        ("text_and_style_demo", "ZMagicLoadOpenCLIP", "weights", "open_clip.*clip_vision"),
+        ("text_and_identity_demo", "ZMagicLoadFaceRecognizer", "model_name", "insightface"),
+        ("text_and_identity_demo", "ZMagicLocateFace", "detector", "insightface.*detection"),
+        ("identity_and_landmarks_demo", "ZMagicLoadLandmarkRegressor", "model_name", "insightface"),
+        ("text_segmentation_identity_demo", "ZMagicLoadSegmenter", "model_name", "onnx"),
+    ],
+)
+def test_a_file_that_a_shared_workflow_names_and_is_not_here(server, name, node, widget, where):
+    """It passes the host's check of the list, and is reported with all that helps."""
+    nodes = workflow(name)
+    by_class(nodes, node)[widget] = "elsewhere.onnx"
+    (number,) = [i for i, n in nodes.items() if n["class_type"] == node]
+    with pytest.raises(RuntimeError) as error:
+        server.run(nodes)
+    message = str(error.value)
+    assert re.search(
+        rf"\(node {number}\): .*'elsewhere.onnx' not found. Put it in .*{where}", message
+    )
+    assert "Get it: " in message and "licence: " in message and "Files found there now: " in message
 
 
 @pytest.mark.parametrize(
