@@ -23,8 +23,8 @@ __all__ = [
     "InputOptions",
     "example",
     "load_network",
-    "output_name",
     "outputs_for",
+    "with_output",
 ]
 
 SEGMENTERS = ModelKind("segmenter", ("onnx", "insightface", "detection"), (".onnx",))
@@ -81,12 +81,12 @@ def load_network(path: Path, options: InputOptions, output: str | None = None) -
     """
     outputs = ()
     if output is not None:
-        outputs = (output_name(output, tuple(read_onnx_header(path).outputs)),)
+        outputs = (_output_name(output, tuple(read_onnx_header(path).outputs)),)
     network = ImageNetwork(path, Preprocessing(None), outputs)
     return replace(network, preprocessing=_preprocessing(network.module, path.name, options))
 
 
-def output_name(text: str, outputs: Sequence[str]) -> str:
+def _output_name(text: str, outputs: Sequence[str]) -> str:
     """The tensor that a text means: an output's name or place counted from 0, the first for none.
 
     Any other text is the name of a tensor inside the network: PyTorch has called them by numbers.
@@ -97,6 +97,18 @@ def output_name(text: str, outputs: Sequence[str]) -> str:
     if text in outputs or not text.isdecimal() or int(text) >= len(outputs):
         return text
     return outputs[int(text)]
+
+
+def with_output(network: ImageNetwork, text: str) -> ImageNetwork:
+    """The network with the one output that a text means, as in ``load_network``.
+
+    Raises:
+        ValueError: there is no tensor of that name.
+    """
+    name = _output_name(text, network.module.outputs)
+    if network.module.outputs == (name,):
+        return network  # not a second copy of the same weights
+    return network.returning((name,))
 
 
 def example(network: ImageNetwork) -> tuple[Tensor, ...]:

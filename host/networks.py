@@ -14,7 +14,7 @@ import comfy.model_patcher
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Network", "content_of", "file_stamp", "shared"]
+__all__ = ["Network", "content_of", "file_stamp", "shared", "stamp_of"]
 
 Result = TypeVar("Result")
 
@@ -161,6 +161,17 @@ def file_stamp(path: str | Path) -> tuple[str, int, int]:
     path = Path(path)
     status = path.stat()
     return (str(path.resolve()), status.st_size, status.st_mtime_ns)
+
+
+def stamp_of(find: Callable[[], Path], name: str) -> tuple:
+    """For a node's fingerprint: the stamp of the file that ``find`` returns for ``name``.
+
+    While there is no file (``find`` raises ValueError) the name stands for it.
+    """
+    try:
+        return file_stamp(find())
+    except ValueError:
+        return (name,)
 
 
 def content_of(tensor: Tensor) -> str:

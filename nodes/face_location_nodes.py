@@ -13,7 +13,7 @@ from ..guidance.faces import Faces
 from ..guidance.networks.face_models import LandmarkRegressor
 from ..host.detections import faces_in_boxes, faces_in_landmarks
 from ..host.face_detectors import detector_choices, find_detector, load_detector
-from ..host.networks import file_stamp
+from ..host.networks import stamp_of
 from .sockets import FaceLocation, LandmarkNetwork
 from .titles import title
 
@@ -192,14 +192,11 @@ class ZMagicLocateFace(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, method: str, detector: str, **others) -> str:
+    def fingerprint_inputs(cls, method: str, detector: str, **others) -> tuple:
         """Changes when the detector's file does."""
         if method != "detector":
-            return ""
-        try:
-            return str(file_stamp(find_detector(detector, "")))
-        except ValueError:
-            return detector
+            return ()
+        return stamp_of(lambda: find_detector(detector, ""), detector)
 
     @classmethod
     def execute(

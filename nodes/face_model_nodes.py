@@ -1,8 +1,5 @@
 """Loaders of the networks that judge faces."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 from comfy_api.latest import io
 
 from ..host.face_networks import (
@@ -16,7 +13,7 @@ from ..host.face_networks import (
     load_regressor,
     recognizer_choices,
 )
-from ..host.networks import file_stamp
+from ..host.networks import stamp_of
 from .sockets import FaceRecognizer, LandmarkNetwork
 from .titles import title
 
@@ -76,7 +73,7 @@ class ZMagicLoadFaceRecognizer(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str, **_) -> tuple:
-        return _stamp(find_recognizer, model_name)
+        return stamp_of(lambda: find_recognizer(model_name, ""), model_name)
 
     @classmethod
     def execute(cls, model_name: str, mean: float, std: float, color_order: str) -> io.NodeOutput:
@@ -164,7 +161,7 @@ class ZMagicLoadLandmarkRegressor(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str, **_) -> tuple:
-        return _stamp(find_regressor, model_name)
+        return stamp_of(lambda: find_regressor(model_name, ""), model_name)
 
     @classmethod
     def execute(
@@ -243,11 +240,3 @@ def _normalization(mean: float, std: float, color_order: str) -> dict:
         "std": None if std == FROM_FILE else std,
         "channels": color_order.lower(),
     }
-
-
-def _stamp(find: Callable[[str, str], Path], name: str) -> tuple:
-    """What identifies the file behind a name, or the name while there is none."""
-    try:
-        return file_stamp(find(name, ""))
-    except ValueError:
-        return (name,)

@@ -5,10 +5,8 @@ import re
 from comfy_api.latest import io
 
 from ..host.image_networks import InputOptions
-from ..host.model_files import ModelKind, Source, find_file
-from ..host.networks import file_stamp
 
-__all__ = ["input_options", "network_inputs", "numbers_in", "stamp"]
+__all__ = ["input_options", "network_inputs", "numbers_in"]
 
 CUSTOM = "custom"
 
@@ -100,14 +98,6 @@ def numbers_in(text: str) -> tuple[float, ...] | None:
     except ValueError:
         return None
     return values if all(abs(value) < float("inf") for value in values) else None
-
-
-def stamp(kind: ModelKind, name: str) -> tuple:
-    """What identifies the file behind a name, or the name while there is none."""
-    try:
-        return file_stamp(find_file(kind, name, "", Source("", "", "")))
-    except ValueError:
-        return (name,)
 
 
 def _channels(name: str, text: str) -> tuple[float, ...]:

@@ -21,10 +21,11 @@ from ..host.image_networks import (
     NETWORKS,
     example,
     load_network,
-    output_name,
     outputs_for,
+    with_output,
 )
 from ..host.model_files import find_file, list_files
+from ..host.networks import stamp_of
 from ..host.onnx_networks import ImageNetwork
 from .condition_inputs import (
     CATEGORY,
@@ -35,7 +36,7 @@ from .condition_inputs import (
     conditions_output,
     pictures,
 )
-from .network_inputs import input_options, network_inputs, numbers_in, stamp
+from .network_inputs import input_options, network_inputs, numbers_in
 from .sockets import FaceLocation, OnnxNetwork
 from .titles import title
 
@@ -110,7 +111,7 @@ class ZMagicLoadOnnx(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str, **_) -> tuple:
-        return stamp(NETWORKS, model_name)
+        return stamp_of(lambda: find_file(NETWORKS, model_name, "", NETWORK_SOURCE), model_name)
 
     @classmethod
     def execute(cls, model_name: str, **preprocessing) -> io.NodeOutput:
@@ -233,7 +234,7 @@ class ZMagicOnnxEnergy(io.ComfyNode):
         owner = "ONNX Energy"
         try:
             _check(target_is, distance, target_image)
-            network = network.returning((output_name(output, network.module.outputs),))
+            network = with_output(network, output)
             found = features_first(example(network)[0])
             scores = _scores(found) if distance == "cross entropy" else None
             layout = None

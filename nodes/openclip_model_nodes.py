@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..host.networks import file_stamp
+from ..host.networks import stamp_of
 from ..host.openclip import PRECISIONS, load_openclip
 from ..host.openclip_from_host import openclip_from_host
 from ..host.openclip_weights import architectures, find_weights, open_clip, weight_names
@@ -94,13 +94,9 @@ class ZMagicLoadOpenCLIP(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, architecture: str, weights: str, **others) -> str:
+    def fingerprint_inputs(cls, architecture: str, weights: str, **others) -> tuple:
         """Another file under the same name is another model."""
-        try:
-            path = find_weights(architecture, weights, cls.__name__, download=False)
-        except ValueError:
-            return f"{architecture} {weights} missing"
-        return f"{architecture} {file_stamp(path)}"
+        return stamp_of(lambda: find_weights(architecture, weights, "", download=False), weights)
 
     @classmethod
     def execute(

@@ -21,6 +21,7 @@ from ..host.image_networks import (
     outputs_for,
 )
 from ..host.model_files import find_file, list_files
+from ..host.networks import stamp_of
 from ..host.onnx_networks import ImageNetwork
 from .condition_inputs import (
     CATEGORY,
@@ -31,7 +32,7 @@ from .condition_inputs import (
     conditions_output,
     pictures,
 )
-from .network_inputs import input_options, network_inputs, stamp
+from .network_inputs import input_options, network_inputs
 from .sockets import Segmenter
 from .titles import title
 
@@ -100,7 +101,7 @@ class ZMagicLoadSegmenter(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str, **_) -> tuple:
-        return stamp(SEGMENTERS, model_name)
+        return stamp_of(lambda: find_file(SEGMENTERS, model_name, "", SEGMENTER_SOURCE), model_name)
 
     @classmethod
     def execute(cls, model_name: str, output: str, **preprocessing) -> io.NodeOutput:

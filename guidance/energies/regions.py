@@ -8,10 +8,9 @@ reaches the region alone.
 import torch
 from torch import Tensor
 
-from ..networks.preprocessing import Preprocessing
+from ..networks.preprocessing import INTERPOLATIONS, Preprocessing
 
 __all__ = [
-    "INTERPOLATIONS",
     "cropped",
     "fitted_boxes",
     "only_region_moves",
@@ -19,8 +18,6 @@ __all__ = [
     "seen",
     "view_aspect",
 ]
-
-INTERPOLATIONS = ("bilinear", "bicubic")
 
 # Below this part of the region's maximum a soft edge does not widen the box.
 VISIBLE = 0.05

@@ -63,6 +63,19 @@ def test_example_workflows_use_known_nodes_and_inputs_and_have_a_graph_twin(file
     )
 
 
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_graphs_say_where_their_models_are(file):
+    """The frontend offers to download what is missing, from links of these hosts alone."""
+    graph = json.loads((PACK / "workflows" / file.name).read_text(encoding="utf-8"))
+    for node in graph["nodes"]:
+        if node["type"] in ("CheckpointLoaderSimple", "ZMagicLoadOpenCLIP"):
+            (model,) = node["properties"]["models"]
+            assert model["name"] in node["widgets_values"]
+            assert model["url"].startswith("https://huggingface.co/")
+            assert model["url"].endswith(".safetensors")
+            assert model["directory"] in ("checkpoints", "clip_vision")
+
+
 # Nodes of the host that it registers from comfy_extras when its server starts.
 CORE_EXTRAS = {
     "BasicScheduler",

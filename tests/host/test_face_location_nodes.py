@@ -235,8 +235,8 @@ def test_the_fingerprint_follows_the_file(models):
     os.utime(models / "detection" / "ultraface.onnx", (1.0, 1.0))
     assert ZMagicLocateFace.fingerprint_inputs(**inputs) != before
     missing = {**INPUTS, "detector": "not there"}
-    assert ZMagicLocateFace.fingerprint_inputs(**missing) == "not there"
-    assert ZMagicLocateFace.fingerprint_inputs(**{**INPUTS, "method": "fixed box"}) == ""
+    assert ZMagicLocateFace.fingerprint_inputs(**missing) == ("not there",)
+    assert ZMagicLocateFace.fingerprint_inputs(**{**INPUTS, "method": "fixed box"}) == ()
 
 
 def test_a_missing_detector_is_described(models):
