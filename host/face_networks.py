@@ -30,12 +30,12 @@ __all__ = [
     "LandmarkRegressor",
     "RecognizerOptions",
     "USUAL_PACK",
+    "faces_in",
     "find_recognizer",
     "find_regressor",
     "landmark_choices",
     "load_recognizer",
     "load_regressor",
-    "locate_in",
     "recognizer_choices",
     "reference_embedding",
     "target_landmarks",
@@ -195,11 +195,25 @@ def load_regressor(path: Path, options: LandmarkOptions) -> LandmarkRegressor:
     )
 
 
-def locate_in(locator: FaceLocator, pictures: Tensor) -> list[Faces | None]:
-    """Where the face is in each of ``pictures [R, 3, h, w]``; None where none is found."""
+def faces_in(locator: FaceLocator, pictures: Tensor, owner: str, name: str) -> Faces:
+    """The face in each of ``pictures [R, 3, h, w]``, which came in at an input of a node.
+
+    Args:
+        owner, name: the node and its input, for the message.
+
+    Raises:
+        ValueError: there is none in one of them.
+    """
     if locator.networks:
         comfy.model_management.load_models_gpu([n.patcher for n in locator.networks])
-    return locator.in_picture(pictures)
+    found = locator.in_picture(pictures)
+    if None in found:
+        raise ValueError(
+            f"{owner}: no face was found in picture {found.index(None) + 1} of {len(found)} at "
+            f"'{name}'; use one in which the face is larger and seen from the front, or lower "
+            "'min_score' at Locate Face"
+        )
+    return Faces.stacked(found)
 
 
 def reference_embedding(recognizer: FaceRecognizer, pictures: Tensor, faces: Faces) -> Tensor:

@@ -6,11 +6,10 @@ from torch import Tensor
 from ..guidance.energies import FaceIdentity, Landmarks
 from ..guidance.energies.landmarks import POINT_GROUPS, chosen_points, parse_landmarks
 from ..guidance.face_location import FaceLocator
-from ..guidance.faces import Faces
 from ..host.face_networks import (
     FaceRecognizer,
     LandmarkRegressor,
-    locate_in,
+    faces_in,
     reference_embedding,
     target_landmarks,
 )
@@ -79,7 +78,7 @@ class ZMagicFaceIdentity(io.ComfyNode):
         owner = "Face Identity Energy"
         locator = face_location or FaceLocator()
         photographs = pictures(reference, owner)
-        faces = _faces_in(photographs, locator, owner, "reference")
+        faces = faces_in(locator, photographs, owner, "reference")
         embedding = reference_embedding(recognizer, photographs, faces)
         energy = FaceIdentity(recognizer, embedding, locator, layout=faces[0])
         return appended(owner, energy, _networks(recognizer, locator), **common)
@@ -172,30 +171,13 @@ class ZMagicLandmarks(io.ComfyNode):
             raise ValueError(f"{owner}: {error}") from None
         if target_image is not None:
             photographs = pictures(target_image, owner, "target_image")
-            layout = _faces_in(photographs, locator, owner, "target_image")
+            layout = faces_in(locator, photographs, owner, "target_image")
             target = target_landmarks(regressor, photographs, layout)
         energy = Landmarks(regressor, target, locator, points, layout)
         return appended(owner, energy, _networks(regressor, locator), **common)
 
 
 NODES = [ZMagicFaceIdentity, ZMagicLandmarks]
-
-
-def _faces_in(photographs: Tensor, locator: FaceLocator, owner: str, name: str) -> Faces:
-    """The face in each photograph.
-
-    Raises:
-        ValueError: there is none in one of them.
-    """
-    found = locate_in(locator, photographs)
-    for number, faces in enumerate(found, 1):
-        if faces is None:
-            raise ValueError(
-                f"{owner}: no face was found in picture {number} of {len(found)} at '{name}'; use "
-                "one in which the face is larger and seen from the front, or lower 'min_score' at "
-                "Locate Face"
-            )
-    return Faces.stacked(found)
 
 
 def _networks(judge: FaceRecognizer | LandmarkRegressor, locator: FaceLocator) -> tuple:

@@ -13,9 +13,8 @@ from ..guidance.energies.network_output import (
     value_target,
 )
 from ..guidance.face_location import FaceLocator
-from ..guidance.faces import Faces
 from ..guidance.networks.preprocessing import FITS
-from ..host.face_networks import locate_in
+from ..host.face_networks import faces_in
 from ..host.image_networks import (
     NETWORK_SOURCE,
     NETWORKS,
@@ -244,7 +243,8 @@ class ZMagicOnnxEnergy(io.ComfyNode):
                 target = class_target(class_index, scores.classes, found)
             else:
                 photographs = pictures(target_image, owner, "target_image")
-                layout = _faces_in(photographs, face_location)
+                if face_location is not None:
+                    layout = faces_in(face_location, photographs, owner, "target_image")
                 target = outputs_for(network, photographs, layout, face_margin)
                 target = target if scores is None else scores.probabilities(target)
         except ValueError as error:
@@ -293,15 +293,3 @@ def _value_target(text: str, output: Tensor, distance: str) -> Tensor:
             f"and not all 0, got '{text.strip()}'"
         )
     return value_target(torch.tensor(numbers), output)
-
-
-def _faces_in(photographs: Tensor, locator: FaceLocator | None) -> Faces | None:
-    if locator is None:
-        return None
-    found = locate_in(locator, photographs)
-    if None in found:
-        raise ValueError(
-            f"no face was found in picture {found.index(None) + 1} of {len(found)} at "
-            "'target_image'; use one in which the face is larger and seen from the front"
-        )
-    return Faces.stacked(found)
