@@ -10,6 +10,7 @@ __all__ = [
     "ABLATIONS",
     "BASELINE",
     "EQUAL_COST",
+    "FAITHFUL",
     "MOST_CONDITIONS",
     "UNGUIDED",
     "Method",

@@ -50,7 +50,10 @@ class LandmarkNetwork(nn.Module):
         )
         self.up = nn.ConvTranspose2d(coarse, fine, 2, 2)
         self.heat = nn.Sequential(
-            nn.ZeroPad2d(BEYOND), Residual(fine), Residual(fine), nn.Conv2d(fine, POINTS, 1)
+            nn.Conv2d(fine, fine, 3, padding=1 + BEYOND),
+            Residual(fine),
+            Residual(fine),
+            nn.Conv2d(fine, POINTS, 1),
         )
         side = CELLS + 2 * BEYOND
         centres = (torch.arange(side) - BEYOND + 0.5) / CELLS

@@ -101,7 +101,7 @@ class Run:
             **figures,
         }
         text = json.dumps(report, indent=2)
-        _replace(self.file(".json"), lambda new: new.write_text(text + "\n"))
+        _replace(self.file("_figures.json"), lambda new: new.write_text(text + "\n"))
         print(text, flush=True)
 
 
