@@ -87,16 +87,16 @@ class Identity(Attribute):
     """Distance of the unit embeddings of picture and person."""
 
     name = "identity"
-    guided_by = judged_by = ("recognizer",)
+    guided_by = judged_by = ("recogniser",)
 
     def energy(self, wanted: ConditionSet) -> Energy:
-        recognizer = self.guide.recognizer
+        recognizer = self.guide.recogniser
         reference = self._embedding(wanted.person.picture, wanted.person, self.guide)
         return FaceIdentity(recognizer, reference, FaceLocator(fixed=wanted.layout.face))
 
     @property
     def networks(self) -> tuple:
-        return (self.guide.recognizer.network,)
+        return (self.guide.recogniser.network,)
 
     def distance(self, picture: Tensor, wanted: ConditionSet, networks: Networks) -> float:
         person = self._embedding(wanted.person.picture, wanted.person, networks)
@@ -104,7 +104,7 @@ class Identity(Attribute):
 
     @staticmethod
     def _embedding(picture: Tensor, where: Portrait, networks: Networks) -> Tensor:
-        return mean_embedding(networks.recognizer, picture, where.face)
+        return mean_embedding(networks.recogniser, picture, where.face)
 
 
 class IdentityByDlib(Identity):

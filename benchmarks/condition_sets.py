@@ -9,12 +9,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from training.data import read_portraits
-
 from .world import DemoWorld  # noqa: F401  # first: it brings the host and the pack
 
 # isort: split
 from zmagic.guidance.faces import Faces
+from zmagic.training.data import read_portraits
 
 __all__ = ["SPLITS", "ConditionSet", "Portrait", "condition_sets", "held_out"]
 
