@@ -1,10 +1,11 @@
 """Networks as ONNX files, the form in which the pack's loaders take them."""
 
-import os
 from pathlib import Path
 
 import torch
 from torch import nn
+
+from .running import write_whole
 
 __all__ = ["write_onnx"]
 
@@ -18,15 +19,17 @@ def write_onnx(path: Path, network: nn.Module, side: int, output: str) -> None:
     Args:
         output: what it returns, as a name.
     """
-    new = path.with_name(f".{path.name}.new")
-    torch.onnx.export(
-        network.eval().to(memory_format=torch.contiguous_format),
-        (torch.zeros(1, 3, side, side),),
-        str(new),
-        input_names=["image"],
-        output_names=[output],
-        dynamic_axes={"image": {0: "batch"}, output: {0: "batch"}},
-        opset_version=OPSET,
-        dynamo=False,  # the newer exporter needs one more package
+    network = network.eval().to(memory_format=torch.contiguous_format)
+    write_whole(
+        path,
+        lambda new: torch.onnx.export(
+            network,
+            (torch.zeros(1, 3, side, side),),
+            str(new),
+            input_names=["image"],
+            output_names=[output],
+            dynamic_axes={"image": {0: "batch"}, output: {0: "batch"}},
+            opset_version=OPSET,
+            dynamo=False,  # the newer exporter needs one more package
+        ),
     )
-    os.replace(new, path)

@@ -20,7 +20,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-__all__ = ["DEMO_MODELS", "JUDGES", "Run", "Trainer", "parameters", "read_command_line"]
+__all__ = [
+    "DEMO_MODELS",
+    "JUDGES",
+    "Run",
+    "Trainer",
+    "parameters",
+    "read_command_line",
+    "write_whole",
+]
 
 PACK = Path(__file__).resolve().parents[1]
 DEMO_MODELS, JUDGES = PACK / "demo_models", PACK / "benchmarks" / "judges"
@@ -86,7 +94,7 @@ class Run:
             if not key.endswith("num_batches_tracked")
         }
         weights = {key: value.contiguous() for key, value in weights.items()}
-        _replace(path, lambda new: save_file({**weights, **(extra or {})}, new))
+        write_whole(path, lambda new: save_file({**weights, **(extra or {})}, new))
         return path
 
     def write_report(self, trainer: "Trainer", figures: Mapping) -> None:
@@ -101,7 +109,7 @@ class Run:
             **figures,
         }
         text = json.dumps(report, indent=2)
-        _replace(self.file("_figures.json"), lambda new: new.write_text(text + "\n"))
+        write_whole(self.file("_figures.json"), lambda new: new.write_text(text + "\n"))
         print(text, flush=True)
 
 
@@ -221,7 +229,7 @@ class Trainer:
             "seconds": self.seconds,
         }
         self.run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        _replace(self.run.checkpoint, lambda new: torch.save(state, new))
+        write_whole(self.run.checkpoint, lambda new: torch.save(state, new))
 
     def _load(self) -> None:
         state = torch.load(self.run.checkpoint, weights_only=True)
@@ -250,7 +258,7 @@ def _schedule(step: int, progress: float) -> float:
     return falling * min(1.0, (step + 1) / WARM_UP_STEPS)
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file so that it is never seen half written."""
     new = path.with_name(f".{path.name}.new")
     write(new)
