@@ -5,13 +5,11 @@ the other, so that the conditions have to be reconciled and nothing can be copie
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from torch import Tensor
 
-from .world import DemoWorld  # noqa: F401  # first: it brings the host and the pack
-
-# isort: split
 from zmagic.guidance.faces import Faces
 from zmagic.training.data import read_portraits
 
@@ -73,6 +71,7 @@ def condition_sets(folder: Path, stage: str, count: int) -> list[ConditionSet]:
     ]
 
 
+@lru_cache(len(SPLITS))
 def held_out(folder: Path, stage: str) -> list[Portrait]:
     """One portrait of each person of a stage."""
     known = read_portraits(folder, SPLITS[stage])

@@ -9,74 +9,20 @@ from torch import Tensor
 
 from .attributes import Attribute
 from .condition_sets import ConditionSet
-from .methods import Method
-from .results import Run, Store
+from .jobs import Job
+from .one_each import OneEach
+from .results import Store
 from .tasks import attributes_of
 from .world import DemoWorld
 
 # isort: split
 from zmagic.guidance.conditions import Condition
-from zmagic.guidance.energies import RunEnergy
-from zmagic.guidance.energies.energy import Energy
 from zmagic.guidance.trace import Trace
 
-__all__ = ["Experiment", "Job"]
+__all__ = ["Experiment"]
 
 # Significant digits of what is kept, as the traces have it.
 DIGITS = 6
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """A method with its strength on the condition sets of one batch."""
-
-    stage: str
-    task: str
-    method: Method
-    strength: float
-    steps: int
-    sets: tuple[ConditionSet, ...]
-
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        """The entries of the store that this job fills."""
-        steps = self.steps * self.method.more_steps
-        return tuple(
-            Run(self.stage, self.task, self.method.name, self.strength, steps, each.number)
-            for each in self.sets
-        )
-
-    @property
-    def evaluations(self) -> float:
-        """Of the model, for all pictures."""
-        each = self.method.evaluations(len(attributes_of(self.task)))
-        return each * self.steps * len(self.sets)
-
-
-class OneEach:
-    """An energy of a batch: to every picture its own.
-
-    Args:
-        energies: as many as the batch has pictures.
-    """
-
-    def __init__(self, energies: Sequence[Energy]):
-        self.energies = tuple(energies)
-
-    def begin_run(self) -> "OneEach":
-        """The same energies with fresh state."""
-        return OneEach([e.begin_run() if isinstance(e, RunEnergy) else e for e in self.energies])
-
-    def begin_step(self, step: int | None) -> None:
-        """Passed on to those that follow the run."""
-        for energy in self.energies:
-            if isinstance(energy, RunEnergy):
-                energy.begin_step(step)
-
-    def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
-        """``[B]``."""
-        pairs = zip(self.energies, image.split(1), strict=True)
-        return torch.cat([energy(picture, region) for energy, picture in pairs])
 
 
 @dataclass(frozen=True, eq=False)

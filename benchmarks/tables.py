@@ -25,19 +25,13 @@ from .world import DemoWorld  # first: it brings the host and the pack
 import comfy.utils
 
 from .condition_sets import ConditionSet, condition_sets, held_out
-from .experiment import Experiment, Job
-from .methods import ABLATIONS, BASELINE, EQUAL_COST, FAITHFUL, Method, methods
+from .cost import Cost, chosen_plan
+from .experiment import Experiment
+from .jobs import Job, estimated_jobs, jobs_of_ablations, jobs_of_test, jobs_of_tuning
+from .methods import ABLATIONS, BASELINE, FAITHFUL, Method, methods
 from .networks import Networks
 from .options import needed_attributes, read_command_line
-from .plan import (
-    UNTUNED,
-    Cost,
-    Plan,
-    chosen_plan,
-    jobs_of_ablations,
-    jobs_of_test,
-    jobs_of_tuning,
-)
+from .plan import UNTUNED, Plan
 from .report import Choice, choose, found_rows, summarise, tables
 from .results import Store
 from .table_figures import write_figures
@@ -114,12 +108,11 @@ class Tables:
         )
 
     def _known_jobs(self) -> list[Job]:
-        """All jobs, with the strengths as far as they are chosen by now."""
-        jobs = [*jobs_of_tuning(self.plan, self.tuned_on)]
-        if not all(run in self.experiment.store for job in jobs for run in job.runs):
-            jobs += jobs_of_test(self.plan, self.tested_on, _one_of_equal_cost(self.plan))
-            return [*jobs, *jobs_of_ablations(self.plan, self.tested_on, lambda _: 1.0)]
-        return [*jobs, *self._chosen_jobs()]
+        """All jobs, with the strengths if they are chosen by now."""
+        tuning = list(jobs_of_tuning(self.plan, self.tuned_on))
+        if all(run in self._store for job in tuning for run in job.runs):
+            return self._chosen_jobs()
+        return list(estimated_jobs(self.plan, self.tested_on))
 
     def run(self) -> None:
         """Tune, then test and ablate; what is in the store already is not repeated."""
@@ -201,12 +194,6 @@ class Tables:
                 file=sys.stderr,
                 flush=True,
             )
-
-
-def _one_of_equal_cost(plan: Plan) -> Callable[[str, str], float | None]:
-    """For estimates, before strengths are known: a tuned run tests one of the two ways."""
-    left_out = EQUAL_COST[1] if plan.tunings else None
-    return lambda _, name: None if name == left_out else 1.0
 
 
 def _cost(experiment: Experiment, task: str, sets: Sequence[ConditionSet]) -> Cost:
