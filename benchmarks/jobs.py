@@ -73,8 +73,7 @@ def jobs_of_ablations(
 def estimated_jobs(plan: Plan, sets: Sequence[ConditionSet]) -> Iterator[Job]:
     """For the estimate: the strengths do not matter, one way of equal cost is tested."""
     yield from jobs_of_tuning(plan, sets)
-    untested = EQUAL_COST[1] if plan.tunings else None
-    yield from jobs_of_test(plan, sets, lambda _, name: None if name == untested else 1.0)
+    yield from jobs_of_test(plan, sets, lambda _, name: None if name == EQUAL_COST[1] else 1.0)
     yield from jobs_of_ablations(plan, sets, lambda _: 1.0)
 
 

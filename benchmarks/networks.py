@@ -1,6 +1,6 @@
 """The networks that guide and those that judge, from the files that training makes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +60,10 @@ class Networks:
 
     judging: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)
+
+    def files_of(self, kinds: Iterable[str]) -> list[Path]:
+        """The files of some networks, in the order of their kinds."""
+        return [self._existing(kind) for kind in sorted(set(kinds))]
 
     def missing(self, kind: str) -> str | None:
         """What to do about a file that is not there, None if it is."""

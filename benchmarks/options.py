@@ -1,8 +1,9 @@
 """The command line of the tables: which tasks, on which portraits, by which networks."""
 
 import argparse
+import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .attributes import ATTRIBUTES, BY_DLIB, Attribute
@@ -10,7 +11,10 @@ from .methods import ABLATIONS
 from .networks import KINDS, Networks
 from .tasks import ABLATION_TASK, MANY, TASKS, attributes_of
 
-__all__ = ["needed_attributes", "read_command_line"]
+# isort: split
+from zmagic.host.demo_model import AUTOENCODER_FILE, UNET_FILE
+
+__all__ = ["digest", "needed_attributes", "read_command_line"]
 
 DLIB = "dlib"
 
@@ -48,6 +52,20 @@ def read_command_line(description: str) -> argparse.Namespace:
     guides = {kind: Path(file) for kind, file in (pair.split("=", 1) for pair in options.guide)}
     options.guide_networks, options.judge_networks = Networks(False, guides), Networks(True, judges)
     return options
+
+
+def digest(options: argparse.Namespace, attributes: Iterable[Attribute]) -> str:
+    """Of everything that results depend on beside the code: networks and portraits."""
+    attributes = list(attributes)
+    files = [
+        UNET_FILE,
+        AUTOENCODER_FILE,
+        *options.guide_networks.files_of(kind for a in attributes for kind in a.guided_by),
+        *options.judge_networks.files_of(kind for a in attributes for kind in a.judged_by),
+        options.portraits / "labels.jsonl",
+    ]
+    parts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return hashlib.sha256("".join([*parts, *map(str, options.by_dlib)]).encode()).hexdigest()
 
 
 def needed_attributes(options: argparse.Namespace, studies: Sequence[str]) -> dict[str, Attribute]:

@@ -26,6 +26,7 @@ class Plan:
         strengths: what is tried for every method.
         studies: names of the ablations.
         batch: condition sets of one run of the sampler.
+        made_with: digest of the networks and portraits.
     """
 
     tasks: tuple[str, ...]
@@ -36,6 +37,7 @@ class Plan:
     strengths: tuple[float, ...] = STRENGTHS
     studies: tuple[str, ...] = tuple(ABLATIONS)
     batch: int = BATCH
+    made_with: str = ""
 
     def save(self, path: Path) -> None:
         """Keep the plan, so that the run continues with it."""

@@ -67,11 +67,12 @@ def choose(store: Store, task: str, names: Sequence[str], strengths: Sequence[fl
     """For each method the strength at which its pictures please the judge most.
 
     The judge is not what guides, and these are not the people of the tables: a strength that only
-    pleases the guiding network loses.
+    pleases the guiding network loses. Without a tuning all have the first strength.
     """
     unguided = rows_of(store, "tune", task, UNGUIDED, 0.0)
     if not unguided:
-        return Choice({name: strengths[0] for name in names if name != EQUAL_COST[1]})
+        kept = [name for name in names if name != EQUAL_COST[1]]
+        return Choice({name: strengths[0] for name in kept} | {UNGUIDED: 0.0})
     scores = {
         name: {
             strength: relative_distance(rows_of(store, "tune", task, name, strength), unguided)
@@ -82,7 +83,8 @@ def choose(store: Store, task: str, names: Sequence[str], strengths: Sequence[fl
     }
     best = {name: min(tried, key=tried.__getitem__) for name, tried in scores.items()}
     worse = max(EQUAL_COST, key=lambda name: scores[name][best[name]])
-    return Choice({name: s for name, s in best.items() if name != worse}, scores)
+    kept = {name: strength for name, strength in best.items() if name != worse}
+    return Choice({UNGUIDED: 0.0, **kept}, scores)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from .experiment import Experiment
 from .jobs import Job, estimated_jobs, jobs_of_ablations, jobs_of_test, jobs_of_tuning
 from .methods import ABLATIONS, BASELINE, FAITHFUL, Method, methods
 from .networks import Networks
-from .options import needed_attributes, read_command_line
+from .options import digest, needed_attributes, read_command_line
 from .plan import UNTUNED, Plan
 from .report import Choice, choose, found_rows, summarise, tables
 from .results import Store
@@ -61,13 +61,20 @@ def main() -> None:
     experiment = Experiment(DemoWorld(), attributes, Store(folder / "runs.jsonl"), features)
 
     cost = _cost(experiment, options.tasks[0], _sets(options, "test", TRIED))
+    made_with = digest(options, attributes.values())
     plan = Plan.load(folder / "plan.json")
     if plan is None:
         seconds = 60.0 * (QUICK_MINUTES if options.quick else 60.0 * options.hours)
         seconds -= time.perf_counter() - started
         sets = partial(_sets, options, "test")
         plan, _ = chosen_plan(tuple(options.tasks), options.quick, studies, seconds, cost, sets)
+        plan = replace(plan, made_with=made_with)
         plan.save(folder / "plan.json")
+    if (plan.tasks, plan.studies, plan.made_with) != (tuple(options.tasks), studies, made_with):
+        sys.exit(
+            f"{folder} holds results of other tasks, studies, networks or portraits; choose "
+            "another --folder or remove it"
+        )
     tables_of = Tables(plan, experiment, partial(_sets, options), cost)
     tables_of.announce(folder)
     tables_of.run()

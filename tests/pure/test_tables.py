@@ -147,6 +147,7 @@ def test_the_strength_is_the_judges_choice_and_one_way_of_equal_cost_is_kept(tmp
     store = Store(tmp_path / "runs.jsonl")
     store.add(all_runs())
     choice = choose(store, TASK, [method.name for method in methods(2)], (0.15, 0.3))
+    assert choice.strengths.pop("unguided") == 0.0
     assert set(choice.strengths.values()) == {0.3}
     assert len(set(EQUAL_COST) & set(choice.strengths)) == 1
 
