@@ -10,12 +10,11 @@ from pathlib import Path
 
 import open_clip
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .captions import QUESTIONS, some_of
 from .data import Portraits, Variation, read_portraits, varied
-from .running import DEMO_MODELS, JUDGES, Trainer, read_command_line
+from .running import DEMO_MODELS, JUDGES, Trainer, read_command_line, read_weights
 
 MINUTES = 120.0
 LEARNING_RATE = 1e-3
@@ -56,10 +55,7 @@ def empty_model(config: Path) -> nn.Module:
 
 def load_judge() -> nn.Module:
     """The judge as it was trained; its pictures are prepared by ``normalised``."""
-    judge = empty_model(JUDGE_CONFIG)
-    weights = load_file(JUDGES / "clip_judge.safetensors")
-    judge.load_state_dict({key: value.float() for key, value in weights.items()}, strict=False)
-    return judge.eval().requires_grad_(False)
+    return read_weights(empty_model(JUDGE_CONFIG), JUDGES / "clip_judge.safetensors")
 
 
 def normalised(pictures: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ cells; the judge, a MobileNetV3 (Howard et al., ICCV 2019), regresses the number
 """
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +17,7 @@ from .data import Portraits, Variation, read_portraits, varied
 from .layers import Convolution, Residual
 from .metrics import interocular_error
 from .onnx_export import write_onnx
-from .running import JUDGES, Trainer, read_command_line
+from .running import JUDGES, Trainer, read_command_line, read_weights
 
 MINUTES = 40.0
 LEARNING_RATE = 1e-3
@@ -93,10 +92,7 @@ def main() -> None:
 
 def load_judge() -> nn.Module:
     """The judge as it was trained; it takes crops as ``zmagic.guidance.faces.box_crops`` makes."""
-    judge = LandmarkJudge()
-    weights = load_file(JUDGES / "landmarks_judge.safetensors")
-    judge.load_state_dict({key: value.float() for key, value in weights.items()}, strict=False)
-    return judge.eval().requires_grad_(False)
+    return read_weights(LandmarkJudge(), JUDGES / "landmarks_judge.safetensors")
 
 
 def loss(network: nn.Module, portraits: Portraits) -> Tensor:

@@ -6,7 +6,6 @@ its view by dilated convolutions (Yu and Koltun, ICLR 2016). Both say for each p
 """
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,7 +13,7 @@ from .data import CLASSES, Portraits, Variation, read_portraits, varied
 from .layers import Convolution, Residual
 from .metrics import confusion, intersection_over_union
 from .onnx_export import write_onnx
-from .running import JUDGES, Trainer, read_command_line
+from .running import JUDGES, Trainer, read_command_line, read_weights
 
 MINUTES = 40.0
 LEARNING_RATE = 2e-3
@@ -86,10 +85,7 @@ def main() -> None:
 
 def load_judge() -> nn.Module:
     """The judge as it was trained; it takes pictures that ``normalised`` prepared."""
-    judge = ParserJudge()
-    weights = load_file(JUDGES / "parser_judge.safetensors")
-    judge.load_state_dict({key: value.float() for key, value in weights.items()}, strict=False)
-    return judge.eval().requires_grad_(False)
+    return read_weights(ParserJudge(), JUDGES / "parser_judge.safetensors")
 
 
 def normalised(pictures: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ al., "NormFace", ACM Multimedia 2017). Both see the crop of 112 x 112 pixels of 
 """
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,7 +15,7 @@ from zmagic.guidance.networks.iresnet import LAYERS, IResNet
 
 from .data import Portraits, Variation, read_portraits, varied
 from .metrics import area_under_curve, true_accept_rate, verification_scores
-from .running import JUDGES, Trainer, parameters, read_command_line
+from .running import JUDGES, Trainer, parameters, read_command_line, read_weights
 
 MINUTES = 90.0
 LEARNING_RATE = 2e-3
@@ -67,10 +66,7 @@ def main() -> None:
 
 def load_judge() -> nn.Module:
     """The judge as it was trained; it takes crops that ``normalised`` prepared."""
-    judge = _empty(judge=True)
-    weights = load_file(JUDGES / "recogniser_judge.safetensors")
-    judge.load_state_dict({key: value.float() for key, value in weights.items()}, strict=False)
-    return judge.eval().requires_grad_(False)
+    return read_weights(_empty(judge=True), JUDGES / "recogniser_judge.safetensors")
 
 
 def _empty(judge: bool) -> nn.Module:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 __all__ = [
@@ -27,11 +27,15 @@ __all__ = [
     "Trainer",
     "parameters",
     "read_command_line",
+    "read_weights",
     "write_whole",
 ]
 
 PACK = Path(__file__).resolve().parents[1]
 DEMO_MODELS, JUDGES = PACK / "demo_models", PACK / "benchmarks" / "judges"
+
+# What a batch norm counts while it is trained; it plays no part in its result.
+COUNTER = "num_batches_tracked"
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 STEPS_BETWEEN_LINES = 100
@@ -91,7 +95,7 @@ class Run:
         weights = {
             key: (value if "running_" in key or not value.is_floating_point() else value.half())
             for key, value in module.state_dict().items()
-            if not key.endswith("num_batches_tracked")
+            if not key.endswith(COUNTER)
         }
         weights = {key: value.contiguous() for key, value in weights.items()}
         write_whole(path, lambda new: save_file({**weights, **(extra or {})}, new))
@@ -239,6 +243,14 @@ class Trainer:
         torch.set_rng_state(state["random"])
         self.step, self.seconds = state["step"], state["seconds"]
         print(f"continues after step {self.step}, {self.seconds:.0f} s", flush=True)
+
+
+def read_weights(module: nn.Module, path: Path) -> nn.Module:
+    """The module with weights that ``Run.write_weights`` wrote, frozen, ready to be evaluated."""
+    weights = {key: value.float() for key, value in load_file(path).items()}
+    counters = {key: value for key, value in module.state_dict().items() if key.endswith(COUNTER)}
+    module.load_state_dict(counters | weights)
+    return module.eval().requires_grad_(False)
 
 
 def parameters(module: nn.Module) -> int:

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from zmagic.guidance.networks import load_onnx
+from zmagic.guidance.networks.onnx_header import read_onnx_header
 from zmagic.training import captions, metrics
 from zmagic.training.data import CLASSES, MIRRORED, Variation, read_portraits, split_of, varied
 from zmagic.training.landmarks import LandmarkNetwork
@@ -248,6 +249,8 @@ def test_autoencoder_has_the_layout_of_its_weights():
 @pytest.mark.parametrize("network, side", [(Parser((8, 8, 8, 8)), 32), (LandmarkNetwork(), 96)])
 def test_networks_pass_through_onnx_with_their_gradients(tmp_path, network, side):
     write_onnx(tmp_path / "network.onnx", network, side, "result")
+    header = read_onnx_header(tmp_path / "network.onnx")
+    assert header.output[1:] == tuple(network(torch.zeros(1, 3, side, side)).shape[1:])
     again = load_onnx(tmp_path / "network.onnx")
     x = torch.rand(2, 3, side, side, requires_grad=True)
     (result,) = again(x)
