@@ -5,8 +5,6 @@ pixels are enough: nothing in a latent reaches further. The loss is that of pixe
 differences, which keep edges sharp; eyes, brows and lips count more than their few pixels would.
 """
 
-import sys
-
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -34,21 +32,18 @@ SHOWN = 12
 
 
 def main() -> None:
-    fresh = "--fresh" in sys.argv
-    if fresh:
-        sys.argv.remove("--fresh")
-    run = read_command_line("autoencoder", __doc__, MINUTES)
+    run = read_command_line("autoencoder", __doc__, MINUTES, "fresh")
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
-    trainer = Trainer(run, *_start(run, fresh), averaging=0.999)
+    trainer = Trainer(run, *_start(run), averaging=0.999)
     network = trainer.train(lambda: loss(trainer.module, train))
     run.write_weights(network, SCALING)
     run.write_report(trainer, evaluated(network, held_out, run))
 
 
-def _start(run: Run, fresh: bool) -> tuple[Autoencoder, float]:
+def _start(run: Run) -> tuple[Autoencoder, float]:
     """The network and its learning rate."""
     weights = DEMO_MODELS / f"{run.title}.safetensors"
-    if fresh or not weights.is_file():
+    if run.fresh or not weights.is_file():
         return Autoencoder(), FRESH_LEARNING_RATE
     return autoencoder_from(load_file(weights)), LEARNING_RATE
 

@@ -26,7 +26,7 @@ CONFIG, JUDGE_CONFIG = DEMO_MODELS / "zmagic_demo_clip.json", JUDGES / "clip_jud
 
 
 def main() -> None:
-    run = read_command_line("clip", __doc__, MINUTES)
+    run = read_command_line("clip", __doc__, MINUTES, "judge")
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     config = JUDGE_CONFIG if run.judge else CONFIG
     model = empty_model(config)

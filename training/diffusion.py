@@ -8,7 +8,6 @@ distances in the report the judges of CLIP and recogniser.
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -56,18 +55,13 @@ class TrainingLayers:
 
 
 def main() -> None:
-    fresh = "--fresh" in sys.argv
-    if fresh:
-        sys.argv.remove("--fresh")
-    run = read_command_line("unet", __doc__, MINUTES)
-    if run.judge:
-        raise SystemExit("nothing is judged by a diffusion model: --judge is for the others")
+    run = read_command_line("unet", __doc__, MINUTES, "fresh")
     train = read_portraits(run.data, "train")
     autoencoder = autoencoder_from(load_file(autoencoder_file(run.out))).eval()
     autoencoder = autoencoder.to(memory_format=torch.channels_last)
     latents = kept_latents(run, autoencoder, train)
     weights = DEMO_MODELS / f"{run.title}.safetensors"
-    warm = weights.is_file() and not fresh
+    warm = weights.is_file() and not run.fresh
     unet = empty_unet()
     if warm:
         unet.load_state_dict({key: value.float() for key, value in load_file(weights).items()})

@@ -80,7 +80,7 @@ class LandmarkJudge(nn.Module):
 
 
 def main() -> None:
-    run = read_command_line("landmarks", __doc__, MINUTES)
+    run = read_command_line("landmarks", __doc__, MINUTES, "judge")
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     trainer = Trainer(run, LandmarkJudge() if run.judge else LandmarkNetwork(), LEARNING_RATE)
     network = trainer.train(lambda: loss(trainer.module, train))

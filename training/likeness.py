@@ -21,6 +21,7 @@ SHOWN, NEIGHBOURS = 8, 5
 
 # Side of the pictures whose pixels are compared: a copy that is a little off stays a copy.
 COMPARED_SIDE = 32
+PART = 256
 
 
 def figures(samples: Tensor, train: Portraits, run: Run) -> dict:
@@ -40,7 +41,8 @@ def figures(samples: Tensor, train: Portraits, run: Run) -> dict:
         result[f"distance of real pictures by {name}"] = round(
             frechet_distance(sets[0], sets[2]), 4
         )
-    known = torch.cat((train.pictures(), train.pictures().flip(3)))
+    known = _small(train.images)
+    known = torch.cat((known, known.flip(3)))
     for name, pictures in {"samples": samples, "real pictures": others}.items():
         distances, _ = nearest(pictures[:count], known, 1)
         result[f"pixel distance to the nearest training picture, {name}"] = {
@@ -48,7 +50,7 @@ def figures(samples: Tensor, train: Portraits, run: Run) -> dict:
             "least": round(float(distances.min()), 4),
         }
     _, places = nearest(samples[:SHOWN], known, NEIGHBOURS)
-    rows = torch.cat((samples[:SHOWN, None], known[places]), dim=1)
+    rows = torch.cat((samples[:SHOWN, None], _with_mirrored(train, places)), dim=1)
     save_sheet(run.file("_neighbours.png"), rows.flatten(0, 1), columns=1 + NEIGHBOURS)
     return result
 
@@ -57,9 +59,13 @@ def nearest(pictures: Tensor, known: Tensor, count: int) -> tuple[Tensor, Tensor
     """Distances ``[N, count]`` to the nearest known pictures, and their places.
 
     Root mean square of the differences of small pictures, on the scale of [0, 1].
+
+    Args:
+        pictures: ``[N, 3, H, W]`` in [0, 1].
+        known: ``[M, 3, 32, 32]`` in [0, 1].
     """
-    pictures, known = (_small(part).flatten(1) for part in (pictures, known))
-    distances = torch.cdist(pictures, known) / pictures.shape[1] ** 0.5
+    small = F.interpolate(pictures, size=COMPARED_SIDE, mode="area").flatten(1)
+    distances = torch.cdist(small, known.flatten(1)) / small.shape[1] ** 0.5
     found = distances.topk(count, largest=False)
     return found.values, found.indices
 
@@ -80,5 +86,15 @@ def _judges(train: Portraits) -> dict[str, Callable[[Tensor], Tensor]]:
     return judges
 
 
-def _small(pictures: Tensor) -> Tensor:
-    return F.interpolate(pictures, size=COMPARED_SIDE, mode="area")
+def _small(images: Tensor) -> Tensor:
+    """8-bit pictures as small ones in [0, 1], a part at a time: all at once are gigabytes."""
+    parts = (part.float() / 255.0 for part in images.split(PART))
+    return torch.cat([F.interpolate(part, size=COMPARED_SIDE, mode="area") for part in parts])
+
+
+def _with_mirrored(portraits: Portraits, places: Tensor) -> Tensor:
+    """Pictures by their places among the pictures followed by their mirror images."""
+    count = len(portraits)
+    pictures = portraits.pictures(places % count)
+    mirrored = (places >= count)[..., None, None, None]
+    return torch.where(mirrored, pictures.flip(-1), pictures)

@@ -73,7 +73,7 @@ class ParserJudge(nn.Module):
 
 
 def main() -> None:
-    run = read_command_line("parser", __doc__, MINUTES)
+    run = read_command_line("parser", __doc__, MINUTES, "judge")
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     trainer = Trainer(run, ParserJudge() if run.judge else Parser(), LEARNING_RATE)
     network = trainer.train(lambda: loss(trainer.module, train))

@@ -53,7 +53,7 @@ class WithPeople(nn.Module):
 
 
 def main() -> None:
-    run = read_command_line("recogniser", __doc__, MINUTES)
+    run = read_command_line("recogniser", __doc__, MINUTES, "judge")
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     people = int(train.people.max()) + 1
     network = WithPeople(_empty(run.judge), people, 0.0 if run.judge else MARGIN)

@@ -40,6 +40,11 @@ COUNTER = "num_batches_tracked"
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 STEPS_BETWEEN_LINES = 100
 
+FLAGS = {
+    "judge": "train the network that never guides",
+    "fresh": "start from random weights, not from those in demo_models",
+}
+
 # Steps in which the learning rate rises from 0, and what is left of it at the end of the budget.
 WARM_UP_STEPS = 100
 FINAL_RATE = 0.01
@@ -55,6 +60,7 @@ class Run:
         minutes: budget of training, all sessions together.
         steps: the budget in steps instead.
         judge: train the second network, which never guides, instead of the first.
+        fresh: start from random weights instead of those in demo_models.
         seed: of everything random; judges get another one.
         work: folder that keeps what an interrupted run needs.
         out: folder for weights and report.
@@ -66,6 +72,7 @@ class Run:
     minutes: float
     steps: int | None = None
     judge: bool = False
+    fresh: bool = False
     seed: int = 1
     work: Path = PACK / "output" / "training"
     out: Path | None = None
@@ -117,13 +124,20 @@ class Run:
         print(text, flush=True)
 
 
-def read_command_line(name: str, description: str, minutes: float) -> Run:
-    """The arguments that all trainings share; ``minutes`` is the budget without any."""
-    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+def read_command_line(name: str, description: str, minutes: float, flag: str) -> Run:
+    """The arguments of a training.
+
+    Args:
+        name: of the network.
+        description: of the module; what comes before its first colon is shown.
+        minutes: the budget without an argument.
+        flag: the one of FLAGS that this training has.
+    """
+    parser = argparse.ArgumentParser(description=description.partition(":")[0] + ".")
     parser.add_argument("--data", type=Path, required=True, help="folder of the portraits")
     parser.add_argument("--minutes", type=float, default=minutes, help="of training in all")
     parser.add_argument("--steps", type=int, help="of training in all, instead of minutes")
-    parser.add_argument("--judge", action="store_true", help="the network that never guides")
+    parser.add_argument(f"--{flag}", action="store_true", help=FLAGS[flag])
     parser.add_argument("--seed", type=int, default=Run.seed)
     parser.add_argument("--work", type=Path, default=Run.work, help="keeps an interrupted run")
     parser.add_argument(

@@ -11,7 +11,7 @@ from torch import nn
 
 from zmagic.guidance.networks import load_onnx
 from zmagic.guidance.networks.onnx_header import read_onnx_header
-from zmagic.training import captions, metrics
+from zmagic.training import captions, likeness, metrics
 from zmagic.training.data import CLASSES, MIRRORED, Variation, read_portraits, split_of, varied
 from zmagic.training.landmarks import LandmarkNetwork
 from zmagic.training.onnx_export import write_onnx
@@ -260,3 +260,12 @@ def test_networks_pass_through_onnx_with_their_gradients(tmp_path, network, side
         torch.autograd.grad((value * weight).sum(), x)[0] for value in (result, network(x))
     )
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-4)
+
+
+def test_nearest_pictures_are_found_mirrored_too():
+    known = torch.rand(6, 3, 32, 32)
+    pictures = known[[4, 1]].repeat_interleave(2, 2).repeat_interleave(2, 3)
+    distances, places = likeness.nearest(pictures + 0.01, known, 2)
+    assert places[:, 0].tolist() == [4, 1]
+    torch.testing.assert_close(distances[:, 0], torch.full((2,), 0.01), atol=1e-4, rtol=0.01)
+    assert (distances[:, 1] > 0.1).all()
