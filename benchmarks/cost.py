@@ -9,8 +9,15 @@ from .results import Store
 
 __all__ = ["Cost", "chosen_plan"]
 
-FULL_STEPS = (12, 10, 8, 7, 6, 5, 4)
-QUICK_SETS, QUICK_STEPS = (8, 6, 4, 3, 2), 4
+# Condition sets of test, tuning and ablations, and steps: from the most to the least.
+FULL = (
+    *((100, 8, 16, steps) for steps in (12, 10, 8, 7, 6, 5)),
+    (100, 6, 10, 5),
+    (100, 6, 10, 4),
+    (100, 4, 6, 4),
+    (100, 4, 6, 3),
+)
+QUICK = ((8, 4), (6, 4), (4, 4), (3, 4), (2, 4), (2, 3), (2, 2))
 # Share of the time that is planned for: other programs may slow the machine down.
 PLANNED = 0.85
 
@@ -46,9 +53,9 @@ def chosen_plan(
 ) -> tuple[Plan, float]:
     """The largest plan that fits into ``seconds``, the smallest if none does; and its time."""
     if quick:
-        plans = [Plan(tasks, n, 0, 0, QUICK_STEPS, UNTUNED, ()) for n in QUICK_SETS]
+        plans = [Plan(tasks, n, 0, 0, steps, UNTUNED, ()) for n, steps in QUICK]
     else:
-        plans = [Plan(tasks, 100, 8, 16, steps, studies=studies) for steps in FULL_STEPS]
+        plans = [Plan(tasks, *sizes, studies=studies) for sizes in FULL]
     for plan in plans:
         expected = cost.of(estimated_jobs(plan, sets(plan.tests)))
         if expected <= PLANNED * seconds:

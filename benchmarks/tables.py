@@ -67,7 +67,11 @@ def main() -> None:
         seconds = 60.0 * (QUICK_MINUTES if options.quick else 60.0 * options.hours)
         seconds -= time.perf_counter() - started
         sets = partial(_sets, options, "test")
-        plan, _ = chosen_plan(tuple(options.tasks), options.quick, studies, seconds, cost, sets)
+        plan, expected = chosen_plan(
+            tuple(options.tasks), options.quick, studies, seconds, cost, sets
+        )
+        if expected > seconds:
+            print("This machine is too slow for its time: the smallest plan takes longer.")
         plan = replace(plan, made_with=made_with)
         plan.save(folder / "plan.json")
     if (plan.tasks, plan.studies, plan.made_with) != (tuple(options.tasks), studies, made_with):
