@@ -17,7 +17,7 @@ FULL = (
     (100, 4, 6, 4),
     (100, 4, 6, 3),
 )
-QUICK = ((8, 4), (6, 4), (4, 4), (3, 4), (2, 4), (2, 3), (2, 2))
+QUICK = ((8, 6), (6, 6), (4, 6), (3, 6), (2, 6), (2, 5), (2, 4), (2, 3))
 # Share of the time that is planned for: other programs may slow the machine down.
 PLANNED = 0.85
 
