@@ -1,6 +1,7 @@
 """Weights for open_clip architectures: which are published, where they lie, how they are read."""
 
 import importlib.util
+import json
 import os
 import re
 import tempfile
@@ -52,6 +53,12 @@ ANY_SOURCE = Source(
     "of those weights",
 )
 
+# Where the pack keeps the configuration of its own model.
+DEMO_MODELS = Path(__file__).resolve().parents[1] / "demo_models"
+
+# By these open_clip knows a model's configuration among other JSON files.
+CONFIGURATION_KEYS = {"embed_dim", "vision_cfg", "text_cfg"}
+
 # How open_clip calls what our preprocessing calls a fit.
 FITS = {"shortest": "crop", "squash": "stretch"}
 
@@ -75,15 +82,38 @@ def open_clip(owner: str = "OpenCLIP") -> Any:
             "needed: run 'python -m pip install --upgrade open_clip_torch' in ComfyUI's Python "
             "environment and restart ComfyUI"
         )
+    known = module.list_models()
+    for file in _configurations():
+        if file.stem not in known:
+            module.add_model_config(file)
     return module
 
 
 def architectures() -> list[str]:
-    """Names of the architectures that the installed open_clip has, without importing it."""
+    """Names of the architectures that the installed open_clip has, without importing it.
+
+    After them those of configurations in open_clip's format that lie beside weights.
+    """
     found = importlib.util.find_spec("open_clip")
     folders = (found.submodule_search_locations if found else None) or ()
     names = {file.stem for folder in folders for file in Path(folder).glob("model_configs/*.json")}
-    return sorted(names) or sorted({name.partition("_")[0] for name in PUBLISHED})
+    names = sorted(names) or sorted({name.partition("_")[0] for name in PUBLISHED})
+    return list(dict.fromkeys([*names, *(file.stem for file in _configurations())]))
+
+
+def _configurations() -> list[Path]:
+    """Configurations of models in the folders of weights and in that of the demo models."""
+    folders = (*search_paths(WEIGHTS), DEMO_MODELS)
+    files = sorted({file for folder in folders for file in folder.glob("*.json")})
+    return [file for file in files if _is_configuration(file)]
+
+
+def _is_configuration(file: Path) -> bool:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.keys() >= CONFIGURATION_KEYS
 
 
 def weight_names() -> list[str]:

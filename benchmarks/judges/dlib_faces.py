@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["DlibFaces"]
+__all__ = ["DlibFaces", "DlibLandmarks"]
 
 # The detector looks for faces of 80 pixels and more: small pictures are enlarged.
 DETECTION_SIDE = 320
@@ -24,7 +24,7 @@ class DlibFaces:
     """Finds the face in a picture and embeds it."""
 
     def __init__(self):
-        folder = Path(find_spec("face_recognition_models").submodule_search_locations[0]) / "models"
+        folder = _folder()
         self.detector = dlib.get_frontal_face_detector()
         self.points = dlib.shape_predictor(str(folder / "shape_predictor_5_face_landmarks.dat"))
         self.network = dlib.face_recognition_model_v1(
@@ -34,10 +34,9 @@ class DlibFaces:
     def embedding(self, picture: Tensor) -> Tensor | None:
         """``[128]`` of the largest face in ``picture [3, H, W]`` in [0, 1]; None without one."""
         pixels = _pixels(picture)
-        found = self.detector(pixels, 1)
-        if not found:
+        face = _largest(self.detector, pixels)
+        if face is None:
             return None
-        face = max(found, key=lambda box: box.area())
         return torch.tensor(
             np.array(self.network.compute_face_descriptor(pixels, self.points(pixels, face)))
         )
@@ -54,6 +53,39 @@ class DlibFaces:
             raise ValueError("dlib finds no face in the reference")
         found = [self.embedding(picture) for picture in pictures]
         return [None if e is None else float((e - wanted).norm()) for e in found]
+
+
+class DlibLandmarks:
+    """Finds 68 points of the face in a picture.
+
+    Kazemi and Sullivan, "One Millisecond Face Alignment with an Ensemble of Regression Trees", CVPR
+    2014: no neural network, nothing in common with a regressor that guides.
+    """
+
+    def __init__(self):
+        self.detector = dlib.get_frontal_face_detector()
+        self.predictor = dlib.shape_predictor(
+            str(_folder() / "shape_predictor_68_face_landmarks.dat")
+        )
+
+    def __call__(self, picture: Tensor) -> Tensor | None:
+        """``[68, 2]`` in fractions of ``picture [3, H, W]`` in [0, 1]; None without a face."""
+        pixels = _pixels(picture)
+        face = _largest(self.detector, pixels)
+        if face is None:
+            return None
+        height, width = pixels.shape[:2]
+        points = [(point.x, point.y) for point in self.predictor(pixels, face).parts()]
+        return (torch.tensor(points) + 0.5) / torch.tensor([width, height])
+
+
+def _folder() -> Path:
+    return Path(find_spec("face_recognition_models").submodule_search_locations[0]) / "models"
+
+
+def _largest(detector, pixels: np.ndarray):
+    """The box of the largest face, or None."""
+    return max(detector(pixels, 1), key=lambda box: box.area(), default=None)
 
 
 def _pixels(picture: Tensor) -> np.ndarray:

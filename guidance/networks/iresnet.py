@@ -3,7 +3,8 @@
 Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019, with the
 improved residual unit of section 3.1 (batch norm, 3x3 convolution, batch norm, PReLU, 3x3
 convolution, batch norm) and embedding head E (batch norm, dropout, fully connected, batch norm).
-Its 18, 34, 50 and 100 layers differ in the number of units only, which is read from the weights.
+Its 18, 34, 50 and 100 layers differ in the number of units only. Units and widths are read from the
+weights, so that narrower networks are taken too.
 
 Weights come under their usual names (``conv1``, ``layer3.13.bn2``, ``fc``, ``features``) in two
 forms: as trained, and as exported, with every batch norm that follows a convolution folded into it.
@@ -22,7 +23,7 @@ __all__ = ["LAYERS", "IResNet", "iresnet_from_weights"]
 # Units in the four stages of the published depths.
 LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
 
-STEM_WIDTH = 64
+# Channels of the four stages of all published depths. The stem has as many as the first stage.
 STAGE_WIDTHS = (64, 128, 256, 512)
 
 # The four stages halve the picture four times: the last map is the crop's side divided by this.
@@ -43,6 +44,7 @@ class IResNet(nn.Module):
         features: length of the embedding.
         side: of the crops in pixels, a multiple of 16.
         folded: batch norms that follow a convolution are part of it.
+        widths: channels of each of the four stages.
     """
 
     def __init__(
@@ -51,13 +53,14 @@ class IResNet(nn.Module):
         features: int = 512,
         side: int = 112,
         folded: bool = False,
+        widths: tuple[int, ...] = STAGE_WIDTHS,
     ):
         super().__init__()
         self.side = side
-        self.conv1, self.bn1 = _convolution(3, STEM_WIDTH, 3, 1, folded)
-        self.prelu = nn.PReLU(STEM_WIDTH)
-        width = STEM_WIDTH
-        for number, (count, next_width) in enumerate(zip(units, STAGE_WIDTHS, strict=True), 1):
+        width = widths[0]
+        self.conv1, self.bn1 = _convolution(3, width, 3, 1, folded)
+        self.prelu = nn.PReLU(width)
+        for number, (count, next_width) in enumerate(zip(units, widths, strict=True), 1):
             stage = [_Unit(width, next_width, 2, folded)]
             stage += [_Unit(next_width, next_width, 1, folded) for _ in range(count - 1)]
             self.add_module(f"layer{number}", nn.Sequential(*stage))
@@ -107,6 +110,7 @@ class _Form:
     features: int
     side: int
     folded: bool
+    widths: tuple[int, ...]
 
 
 def iresnet_from_weights(weights: Mapping[str, Tensor], name: str) -> IResNet:
@@ -123,7 +127,7 @@ def iresnet_from_weights(weights: Mapping[str, Tensor], name: str) -> IResNet:
     form = _form(weights, name)
     with torch.inference_mode(False):  # weights shall be ordinary tensors
         with torch.device("meta"):  # no time for random weights that are replaced at once
-            network = IResNet(form.units, form.features, form.side, form.folded)
+            network = IResNet(form.units, form.features, form.side, form.folded, form.widths)
         _check(weights, network, name)
         network.load_state_dict(
             {key: _own(weights.get(key)) for key in network.state_dict()}, assign=True
@@ -153,13 +157,16 @@ def _form(weights: Mapping[str, Tensor], name: str) -> _Form:
         for stage in range(1, 5)
     ]
     head = weights.get("fc.weight")
-    if not all(units) or head is None or head.ndim != 2:
+    last = [weights.get(f"layer{stage}.0.conv2.weight") for stage in range(1, 5)]
+    matrices = [head, *last]
+    if not all(units) or any(m is None or m.ndim < 2 or 0 in m.shape for m in matrices):
         raise ValueError(
             f"{name} does not hold the weights of an IResNet: expected tensors named conv1, "
             f"layer1.0 to layer4, bn2, fc and features, got {_examples(weights)}"
         )
-    side = STRIDE * math.isqrt(head.shape[1] // STAGE_WIDTHS[-1])
-    return _Form(tuple(units), head.shape[0], side, folded="conv1.bias" in weights)
+    widths = tuple(kernel.shape[0] for kernel in last)
+    side = STRIDE * math.isqrt(head.shape[1] // widths[-1])
+    return _Form(tuple(units), head.shape[0], side, "conv1.bias" in weights, widths)
 
 
 def _check(weights: Mapping[str, Tensor], network: IResNet, name: str) -> None:

@@ -49,6 +49,9 @@ SMALL_CONFIG = {
     "text_cfg": {"context_length": 77, "width": 32, "heads": 4, "layers": 2},
 }
 
+# The pack's own architecture, and one of a configuration that lies beside weights.
+DEMO, CONFIGURED = "zmagic_demo_clip", "zmagic-configured"
+
 LOADER = {"architecture": SMALL, "download": False, "precision": "auto"}
 COMMON = {"weight": 1.0, "start": 0.0, "end": 1.0}
 TEXT = {"prompt": "a cat", "negative_prompt": "", "crops": 1, "smallest_crop": 0.6, **COMMON}
@@ -168,10 +171,27 @@ def test_fingerprint_is_the_files(weights, folder):
 
 def test_the_lists_have_what_is_there_and_what_is_usual(weights):
     inputs = ZMagicLoadOpenCLIP.INPUT_TYPES()["required"]
-    assert set(open_clip.list_models()) - {SMALL} == set(inputs["architecture"][1]["options"])
+    ours = {SMALL, DEMO, CONFIGURED}
+    options = set(inputs["architecture"][1]["options"])
+    assert set(open_clip.list_models()) - ours == options - ours and DEMO in options
     names = inputs["weights"][1]["options"]
     assert names[0].startswith("ViT-B-32_laion2b") and weights in names
     assert ZMagicLoadOpenCLIP.validate_inputs("no such", "no such") is True
+
+
+def test_a_configuration_beside_weights_makes_an_architecture(folder, weights, openclip):
+    (folder / f"{CONFIGURED}.json").write_text(json.dumps(SMALL_CONFIG))
+    others = {"list.json": "[1]", "figures.json": '{"embed_dim": 3}', "broken.json": "{"}
+    for name, text in others.items():
+        (folder / name).write_text(text)
+    try:
+        options = ZMagicLoadOpenCLIP.INPUT_TYPES()["required"]["architecture"][1]["options"]
+        assert CONFIGURED in options and not {"list", "figures", "broken"} & set(options)
+        loaded = load(architecture=CONFIGURED, weights=weights)
+        assert torch.equal(loaded.texts(["a cat"]), openclip.texts(["a cat"]))
+    finally:
+        for name in (f"{CONFIGURED}.json", *others):
+            (folder / name).unlink()
 
 
 def test_openclip_checkpoints_of_torch_are_read(folder, weights):

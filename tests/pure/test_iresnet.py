@@ -98,6 +98,14 @@ def test_weights_come_back(prefix):
     assert not again.training and not any(p.requires_grad for p in again.parameters())
 
 
+@pytest.mark.parametrize("fold", [False, True])
+def test_narrow_networks_come_back(fold):
+    network = IResNet(SMALL, 32, 32, widths=(8, 8, 24, 16)).eval()
+    again = iresnet_from_weights(folded(network) if fold else network.state_dict(), "file")
+    crops = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(again(crops), network(crops), rtol=1e-4, atol=1e-5)
+
+
 def test_form_with_folded_norms_computes_the_same():
     network = trained().double()
     weights = folded(network)

@@ -1,0 +1,90 @@
+"""What a plan asks for, in the order in which it is done."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from .condition_sets import ConditionSet
+from .methods import ABLATIONS, EQUAL_COST, Method, methods
+from .plan import Plan
+from .results import Run
+from .tasks import ABLATION_TASK, MANY, attributes_of
+
+__all__ = ["Job", "estimated_jobs", "jobs_of_ablations", "jobs_of_test", "jobs_of_tuning"]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A method with its strength on the condition sets of one batch."""
+
+    stage: str
+    task: str
+    method: Method
+    strength: float
+    steps: int
+    sets: tuple[ConditionSet, ...]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The entries of the store that this job fills."""
+        steps = self.steps * self.method.more_steps
+        return tuple(
+            Run(self.stage, self.task, self.method.name, self.strength, steps, each.number)
+            for each in self.sets
+        )
+
+    @property
+    def evaluations(self) -> float:
+        """Of the model, for all pictures."""
+        each = self.method.evaluations(len(attributes_of(self.task)))
+        return each * self.steps * len(self.sets)
+
+
+def jobs_of_tuning(plan: Plan, sets: Sequence[ConditionSet]) -> Iterator[Job]:
+    """Every method with every strength, on people that the tables do not show."""
+    if not plan.tunings:
+        return
+    for task in plan.tasks:
+        for method in methods(len(attributes_of(task))):
+            for strength in plan.strengths if method.guided else (0.0,):
+                yield from _jobs("tune", task, method, strength, plan, sets[: plan.tunings])
+
+
+def jobs_of_test(
+    plan: Plan, sets: Sequence[ConditionSet], strengths: Callable[[str, str], float | None]
+) -> Iterator[Job]:
+    """Every method with the strength chosen for it; None leaves a method out."""
+    for task in plan.tasks:
+        for method in methods(len(attributes_of(task))):
+            strength = strengths(task, method.name) if method.guided else 0.0
+            if strength is not None:
+                yield from _jobs("test", task, method, strength, plan, sets[: plan.tests])
+
+
+def jobs_of_ablations(
+    plan: Plan, sets: Sequence[ConditionSet], strength: Callable[[Method], float]
+) -> Iterator[Job]:
+    """The variants of the paper's method, all with its strength."""
+    for study in plan.studies:
+        for method in ABLATIONS[study]:
+            task = ABLATION_TASK if method.conditions is None else MANY
+            yield from _jobs(study, task, method, strength(method), plan, sets[: plan.ablations])
+
+
+def estimated_jobs(plan: Plan, sets: Sequence[ConditionSet]) -> Iterator[Job]:
+    """For the estimate: the strengths do not matter, one way of equal cost is tested."""
+    yield from jobs_of_tuning(plan, sets)
+    yield from jobs_of_test(plan, sets, lambda _, name: None if name == EQUAL_COST[1] else 1.0)
+    yield from jobs_of_ablations(plan, sets, lambda _: 1.0)
+
+
+def _jobs(
+    stage: str,
+    task: str,
+    method: Method,
+    strength: float,
+    plan: Plan,
+    sets: Sequence[ConditionSet],
+) -> Iterator[Job]:
+    for first in range(0, len(sets), plan.batch):
+        group = tuple(sets[first : first + plan.batch])
+        yield Job(stage, task, method, strength, plan.steps, group)

@@ -1,0 +1,123 @@
+"""The methods of the paper's tables and of the ablations, and what each costs."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from zmagic.guidance.settings import NO_BACKPROP, PRESETS, GuidanceSettings
+
+__all__ = [
+    "ABLATIONS",
+    "BASELINE",
+    "EQUAL_COST",
+    "FAITHFUL",
+    "MOST_CONDITIONS",
+    "UNGUIDED",
+    "Method",
+    "methods",
+]
+
+UNGUIDED, BASELINE, FAITHFUL = "unguided", "FreeDoM", "Z-Magic full"
+# The baseline with as many evaluations as the paper's chain: the better of these ways is taken.
+EQUAL_COST = ("FreeDoM, time travel", "FreeDoM, more steps")
+
+MOST_CONDITIONS = 6
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of a table, up to the strength.
+
+    Args:
+        name: of the row.
+        settings: all but the strength.
+        backwards: the conditions are connected in reversed order.
+        more_steps: factor of the sampler's steps.
+        conditions: only the first so many of the task; None: all.
+    """
+
+    name: str
+    settings: GuidanceSettings
+    backwards: bool = False
+    more_steps: int = 1
+    conditions: int | None = None
+
+    @property
+    def guided(self) -> bool:
+        """Whether there is a strength to be chosen."""
+        return self.settings.strength > 0.0
+
+    def evaluations(self, n: int) -> float:
+        """Forwards and backwards of the model for one sampler step of the task, n conditions."""
+        if not self.guided:
+            return 1.0
+        each = _per_step(self.settings, min(n, self.conditions or n))
+        return each * self.settings.time_travel * self.more_steps
+
+
+def methods(n: int) -> tuple[Method, ...]:
+    """The rows of a task of n conditions."""
+    freedom, faithful = PRESETS["FreeDoM baseline"], PRESETS["faithful"]
+    chain = replace(faithful, order="as_connected")
+    times = math.ceil(_per_step(faithful, n) / _per_step(freedom, n))
+    return (
+        Method(UNGUIDED, replace(freedom, strength=0.0)),
+        Method(BASELINE, freedom),
+        Method("FreeDoM + CAGrad", replace(freedom, balance="cagrad")),
+        Method("MPGD", PRESETS["MPGD baseline"]),
+        Method("chain as connected", chain),
+        Method("chain reversed", chain, backwards=True),
+        Method("Z-Magic image", PRESETS["balanced"]),
+        Method("Z-Magic prediction", replace(faithful, gradient_path="prediction")),
+        Method(FAITHFUL, faithful),
+        Method(EQUAL_COST[0], replace(freedom, time_travel=times)),
+        Method(EQUAL_COST[1], freedom, more_steps=times),
+    )
+
+
+def _ablations() -> dict[str, tuple[Method, ...]]:
+    faithful, freedom = PRESETS["faithful"], PRESETS["FreeDoM baseline"]
+
+    def varied(field: str, values: Mapping[str, object]) -> tuple[Method, ...]:
+        return tuple(
+            Method(name, replace(faithful, **{field: value})) for name, value in values.items()
+        )
+
+    dependences = ("off", "first_order", "finite_difference", "exact")
+    radii = {f"CAGrad, c = {c:g}": replace(faithful, cagrad_c=c) for c in (0.2, 0.4, 0.8)}
+    chain = replace(faithful, order="as_connected")
+    return {
+        "dependence": varied("dependence", {value: value for value in dependences}),
+        "balance": (
+            *varied("balance", {"sum": "sum", "PCGrad": "pcgrad", "MGDA": "mgda"}),
+            *(Method(name, settings) for name, settings in radii.items()),
+        ),
+        "order": (
+            Method("symmetric", faithful),
+            Method("as connected", chain),
+            Method("reversed", chain, backwards=True),
+            Method("auto", replace(faithful, order="auto")),
+        ),
+        "look-ahead": varied("look_ahead", {f"kappa = {k:g}": k for k in (0.01, 0.03, 0.1, 0.3)}),
+        "number of conditions": tuple(
+            Method(f"{name}, n = {n}", settings, conditions=n)
+            for n in range(2, MOST_CONDITIONS + 1)
+            for name, settings in ((BASELINE, freedom), (FAITHFUL, faithful))
+        ),
+    }
+
+
+def _per_step(settings: GuidanceSettings, n: int) -> float:
+    """Method sections 2 to 4; a double backward counts as two."""
+    if settings.gradient_path in NO_BACKPROP:
+        return 1.0
+    if settings.gradient_path != "full":
+        return 2.0
+    if settings.dependence == "off" or n == 1:
+        return 1.0 + n
+    sources = n - 1 if settings.order == "as_connected" else n
+    look_aheads = {"first_order": 2, "finite_difference": 4, "exact": 4}[settings.dependence]
+    return 1.0 + n + sources * look_aheads
+
+
+ABLATIONS = _ablations()

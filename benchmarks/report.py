@@ -1,0 +1,248 @@
+"""From the store to figures: strengths, tables, comparisons with the baseline."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from .methods import EQUAL_COST, UNGUIDED
+from .results import Store, markdown
+from .statistics import (
+    Projection,
+    frechet_distance,
+    mean_ranks,
+    paired_interval,
+    win_rate,
+    win_rate_on_all,
+)
+
+__all__ = ["Choice", "Rows", "Summary", "choose", "found_rows", "rows_of", "summarise", "tables"]
+
+# Directions of the Frechet distance: well below the number of pictures, so that covariances have
+# full rank.
+COMPONENTS = 16
+
+# Strength and number of a condition set to what was measured.
+Rows = Mapping[int, dict]
+
+
+def rows_of(store: Store, stage: str, task: str, method: str, strength: float) -> dict[int, dict]:
+    """What was measured of one method, by the number of the condition set."""
+    wanted = (stage, task, method, strength)
+    return {
+        run.number: store[run]
+        for run in store
+        if (run.stage, run.task, run.method, run.strength) == wanted
+    }
+
+
+def relative_distance(rows: Rows, unguided: Rows, by: str = "judge") -> float:
+    """Mean over attributes of the distance, 1 for the unguided pictures of the same sets."""
+    shares = []
+    for name in next(iter(rows.values()))[by]:
+        pairs = [
+            (rows[k][by][name], unguided[k][by][name])
+            for k in rows
+            if rows[k][by][name] is not None and unguided[k][by][name] is not None
+        ]
+        if pairs:
+            shares.append(sum(a for a, _ in pairs) / sum(b for _, b in pairs))
+    return sum(shares) / len(shares)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The strength of every method of one task.
+
+    Args:
+        strengths: method to strength; of the ways of equal cost only the better one.
+        scores: method to the relative distance at each strength.
+    """
+
+    strengths: Mapping[str, float]
+    scores: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+
+
+def choose(store: Store, task: str, names: Sequence[str], strengths: Sequence[float]) -> Choice:
+    """For each method the strength at which its pictures please the judge most.
+
+    The judge is not what guides, and these are not the people of the tables: a strength that only
+    pleases the guiding network loses. Without a tuning all have the first strength.
+    """
+    unguided = rows_of(store, "tune", task, UNGUIDED, 0.0)
+    if not unguided:
+        kept = [name for name in names if name != EQUAL_COST[1]]
+        return Choice({name: strengths[0] for name in kept} | {UNGUIDED: 0.0})
+    scores = {
+        name: {
+            strength: relative_distance(rows_of(store, "tune", task, name, strength), unguided)
+            for strength in strengths
+        }
+        for name in names
+        if name != UNGUIDED
+    }
+    best = {name: min(tried, key=tried.__getitem__) for name, tried in scores.items()}
+    worse = max(EQUAL_COST, key=lambda name: scores[name][best[name]])
+    kept = {name: strength for name, strength in best.items() if name != worse}
+    return Choice({UNGUIDED: 0.0, **kept}, scores)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One row of a table.
+
+    Args:
+        method, strength: which.
+        guide, judge: mean distance by attribute.
+        difference: by attribute, of the judge's distance to the baseline: mean, and the ends of
+            its interval; negative is better.
+        wins: by attribute, share of sets in which the judge prefers it to the baseline.
+        wins_on_all: share of sets in which it does so in every attribute.
+        rank: mean over sets and attributes of the rank among all methods, by the judge.
+        frechet: distance to the held-out portraits; None without features.
+        seconds, forwards, backwards: for one picture.
+        sets: how many.
+    """
+
+    method: str
+    strength: float
+    guide: Mapping[str, float]
+    judge: Mapping[str, float]
+    difference: Mapping[str, tuple[float, float, float]]
+    wins: Mapping[str, float]
+    wins_on_all: float
+    rank: float
+    frechet: float | None
+    seconds: float
+    forwards: float
+    backwards: float
+    sets: int
+
+
+def summarise(
+    found: Mapping[str, tuple[float, Rows]], baseline: str, reference: torch.Tensor | None
+) -> list[Summary]:
+    """Rows of one table, each method on the same sets.
+
+    Args:
+        found: method to its strength and what was measured.
+        baseline: the method that the others are compared with.
+        reference: features of real portraits, ``[M, D]``.
+    """
+    sets = sorted(set.intersection(*(set(rows) for _, rows in found.values())))
+    names = list(next(iter(found[baseline][1].values()))["judge"])
+    judged = {
+        method: {name: [rows[k]["judge"].get(name) for k in sets] for name in names}
+        for method, (_, rows) in found.items()
+    }
+    judged = _seen_by_all(judged, names, len(sets))
+    ranks = [
+        mean_ranks({method: values[name] for method, values in judged.items()}) for name in names
+    ]
+    projection = None if reference is None else Projection(reference, COMPONENTS)
+    summaries = []
+    for method, (strength, rows) in found.items():
+        kept = [rows[k] for k in sets]
+        mine, other = judged[method], judged[baseline]
+        summaries.append(
+            Summary(
+                method=method,
+                strength=strength,
+                guide={name: _mean(row["guide"][name] for row in kept) for name in names},
+                judge={name: _mean(mine[name]) for name in names},
+                difference={name: _difference(mine[name], other[name]) for name in names},
+                wins={name: win_rate(mine[name], other[name]) for name in names},
+                wins_on_all=win_rate_on_all(mine, other),
+                rank=_mean(rank[method] for rank in ranks),
+                frechet=_frechet(kept, reference, projection),
+                seconds=_mean(row["seconds"] for row in kept),
+                forwards=_mean(row["forwards"] for row in kept),
+                backwards=_mean(row["backwards"] for row in kept),
+                sets=len(sets),
+            )
+        )
+    return summaries
+
+
+def tables(title: str, summaries: Sequence[Summary], baseline: str) -> str:
+    """Two Markdown tables: distances and cost; the comparison with the baseline."""
+    names = list(summaries[0].judge)
+    distances = markdown(
+        ["", "strength", *(f"{name}: guide / judge" for name in names)]
+        + ["Frechet", "s / picture", "model F + B"],
+        (
+            [
+                s.method,
+                f"{s.strength:g}",
+                *(f"{s.guide[name]:.3g} / {s.judge[name]:.3g}" for name in names),
+                s.frechet,
+                s.seconds,
+                f"{s.forwards:g} + {s.backwards:g}",
+            ]
+            for s in summaries
+        ),
+    )
+    compared = markdown(
+        ["", *(f"{name}: difference [95 %], wins" for name in names)]
+        + ["wins on all", "mean rank"],
+        (
+            [
+                s.method,
+                *(
+                    f"{s.difference[name][0]:+.3g} "
+                    f"[{s.difference[name][1]:+.3g}, {s.difference[name][2]:+.3g}], "
+                    f"{s.wins[name]:.0%}"
+                    for name in names
+                ),
+                f"{s.wins_on_all:.0%}",
+                s.rank,
+            ]
+            for s in summaries
+            if s.method != baseline
+        ),
+    )
+    return (
+        f"### {title} ({summaries[0].sets} condition sets)\n\n{distances}\n"
+        f"Against {baseline}, by the judge:\n\n{compared}"
+    )
+
+
+def found_rows(
+    store: Store, stage: str, task: str, strengths: Mapping[str, float]
+) -> dict[str, tuple[float, Rows]]:
+    """What ``summarise`` takes, of the methods that were measured."""
+    found = {
+        name: (strength, rows_of(store, stage, task, name, strength))
+        for name, strength in strengths.items()
+    }
+    return {name: pair for name, pair in found.items() if pair[1]}
+
+
+def _seen_by_all(judged: dict, names: Sequence[str], count: int) -> dict:
+    """Without the sets whose reference a judge cannot see: they are the same for all methods."""
+    usable = [
+        k
+        for k in range(count)
+        if all(values[name][k] is not None for values in judged.values() for name in names)
+    ]
+    return {
+        method: {name: [values[name][k] for k in usable] for name in names}
+        for method, values in judged.items()
+    }
+
+
+def _difference(values: Sequence[float], baseline: Sequence[float]) -> tuple[float, float, float]:
+    differences = [a - b for a, b in zip(values, baseline, strict=True)]
+    return (_mean(differences), *paired_interval(differences))
+
+
+def _frechet(rows: Sequence[dict], reference, projection: Projection | None) -> float | None:
+    if projection is None or any("features" not in row for row in rows) or len(rows) < 2:
+        return None
+    features = torch.tensor([row["features"] for row in rows])
+    return frechet_distance(projection(features), projection(reference))
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return sum(values) / len(values) if values else float("nan")

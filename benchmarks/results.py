@@ -1,0 +1,110 @@
+"""Where the runs of a benchmark are kept, so that an interrupted one goes on where it stopped.
+
+A file of JSON lines: each is one picture, with the run it belongs to and what was measured. A run
+that was cut short in the middle of a line is repeated, nothing else.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+__all__ = ["Run", "Store", "markdown"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What makes one picture: the same run is never made twice.
+
+    Args:
+        stage: "tune", "test" or the name of an ablation.
+        task, method: their names.
+        strength: of the guidance.
+        steps: of the sampler.
+        number: of the condition set.
+    """
+
+    stage: str
+    task: str
+    method: str
+    strength: float
+    steps: int
+    number: int
+
+
+class Store:
+    """The measurements of all runs so far, in memory and in a file.
+
+    Args:
+        path: the file; it is made when the first measurement comes.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._kept: dict[Run, dict] = {}
+        for line in _whole_lines(path):
+            row = json.loads(line)
+            try:
+                self._kept[Run(**row["run"])] = row["measured"]
+            except (KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{path} does not hold the runs of this benchmark ({error}); remove it or "
+                    "choose another folder"
+                ) from error
+
+    def __contains__(self, run: Run) -> bool:
+        return run in self._kept
+
+    def __getitem__(self, run: Run) -> dict:
+        return self._kept[run]
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def add(self, rows: Iterable[tuple[Run, dict]]) -> None:
+        """Keep what was measured; on the disk when this returns."""
+        rows = list(rows)
+        lines = [json.dumps({"run": asdict(run), "measured": row}) + "\n" for run, row in rows]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _cut_to_whole_lines(self.path)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write("".join(lines))
+            file.flush()
+            os.fsync(file.fileno())
+        self._kept.update(rows)
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table; numbers with three significant digits, None as an empty cell."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(map(_cell, line)) + " |\n" for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    *whole, _ = path.read_text(encoding="utf-8").split("\n")  # what follows the last line's end
+    return whole
+
+
+def _cut_to_whole_lines(path: Path) -> None:
+    """Drop a line that an interruption left without its end."""
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)

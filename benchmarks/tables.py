@@ -1,0 +1,244 @@
+"""The paper's three tasks on the demo model, with baselines: ``python -m benchmarks.tables``
+
+Condition sets come from portraits of people that no network was trained on; every method gets the
+same noise. Strengths are chosen for every method on other people, by networks that do not guide.
+--quick takes 5 minutes without that choice and without ablations, the full run up to --hours; stop
+it at any time, the same command goes on.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .world import DemoWorld  # first: it brings the host and the pack
+
+# isort: split
+import comfy.utils
+
+from .condition_sets import ConditionSet, condition_sets, held_out
+from .cost import Cost, chosen_plan
+from .experiment import Experiment
+from .jobs import Job, estimated_jobs, jobs_of_ablations, jobs_of_test, jobs_of_tuning
+from .methods import ABLATIONS, BASELINE, FAITHFUL, Method, methods
+from .networks import Networks
+from .options import digest, needed_attributes, read_command_line
+from .plan import UNTUNED, Plan
+from .report import Choice, choose, found_rows, summarise, tables
+from .results import Store
+from .table_figures import write_figures
+from .tasks import ABLATION_TASK, MANY, attributes_of
+
+PACK = Path(__file__).resolve().parents[1]
+QUICK_MINUTES = 5.0
+# Pictures that a cost is measured with.
+TRIED = 3
+# What the rows of an ablation are compared with.
+REFERENCES = {
+    "dependence": "off",
+    "balance": "sum",
+    "order": "symmetric",
+    "look-ahead": "kappa = 0.1",
+}
+
+
+def main() -> None:
+    started = time.perf_counter()
+    options = read_command_line(__doc__)
+    comfy.utils.PROGRESS_BAR_ENABLED = False
+    studies = () if options.quick else tuple(options.studies)
+    attributes = needed_attributes(options, studies)
+    folder = options.folder or PACK / "output" / ("tables-quick" if options.quick else "tables")
+    features = _features(options.judge_networks)
+    experiment = Experiment(DemoWorld(), attributes, Store(folder / "runs.jsonl"), features)
+
+    cost = _cost(experiment, options.tasks[0], _sets(options, "test", TRIED))
+    made_with = digest(options, attributes.values())
+    plan = Plan.load(folder / "plan.json")
+    if plan is None:
+        seconds = 60.0 * (QUICK_MINUTES if options.quick else 60.0 * options.hours)
+        seconds -= time.perf_counter() - started
+        sets = partial(_sets, options, "test")
+        plan, expected = chosen_plan(
+            tuple(options.tasks), options.quick, studies, seconds, cost, sets
+        )
+        if expected > seconds:
+            print("This machine is too slow for its time: the smallest plan takes longer.")
+        plan = replace(plan, made_with=made_with)
+        plan.save(folder / "plan.json")
+    if (plan.tasks, plan.studies, plan.made_with) != (tuple(options.tasks), studies, made_with):
+        sys.exit(
+            f"{folder} holds results of other tasks, studies, networks or portraits; choose "
+            "another --folder or remove it"
+        )
+    tables_of = Tables(plan, experiment, partial(_sets, options), cost)
+    tables_of.announce(folder)
+    tables_of.run()
+    reference = None if features is None else _reference(options.portraits, features)
+    tables_of.write(folder, reference)
+
+
+class Tables:
+    """A plan carried out.
+
+    Args:
+        sets: stage and number to condition sets.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        experiment: Experiment,
+        sets: Callable[[str, int], Sequence[ConditionSet]],
+        cost: Cost,
+    ):
+        self.plan, self.experiment, self.cost = plan, experiment, cost
+        self.tuned_on = sets("tune", plan.tunings) if plan.tunings else []
+        self.tested_on = sets("test", plan.tests)
+
+    def announce(self, folder: Path) -> None:
+        """The plan and its time, before it begins."""
+        plan = self.plan
+        left = self.cost.of(self._known_jobs(), self._store)
+        print(
+            f"{', '.join(plan.tasks)}: {plan.tests} condition sets, {plan.steps} steps, batches "
+            f"of {plan.batch}; strengths {', '.join(f'{s:g}' for s in plan.strengths)} tried on "
+            f"{plan.tunings} other sets; ablations {', '.join(plan.studies) or 'none'} on "
+            f"{plan.ablations} sets.\n"
+            f"A model evaluation takes {1e3 * self.cost.evaluation:.0f} ms a picture: about "
+            f"{left / 60.0:.0f} minutes are left to do. Results: {folder}",
+            flush=True,
+        )
+
+    def _known_jobs(self) -> list[Job]:
+        """All jobs, with the strengths if they are chosen by now."""
+        tuning = list(jobs_of_tuning(self.plan, self.tuned_on))
+        if all(run in self._store for job in tuning for run in job.runs):
+            return self._chosen_jobs()
+        return list(estimated_jobs(self.plan, self.tested_on))
+
+    def run(self) -> None:
+        """Tune, then test and ablate; what is in the store already is not repeated."""
+        self._all(list(jobs_of_tuning(self.plan, self.tuned_on)))
+        self._all(self._chosen_jobs())
+
+    def write(self, folder: Path, reference: Tensor | None) -> None:
+        """JSON, Markdown and plots."""
+        content, parts = {"plan": asdict(self.plan)}, []
+        for task in self.plan.tasks:
+            choice = self.choice(task)
+            found = found_rows(self._store, "test", task, choice.strengths)
+            summaries = summarise(found, BASELINE, reference)
+            content[task] = {
+                "rows": [asdict(summary) for summary in summaries],
+                "tuning": choice.scores,
+            }
+            parts.append(tables(task, summaries, BASELINE))
+        for study in self.plan.studies:
+            for title, baseline, found in self._ablation(study):
+                summaries = summarise(found, baseline, reference)
+                content[title] = {"rows": [asdict(summary) for summary in summaries]}
+                parts.append(tables(title, summaries, baseline))
+        text = "\n".join(parts)
+        if not self.plan.tunings:
+            text = f"All strengths are {self.plan.strengths[0]:g}, not tuned.\n\n{text}"
+        (folder / "tables.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+        (folder / "tables.md").write_text(text, encoding="utf-8")
+        write_figures(self._store, self.plan, {t: self.choice(t) for t in self.plan.tasks}, folder)
+        print(text)
+
+    def choice(self, task: str) -> Choice:
+        """The strengths of a task, once its tuning is done."""
+        names = [method.name for method in methods(len(attributes_of(task)))]
+        return choose(self._store, task, names, self.plan.strengths)
+
+    @property
+    def _store(self) -> Store:
+        return self.experiment.store
+
+    def _chosen_jobs(self) -> list[Job]:
+        choices = {task: self.choice(task) for task in self.plan.tasks}
+        jobs = jobs_of_test(
+            self.plan, self.tested_on, lambda task, name: choices[task].strengths.get(name)
+        )
+        return [*jobs, *jobs_of_ablations(self.plan, self.tested_on, self._strength)]
+
+    def _strength(self, method: Method) -> float:
+        """Of an ablation: that of the method it varies."""
+        strengths = self.choice(ABLATION_TASK).strengths
+        return strengths[BASELINE if method.name.startswith(BASELINE) else FAITHFUL]
+
+    def _ablation(self, study: str) -> Iterable[tuple[str, str, Mapping]]:
+        """Title, baseline and measurements of the tables of an ablation."""
+        variants = ABLATIONS[study]
+        task = ABLATION_TASK if variants[0].conditions is None else MANY
+        strengths = {method.name: self._strength(method) for method in variants}
+        found = found_rows(self._store, study, task, strengths)
+        if task != MANY:
+            yield f"{study}: {task}", REFERENCES[study], found
+            return
+        for n in sorted({method.conditions for method in variants}):
+            ending = f", n = {n}"
+            pair = {name: rows for name, rows in found.items() if name.endswith(ending)}
+            yield f"{study}: {n}", BASELINE + ending, pair
+
+    def _all(self, jobs: Sequence[Job]) -> None:
+        jobs = [job for job in jobs if not all(run in self._store for run in job.runs)]
+        expected, started = self.cost.of(jobs), time.perf_counter()
+        done = 0.0
+        for job in jobs:
+            self.experiment.run(job)
+            done += self.cost.of([job])
+            spent = time.perf_counter() - started
+            print(
+                f"{job.stage}: {job.task}, {job.method.name}, {job.strength:g}, sets "
+                f"{job.sets[0].number} to {job.sets[-1].number}; "
+                f"{spent / done * (expected - done) / 60.0:.0f} minutes left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _cost(experiment: Experiment, task: str, sets: Sequence[ConditionSet]) -> Cost:
+    """Of one picture, measured by one step of the baseline; the first one, a warm-up, is lost."""
+    method = next(m for m in methods(len(attributes_of(task))) if m.name == BASELINE)
+    job = Job("cost", task, method, UNTUNED[0], 1, tuple(sets))
+    with tempfile.TemporaryDirectory() as folder:
+        for repeat in range(2):
+            store = Store(Path(folder) / f"{repeat}.jsonl")
+            started = time.perf_counter()
+            Experiment(experiment.world, experiment.attributes, store, experiment.features).run(job)
+            wall = time.perf_counter() - started
+    sampling = store[job.runs[0]]["seconds"]
+    evaluations = job.evaluations / len(sets)
+    return Cost(sampling / evaluations, max(0.0, wall / len(sets) - sampling))
+
+
+def _sets(options: argparse.Namespace, stage: str, count: int) -> list[ConditionSet]:
+    return condition_sets(options.portraits, stage, count)
+
+
+def _features(judges: Networks) -> Callable[[Tensor], Tensor] | None:
+    """Those of the Frechet distance: the judging CLIP's embeddings of pictures."""
+    if judges.missing("clip"):
+        print(f"No Frechet distance: {judges.missing('clip')}.", file=sys.stderr)
+        return None
+    clip = judges.clip
+    return lambda pictures: clip.image(clip.preprocessing(pictures))
+
+
+def _reference(portraits: Path, features: Callable[[Tensor], Tensor]) -> Tensor:
+    with torch.inference_mode(False), torch.no_grad():
+        return torch.cat([features(each.picture) for each in held_out(portraits, "test")])
+
+
+if __name__ == "__main__":
+    main()

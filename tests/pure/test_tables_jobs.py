@@ -1,0 +1,118 @@
+"""What the tables are going to measure, and that every picture of a batch follows its own set."""
+
+import pytest
+import torch
+
+from zmagic.benchmarks.condition_sets import ConditionSet, Portrait
+from zmagic.benchmarks.cost import Cost, chosen_plan
+from zmagic.benchmarks.jobs import estimated_jobs, jobs_of_test, jobs_of_tuning
+from zmagic.benchmarks.methods import ABLATIONS, EQUAL_COST, UNGUIDED
+from zmagic.benchmarks.one_each import OneEach
+from zmagic.benchmarks.plan import Plan
+from zmagic.benchmarks.results import Store
+from zmagic.benchmarks.tasks import TASKS
+from zmagic.guidance.conditions import Condition
+from zmagic.guidance.energies import ReferenceImage, Text
+from zmagic.guidance.faces import Faces
+from zmagic.guidance.networks import Preprocessing
+
+ALL_TASKS, ALL_STUDIES = tuple(TASKS), tuple(ABLATIONS)
+# Of two cores that do nothing else, at 128 pixels.
+TWO_CORES = Cost(evaluation=0.07, measurement=0.5)
+
+
+def sets(count: int) -> list[ConditionSet]:
+    face = Faces.whole(1, 1.0)
+    portrait = Portrait("grey", torch.full((1, 3, 8, 8), 0.5), face, "a grey picture")
+    return [ConditionSet(k, portrait, portrait) for k in range(count)]
+
+
+def planned(quick: bool, seconds: float, cost: Cost = TWO_CORES) -> tuple[Plan, float]:
+    return chosen_plan(ALL_TASKS, quick, () if quick else ALL_STUDIES, seconds, cost, sets)
+
+
+def test_both_runs_fit_into_their_time_on_two_cores():
+    quick, quick_seconds = planned(True, 280.0)
+    full, full_seconds = planned(False, 3 * 3600.0)
+    assert quick_seconds < 280.0 and quick.tests >= 2 and not quick.tunings
+    assert full_seconds < 3 * 3600.0 and full.tests == 100 and full.studies == ALL_STUDIES
+
+
+def test_a_faster_machine_takes_more_steps_and_the_same_sets():
+    slow, _ = planned(False, 3 * 3600.0)
+    fast, _ = planned(False, 3 * 3600.0, Cost(0.01, 0.1))
+    assert fast.steps > slow.steps and fast.tests == slow.tests
+
+
+def test_a_plan_is_read_as_it_was_saved(tmp_path):
+    plan, _ = planned(False, 3 * 3600.0)
+    plan.save(tmp_path / "results" / "plan.json")
+    assert Plan.load(tmp_path / "results" / "plan.json") == plan
+    assert Plan.load(tmp_path / "plan.json") is None
+
+
+def test_every_method_is_tuned_with_the_same_strengths_on_the_same_sets():
+    plan, _ = planned(False, 3 * 3600.0)
+    tried: dict[tuple[str, str], set] = {}
+    for job in jobs_of_tuning(plan, sets(plan.tunings)):
+        tried.setdefault((job.task, job.method.name), set()).update(
+            (run.strength, run.number) for run in job.runs
+        )
+    guided = [runs for (_, name), runs in tried.items() if name != UNGUIDED]
+    assert len(guided) == len(ALL_TASKS) * 10
+    assert all(runs == guided[0] for runs in guided)
+    assert len(guided[0]) == len(plan.strengths) * plan.tunings
+
+
+def test_all_methods_share_the_batches_and_with_them_the_noise():
+    plan, _ = planned(False, 3 * 3600.0)
+    batches: dict[str, list] = {}
+    for job in jobs_of_test(plan, sets(plan.tests), lambda *_: 0.2):
+        if job.task == ALL_TASKS[0]:
+            batches.setdefault(job.method.name, []).append([each.number for each in job.sets])
+    assert all(each == batches[UNGUIDED] for each in batches.values())
+    assert sum(map(len, batches[UNGUIDED])) == 100
+
+
+def test_no_run_is_asked_for_twice_and_what_is_done_costs_nothing(tmp_path):
+    plan = Plan(ALL_TASKS, tests=4, tunings=2, ablations=2, steps=3)
+    jobs = list(estimated_jobs(plan, sets(4)))
+    runs = [run for job in jobs for run in job.runs]
+    assert len(set(runs)) == len(runs)
+    assert not any(run.stage == "test" and run.method == EQUAL_COST[1] for run in runs)
+    store = Store(tmp_path / "runs.jsonl")
+    before = TWO_CORES.of(jobs, store)
+    store.add([(run, {}) for run in jobs[0].runs])
+    assert before - TWO_CORES.of(jobs, store) == pytest.approx(TWO_CORES.of(jobs[:1]))
+
+
+def test_each_picture_of_a_batch_has_its_own_energy_and_gradient():
+    generator = torch.Generator().manual_seed(1)
+    references = torch.rand(3, 3, 8, 8, generator=generator).split(1)
+    pictures = torch.rand(3, 3, 8, 8, generator=generator).requires_grad_()
+    energies = [ReferenceImage(reference) for reference in references]
+    together = OneEach(energies)(pictures)
+    alone = torch.cat([energies[k](pictures[k : k + 1]) for k in range(3)])
+    assert together.tolist() == pytest.approx(alone.tolist())
+    (gradient,) = torch.autograd.grad(together[1], pictures)
+    assert gradient[1].abs().max() > 0.0
+    assert gradient[0].abs().max() == gradient[2].abs().max() == 0.0
+
+
+def test_energies_that_follow_the_run_are_begun_for_each_picture():
+    def network(x):
+        return x.flatten(1)[:, :5]
+
+    def text(target):
+        return Text(network, Preprocessing((8, 8)), target, torch.ones(1), views=3)
+
+    first, second = (text(torch.eye(5)[k : k + 1]) for k in range(2))
+    condition = Condition("text", OneEach([first, second]))
+    begun = condition.energy.begin_run()
+    pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    begun.begin_step(0)
+    cropped = begun(pictures)
+    begun.begin_step(None)
+    whole = begun(pictures)
+    assert (cropped - whole).abs().min() > 0.0
+    assert whole == pytest.approx(torch.cat([first(pictures[:1]), second(pictures[1:])]))

@@ -1,0 +1,205 @@
+"""Colours of the skin, the lips, the brows and the eyes, at the vertices of their meshes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .geometry import HeadModel, Mesh, ramp, vertex_normals
+from .landmarks import brow_height
+from .people import Identity, Sitting
+from .surfaces import sphere
+
+# Places on the average face (m from the middle between the eyes).
+NOSTRIL_Z = -0.042
+CHEEK = (0.042, -0.045)
+MOUTH_Z = -0.073
+LIP_EDGE = (0.30, 0.60)  # of the lip mask, soft edge
+PUPIL_COSINE = 0.972  # angles from the gaze on the eyeball, seen from its centre
+IRIS_COSINE = 0.885
+LIMBUS_COSINE = 0.905
+MOUTH_INSIDE = np.array([0.13, 0.03, 0.03])
+SCLERA = np.array([0.58, 0.55, 0.53])
+
+
+@dataclass(frozen=True)
+class FacePaint:
+    """Colours [n, 3] of the head mesh and where brows and beard grow, in [0, 1]."""
+
+    colour: np.ndarray
+    brows: np.ndarray
+    lips: np.ndarray
+    beard: np.ndarray
+
+
+def smooth_noise(points: np.ndarray, scale: float, seed: int, octaves: int = 12) -> np.ndarray:
+    """A smooth random field at points [n, 3] with features of about `scale` m; unit variance."""
+    rng = np.random.default_rng(seed)
+    waves = (rng.normal(size=(3, octaves)) * (2.0 / scale)).astype(np.float32)
+    phases = rng.uniform(0.0, 2.0 * np.pi, octaves).astype(np.float32)
+    total = np.sin(points.astype(np.float32) @ waves + phases).sum(1)
+    return total.astype(float) * np.sqrt(2.0 / octaves)
+
+
+def _mix(colour: np.ndarray, weight: np.ndarray, other: np.ndarray) -> np.ndarray:
+    weight = np.clip(weight, 0.0, 1.0)[:, None]
+    return colour * (1.0 - weight) + other * weight
+
+
+def brow_weight(model: HeadModel, person: Identity) -> np.ndarray:
+    """How much each vertex belongs to a brow [n]."""
+    x, y, z = model.place.T
+    distance = np.abs(x)
+    middle = brow_height(x, person.brow_arch) + person.brow_lift
+    taper = 1.0 - 0.55 * ramp(distance, 0.028, person.brow_reach)
+    profile = np.exp(-(((z - middle) / (0.0037 * person.brow_thickness * taper)) ** 2) * 0.9)
+    ends = ramp(distance, 0.007, 0.013) * ramp(
+        distance, person.brow_reach + 0.002, person.brow_reach - 0.006
+    )
+    return profile * ends * ramp(y, 0.035, 0.015)
+
+
+def beard_weight(model: HeadModel, kind: str) -> np.ndarray:
+    """How much each vertex belongs to a beard of this kind [n]."""
+    x, y, z = model.place.T
+    distance = np.abs(x)
+    free = (1.0 - ramp(model.lips, 0.15, 0.4)) * (1.0 - model.mouth_inside)
+    moustache = ramp(distance, 0.029, 0.022) * ramp(z, -0.074, -0.068) * ramp(z, -0.052, -0.058)
+    moustache *= ramp(y, 0.02, 0.0)
+    chin = ramp(distance, 0.028, 0.018) * ramp(z, -0.081, -0.087) * ramp(z, -0.128, -0.118)
+    chin *= ramp(y, 0.03, 0.015)
+    around = ramp(distance, 0.033, 0.029) * ramp(distance, 0.021, 0.025) * ramp(z, -0.062, -0.068)
+    around *= ramp(z, -0.100, -0.092) * ramp(y, 0.03, 0.015)
+    # the upper edge of a full beard rises from the mouth's corners to the ears
+    edge = -0.068 + 0.062 * ramp(y, 0.015, 0.062)
+    jaw = ramp(z, edge + 0.005, edge - 0.004) * ramp(z, -0.140, -0.125) * ramp(y, 0.078, 0.068)
+    jaw *= ramp(distance, 0.080, 0.074)
+    under = ramp(z, -0.080, -0.086) * ramp(z, -0.140, -0.125) * ramp(y, 0.070, 0.055)
+    jaw = np.maximum(jaw * np.maximum(ramp(distance, 0.024, 0.030), ramp(z, -0.08, -0.087)), under)
+    full = np.maximum(np.maximum(jaw, moustache), around)
+    parts = {
+        "none": np.zeros_like(x),
+        "moustache": moustache,
+        "goatee": np.maximum(np.maximum(chin, moustache), around),
+        "stubble": full,
+        "short": full,
+        "full": full,
+    }
+    return parts[kind] * free
+
+
+def paint_face(model: HeadModel, person: Identity, sitting: Sitting) -> FacePaint:
+    """The colours of this person's skin in this picture."""
+    x, y, z = model.place.T
+    distance = np.abs(x)
+    skin = np.array(person.skin)
+    front = ramp(y, 0.05, 0.02)
+    colour = np.tile(skin, (len(x), 1))
+    mottle = smooth_noise(model.place, 0.030, person.marks_seed)
+    fine = smooth_noise(model.place, 0.007, person.marks_seed + 1, 24)
+    colour *= 1.0 + (0.020 * mottle + 0.012 * fine)[:, None]
+    red = skin * np.array([1.10, 0.72, 0.70])
+    cheek = np.exp(-(((distance - CHEEK[0]) / 0.016) ** 2) - ((z - CHEEK[1]) / 0.015) ** 2)
+    nose = np.exp(-((distance / 0.014) ** 2) - ((z - NOSTRIL_Z) / 0.010) ** 2)
+    ears = ramp(distance, 0.072, 0.082) * ramp(z, -0.08, -0.06)
+    flush = person.flush + 0.25 * (sitting.make_up > 0.0)
+    colour = _mix(colour, flush * front * (0.75 * cheek + 0.55 * nose) + 0.25 * ears, red)
+    colour = _mix(colour, person.freckles * _freckles(model, person), skin * [0.62, 0.48, 0.42])
+    if person.gender == "man":
+        shadow = 0.16 * beard_weight(model, "full") * (1.0 - 0.7 * (person.hair_name == "blond"))
+        colour = _mix(colour, shadow, skin * [0.62, 0.62, 0.66])
+    colour = _paint_lids(colour, model, person, sitting)
+    lips = ramp(model.lips, *LIP_EDGE)
+    colour = _mix(colour, lips, _lip_colour(person, sitting))
+    colour = _mix(colour, model.mouth_inside * ramp(model.lips, 0.6, 0.3), MOUTH_INSIDE)
+    brows = brow_weight(model, person)
+    hairy = 0.80 + 0.20 * np.sin(2400.0 * (distance - 0.5 * z))
+    colour = _mix(colour, 0.95 * np.minimum(1.3 * brows, 1.0) * hairy, brow_colour(person))
+    beard = beard_weight(model, sitting.beard)
+    cover = 0.50 if sitting.beard == "stubble" else 0.85
+    dots = 0.85 + 0.15 * smooth_noise(model.place, 0.003, person.marks_seed + 2, 24)
+    colour = _mix(colour, cover * beard * dots, np.array(person.hair) * 0.8)
+    return FacePaint(np.clip(colour, 0.004, 0.92), brows, lips, beard)
+
+
+def brow_colour(person: Identity) -> np.ndarray:
+    """Brows are a little darker than fair hair, and never lighter than the skin."""
+    hair = np.array(person.hair) * (0.55 if person.hair_name in ("blond", "grey") else 0.8)
+    return np.minimum(hair, np.array(person.skin) * 0.55)
+
+
+def _freckles(model: HeadModel, person: Identity) -> np.ndarray:
+    x, y, z = model.place.T
+    spots = smooth_noise(model.place, 0.0045, person.marks_seed + 3, 32)
+    zone = np.exp(-((x / 0.05) ** 2) - ((z + 0.035) / 0.022) ** 2) * ramp(y, 0.05, 0.02)
+    return ramp(spots, 0.9, 1.6) * zone
+
+
+def _lip_colour(person: Identity, sitting: Sitting) -> np.ndarray:
+    skin = np.array(person.skin)
+    natural = skin * np.array([1.02, 0.58, 0.60])
+    if sitting.make_up == 0.0:
+        return natural
+    paints = np.array([[0.50, 0.06, 0.08], [0.55, 0.16, 0.20], [0.40, 0.10, 0.12]])
+    paint = paints[sitting.seed % len(paints)] * (0.55 + 0.6 * skin[0])
+    return natural + (paint - natural) * person.lip_tint * sitting.make_up
+
+
+def _paint_lids(
+    colour: np.ndarray, model: HeadModel, person: Identity, sitting: Sitting
+) -> np.ndarray:
+    x, y, z = model.place.T
+    skin = np.array(person.skin)
+    eye = np.exp(-(((np.abs(x) - 0.030) / 0.020) ** 2) - ((z - 0.006) / 0.010) ** 2) * ramp(
+        y, 0.03, 0.01
+    )
+    colour = _mix(colour, 0.22 * eye, skin * [0.72, 0.60, 0.58])
+    if sitting.make_up > 0.0:
+        shades = np.array([[0.20, 0.10, 0.08], [0.12, 0.10, 0.16], [0.30, 0.14, 0.12]])
+        shade = shades[sitting.seed // 3 % len(shades)] * (0.4 + skin[0])
+        colour = _mix(colour, 0.55 * sitting.make_up * eye * ramp(z, 0.002, 0.006), shade)
+    corner = ramp(np.abs(x), 0.020, 0.016) * model.lids
+    return _mix(colour, 0.6 * corner, skin * [1.0, 0.62, 0.60])
+
+
+def eyeball(centre: np.ndarray, radius: float, gaze: np.ndarray) -> tuple[Mesh, np.ndarray]:
+    """An eyeball that looks along the unit vector `gaze`; also the cosine to the gaze [n]."""
+    ball = sphere(40, 32)
+    front = np.array([0.0, -1.0, 0.0])
+    axis = np.cross(front, gaze)
+    cosine = float(front @ gaze)
+    cross = np.array([[0.0, -axis[2], axis[1]], [axis[2], 0.0, -axis[0]], [-axis[1], axis[0], 0.0]])
+    rotation = np.eye(3) + cross + cross @ cross / (1.0 + cosine)
+    along = -ball.vertices[:, 1]
+    cornea = 1.0 + 0.055 * ramp(along, 0.86, 1.0)
+    vertices = centre + radius * cornea[:, None] * ball.vertices @ rotation.T
+    return Mesh(vertices, ball.faces), along
+
+
+def paint_eye(along: np.ndarray, person: Identity) -> np.ndarray:
+    """Pupil, iris with a dark limbus, and the white of the eye, by the cosine to the gaze."""
+    iris = np.array(person.iris)
+    colour = np.tile(SCLERA, (len(along), 1))
+    colour = _mix(colour, ramp(along, IRIS_COSINE - 0.012, IRIS_COSINE), iris * 0.35)
+    colour = _mix(colour, ramp(along, LIMBUS_COSINE - 0.01, LIMBUS_COSINE + 0.01), iris)
+    inner = np.minimum(iris * 1.5, 0.6)
+    colour = _mix(colour, 0.6 * ramp(along, 0.93, 0.965), inner)
+    return _mix(colour, ramp(along, PUPIL_COSINE - 0.004, PUPIL_COSINE), np.full(3, 0.006))
+
+
+def lashes(mesh: Mesh, skin: Mesh, length: float, nearest: np.ndarray) -> Mesh:
+    """MakeHuman's lashes shortened towards the skin vertices `nearest` [n] by `length`."""
+    root = skin.vertices[nearest]
+    return Mesh(root + length * (mesh.vertices - root), mesh.faces)
+
+
+__all__ = [
+    "FacePaint",
+    "beard_weight",
+    "brow_weight",
+    "eyeball",
+    "lashes",
+    "paint_eye",
+    "paint_face",
+    "smooth_noise",
+    "vertex_normals",
+]
