@@ -26,12 +26,14 @@ class Portrait:
 
     Args:
         name: of its file.
+        identity: number of the person.
         picture: ``[1, 3, H, W]`` RGB in [0, 1].
         face: where it is.
         caption: what it shows.
     """
 
     name: str
+    identity: int
     picture: Tensor
     face: Faces
     caption: str
@@ -56,7 +58,7 @@ def condition_sets(folder: Path, stage: str, count: int) -> list[ConditionSet]:
     """The first ``count`` sets of a stage: always the same for the same folder.
 
     Raises:
-        ValueError: the folder holds too few people of that split.
+        ValueError: the folder holds too few portraits of that split.
     """
     portraits = held_out(folder, stage)
     if len(portraits) < count:
@@ -64,29 +66,32 @@ def condition_sets(folder: Path, stage: str, count: int) -> list[ConditionSet]:
             f"{folder} has {len(portraits)} portraits of the split {SPLITS[stage]}, expected "
             f"{count}; 'python -m training.portraits' renders more"
         )
-    partner = len(portraits) // 2  # nobody is their own partner
-    return [
-        ConditionSet(k, portraits[k], portraits[(k + partner) % len(portraits)])
-        for k in range(count)
-    ]
+    return [ConditionSet(k, portraits[k], _partner(portraits, k)) for k in range(count)]
+
+
+def _partner(portraits: list[Portrait], k: int) -> Portrait:
+    """Half a round away, or the next one that shows another person."""
+    after = k + len(portraits) // 2
+    others = (portraits[place % len(portraits)] for place in range(after, after + len(portraits)))
+    return next(other for other in others if other.identity != portraits[k].identity)
 
 
 @lru_cache(len(SPLITS))
 def held_out(folder: Path, stage: str) -> list[Portrait]:
-    """One portrait of each person of a stage."""
+    """The portraits of a stage: the first one of each person, then the second ones, and so on."""
     known = read_portraits(folder, SPLITS[stage])
     pictures = known.pictures()
-    first: dict[int, Portrait] = {}  # one picture of each person
-    for k, label in enumerate(known.labels):
-        first.setdefault(
-            label["identity"],
-            Portrait(
-                name=label["id"],
-                picture=pictures[k : k + 1],
-                face=Faces.from_points(
-                    known.points[k : k + 1], pictures.shape[-1] / pictures.shape[-2]
-                ),
-                caption=label["caption"],
-            ),
+    order = sorted(
+        range(len(known)), key=lambda k: (known.labels[k]["picture"], known.labels[k]["identity"])
+    )
+    aspect = pictures.shape[-1] / pictures.shape[-2]
+    return [
+        Portrait(
+            name=known.labels[k]["id"],
+            identity=known.labels[k]["identity"],
+            picture=pictures[k : k + 1],
+            face=Faces.from_points(known.points[k : k + 1], aspect),
+            caption=known.labels[k]["caption"],
         )
-    return list(first.values())
+        for k in order
+    ]

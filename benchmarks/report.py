@@ -9,12 +9,14 @@ from .methods import EQUAL_COST, UNGUIDED
 from .results import Store, markdown
 from .statistics import (
     Projection,
-    frechet_distance,
     mean_ranks,
     paired_interval,
     win_rate,
     win_rate_on_all,
 )
+
+# isort: split
+from zmagic.training.metrics import frechet_distance
 
 __all__ = ["Choice", "Rows", "Summary", "choose", "found_rows", "rows_of", "summarise", "tables"]
 

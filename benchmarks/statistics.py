@@ -1,4 +1,4 @@
-"""Paired comparisons of methods on the same condition sets, and a distance between picture sets."""
+"""Paired comparisons of methods on the same condition sets."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,6 @@ from torch import Tensor
 
 __all__ = [
     "Projection",
-    "frechet_distance",
     "mean_ranks",
     "paired_interval",
     "win_rate",
@@ -88,34 +87,6 @@ class Projection:
     def __call__(self, features: Tensor) -> Tensor:
         """``[N, D]`` to ``[N, K]``."""
         return (features.double() - self.mean) @ self.directions.T
-
-
-def frechet_distance(first: Tensor, second: Tensor) -> float:
-    """``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2)`` of two sets of features.
-
-    The distance between two Gaussians (Dowson and Landau, 1982) that FID takes (Heusel et al.,
-    arXiv 1706.08500).
-
-    Args:
-        first, second: ``[N, K]`` and ``[M, K]``, N and M above K for a covariance of full rank.
-    """
-    first, second = first.double(), second.double()
-    one, two = _covariance(first), _covariance(second)
-    root = _root(one)
-    # A trace of a root is the sum of the roots of the eigenvalues; rounding may make them negative.
-    shared = torch.linalg.eigvalsh(root @ two @ root).clamp_min(0.0).sqrt().sum()
-    means = (first.mean(0) - second.mean(0)).square().sum()
-    return float((means + one.trace() + two.trace() - 2.0 * shared).clamp_min(0.0))
-
-
-def _covariance(features: Tensor) -> Tensor:
-    centred = features - features.mean(0)
-    return centred.T @ centred / max(1, len(features) - 1)
-
-
-def _root(matrix: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrix)
-    return vectors * values.clamp_min(0.0).sqrt() @ vectors.T
 
 
 def _score(value: float, baseline: float) -> float:

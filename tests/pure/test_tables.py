@@ -11,7 +11,6 @@ from zmagic.benchmarks.report import choose, found_rows, summarise, tables
 from zmagic.benchmarks.results import Run, Store, markdown
 from zmagic.benchmarks.statistics import (
     Projection,
-    frechet_distance,
     mean_ranks,
     paired_interval,
     win_rate,
@@ -49,27 +48,6 @@ def test_win_rates_count_a_tie_as_half():
 def test_ranks_are_shared_by_equal_values_and_add_up():
     ranks = mean_ranks({"a": [1.0, 2.0], "b": [1.0, 1.0], "c": [3.0, 3.0]})
     assert ranks == {"a": 1.75, "b": 1.25, "c": 3.0}
-
-
-def test_frechet_distance_of_gaussians_has_a_closed_form():
-    generator = torch.Generator().manual_seed(3)
-    noise = torch.randn(200_000, 3, generator=generator, dtype=torch.float64)
-    scales, shift = torch.tensor([1.0, 2.0, 0.5]), torch.tensor([0.0, 1.0, -2.0])
-    other = torch.randn(200_000, 3, generator=generator, dtype=torch.float64) * scales + shift
-    # Of diagonal covariances: |m1 - m2|^2 + sum (s1 - s2)^2.
-    expected = float(shift.square().sum() + (scales - 1.0).square().sum())
-    assert frechet_distance(noise, other) == pytest.approx(expected, rel=0.02)
-    assert frechet_distance(noise, noise) == pytest.approx(0.0, abs=1e-9)
-    assert frechet_distance(noise, noise + 1.0) == pytest.approx(3.0)
-
-
-def test_frechet_distance_does_not_change_under_rotation():
-    generator = torch.Generator().manual_seed(4)
-    one, two = torch.randn(2, 50, 4, generator=generator, dtype=torch.float64)
-    two = two @ torch.randn(4, 4, generator=generator, dtype=torch.float64)
-    rotation = torch.linalg.qr(torch.randn(4, 4, generator=generator, dtype=torch.float64)).Q
-    rotated = frechet_distance(one @ rotation, two @ rotation)
-    assert rotated == pytest.approx(frechet_distance(one, two))
 
 
 def test_the_projection_keeps_the_directions_of_largest_variance():

@@ -23,7 +23,7 @@ TWO_CORES = Cost(evaluation=0.07, measurement=0.5)
 
 def sets(count: int) -> list[ConditionSet]:
     face = Faces.whole(1, 1.0)
-    portrait = Portrait("grey", torch.full((1, 3, 8, 8), 0.5), face, "a grey picture")
+    portrait = Portrait("grey", 0, torch.full((1, 3, 8, 8), 0.5), face, "a grey picture")
     return [ConditionSet(k, portrait, portrait) for k in range(count)]
 
 

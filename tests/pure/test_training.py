@@ -191,6 +191,15 @@ def test_intersection_over_union_by_counting():
     assert overlap[3].isnan()
 
 
+def test_frechet_distance_does_not_change_under_rotation():
+    generator = torch.Generator().manual_seed(4)
+    one, two = torch.randn(2, 50, 4, generator=generator, dtype=torch.float64)
+    two = two @ torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    rotation = torch.linalg.qr(torch.randn(4, 4, generator=generator, dtype=torch.float64)).Q
+    rotated = metrics.frechet_distance(one @ rotation, two @ rotation)
+    assert rotated == pytest.approx(metrics.frechet_distance(one, two))
+
+
 def test_frechet_distance_of_known_distributions():
     torch.manual_seed(0)
     first = torch.randn(4000, 3, dtype=torch.float64)
