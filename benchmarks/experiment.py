@@ -10,7 +10,9 @@ from torch import Tensor
 from .attributes import Attribute
 from .condition_sets import ConditionSet
 from .jobs import Job
+from .judges.dlib_faces import shows_face
 from .one_each import OneEach
+from .pictures import Pictures
 from .results import Store
 from .tasks import attributes_of
 from .world import DemoWorld
@@ -34,6 +36,7 @@ class Experiment:
         attributes: by name.
         store: where measurements go.
         features: pictures to the features of the Frechet distance, ``[B, D]``; None without.
+        pictures: keeps some of them to be looked at; None without.
         seed: the noise of a set depends on it and on the set's place, not on the method.
     """
 
@@ -41,6 +44,7 @@ class Experiment:
     attributes: Mapping[str, Attribute]
     store: Store
     features: Callable[[Tensor], Tensor] | None
+    pictures: Pictures | None = None
     seed: int = 1
 
     def run(self, job: Job) -> None:
@@ -68,6 +72,7 @@ class Experiment:
                 {
                     **_measured(attributes, picture, wanted),
                     **_of_trace(trace, k),
+                    "face": shows_face(picture[0]),
                     "seconds": seconds,
                 }
                 for k, (picture, wanted) in enumerate(zip(pictures.split(1), job.sets, strict=True))
@@ -75,6 +80,8 @@ class Experiment:
             if self.features is not None:
                 for row, feature in zip(rows, self.features(pictures), strict=True):
                     row["features"] = [float(f"{value:.{DIGITS}g}") for value in feature.tolist()]
+        if self.pictures is not None:
+            self.pictures.keep(job.runs, pictures)
         self.store.add(zip(job.runs, rows, strict=True))
 
 

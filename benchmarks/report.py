@@ -101,6 +101,7 @@ class Summary:
         wins: by attribute, share of sets in which the judge prefers it to the baseline.
         wins_on_all: share of sets in which it does so in every attribute.
         rank: mean over sets and attributes of the rank among all methods, by the judge.
+        faces: share of pictures in which dlib's detector finds a face.
         frechet: distance to the held-out portraits; None without features.
         seconds, forwards, backwards: for one picture.
         sets: how many.
@@ -114,6 +115,7 @@ class Summary:
     wins: Mapping[str, float]
     wins_on_all: float
     rank: float
+    faces: float
     frechet: float | None
     seconds: float
     forwards: float
@@ -156,6 +158,7 @@ def summarise(
                 wins={name: win_rate(mine[name], other[name]) for name in names},
                 wins_on_all=win_rate_on_all(mine, other),
                 rank=_mean(rank[method] for rank in ranks),
+                faces=_mean(row["face"] for row in kept),
                 frechet=_frechet(kept, reference, projection),
                 seconds=_mean(row["seconds"] for row in kept),
                 forwards=_mean(row["forwards"] for row in kept),
@@ -171,12 +174,13 @@ def tables(title: str, summaries: Sequence[Summary], baseline: str) -> str:
     names = list(summaries[0].judge)
     distances = markdown(
         ["", "strength", *(f"{name}: guide / judge" for name in names)]
-        + ["Frechet", "s / picture", "model F + B"],
+        + ["faces", "Frechet", "s / picture", "model F + B"],
         (
             [
                 s.method,
                 f"{s.strength:g}",
                 *(f"{s.guide[name]:.3g} / {s.judge[name]:.3g}" for name in names),
+                f"{s.faces:.0%}",
                 s.frechet,
                 s.seconds,
                 f"{s.forwards:g} + {s.backwards:g}",

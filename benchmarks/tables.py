@@ -31,6 +31,7 @@ from .jobs import Job, estimated_jobs, jobs_of_ablations, jobs_of_test, jobs_of_
 from .methods import ABLATIONS, BASELINE, FAITHFUL, Method, methods
 from .networks import Networks
 from .options import digest, needed_attributes, read_command_line
+from .pictures import Pictures
 from .plan import UNTUNED, Plan
 from .report import Choice, choose, found_rows, summarise, tables
 from .results import Store
@@ -58,7 +59,9 @@ def main() -> None:
     attributes = needed_attributes(options, studies)
     folder = options.folder or PACK / "output" / ("tables-quick" if options.quick else "tables")
     features = _features(options.judge_networks)
-    experiment = Experiment(DemoWorld(), attributes, Store(folder / "runs.jsonl"), features)
+    experiment = Experiment(
+        DemoWorld(), attributes, Store(folder / "runs.jsonl"), features, Pictures(folder)
+    )
 
     cost = _cost(experiment, options.tasks[0], _sets(options, "test", TRIED))
     made_with = digest(options, attributes.values())
@@ -131,7 +134,7 @@ class Tables:
         self._all(self._chosen_jobs())
 
     def write(self, folder: Path, reference: Tensor | None) -> None:
-        """JSON, Markdown and plots."""
+        """JSON, Markdown, sheets of pictures and plots."""
         content, parts = {"plan": asdict(self.plan)}, []
         for task in self.plan.tasks:
             choice = self.choice(task)
@@ -142,6 +145,9 @@ class Tables:
                 "tuning": choice.scores,
             }
             parts.append(tables(task, summaries, BASELINE))
+            if self.experiment.pictures is not None:
+                sheet = folder / f"{task.replace(' + ', '_')}.png"
+                self.experiment.pictures.sheet(task, choice.strengths, self.tested_on, sheet)
         for study in self.plan.studies:
             for title, baseline, found in self._ablation(study):
                 summaries = summarise(found, baseline, reference)

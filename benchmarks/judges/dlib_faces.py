@@ -5,6 +5,7 @@ in 128 numbers; two pictures whose embeddings are closer than 0.6 are the same p
 and face detector come with the Python packages dlib-bin and face_recognition_models.
 """
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["DlibFaces", "DlibLandmarks"]
+__all__ = ["DlibFaces", "DlibLandmarks", "shows_face"]
 
 # The detector looks for faces of 80 pixels and more: small pictures are enlarged.
 DETECTION_SIDE = 320
@@ -25,7 +26,7 @@ class DlibFaces:
 
     def __init__(self):
         folder = _folder()
-        self.detector = dlib.get_frontal_face_detector()
+        self.detector = _detector()
         self.points = dlib.shape_predictor(str(folder / "shape_predictor_5_face_landmarks.dat"))
         self.network = dlib.face_recognition_model_v1(
             str(folder / "dlib_face_recognition_resnet_model_v1.dat")
@@ -63,7 +64,7 @@ class DlibLandmarks:
     """
 
     def __init__(self):
-        self.detector = dlib.get_frontal_face_detector()
+        self.detector = _detector()
         self.predictor = dlib.shape_predictor(
             str(_folder() / "shape_predictor_68_face_landmarks.dat")
         )
@@ -77,6 +78,16 @@ class DlibLandmarks:
         height, width = pixels.shape[:2]
         points = [(point.x, point.y) for point in self.predictor(pixels, face).parts()]
         return (torch.tensor(points) + 0.5) / torch.tensor([width, height])
+
+
+def shows_face(picture: Tensor) -> bool:
+    """Whether dlib's detector finds a face in ``picture [3, H, W]`` in [0, 1]."""
+    return bool(_detector()(_pixels(picture), 0))
+
+
+@cache
+def _detector():
+    return dlib.get_frontal_face_detector()
 
 
 def _folder() -> Path:

@@ -72,6 +72,7 @@ def measured(method: str, strength: float, number: int) -> dict:
         "cosine": [0.5, -0.5],
         "forwards": 5,
         "backwards": 6,
+        "face": True,
         "seconds": 0.5,
     }
 

@@ -2,14 +2,17 @@
 
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
 
 from zmagic.benchmarks.condition_sets import ConditionSet, Portrait
 from zmagic.benchmarks.cost import Cost, chosen_plan
 from zmagic.benchmarks.jobs import estimated_jobs, jobs_of_test, jobs_of_tuning
 from zmagic.benchmarks.methods import ABLATIONS, EQUAL_COST, UNGUIDED
 from zmagic.benchmarks.one_each import OneEach
+from zmagic.benchmarks.pictures import Pictures
 from zmagic.benchmarks.plan import Plan
-from zmagic.benchmarks.results import Store
+from zmagic.benchmarks.results import Run, Store
 from zmagic.benchmarks.tasks import TASKS
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.energies import ReferenceImage, Text
@@ -116,3 +119,24 @@ def test_energies_that_follow_the_run_are_begun_for_each_picture():
     whole = begun(pictures)
     assert (cropped - whole).abs().min() > 0.0
     assert whole == pytest.approx(torch.cat([first(pictures[:1]), second(pictures[1:])]))
+
+
+def test_kept_pictures_are_shown_beside_what_was_wanted(tmp_path):
+    wanted = sets(2)
+    pictures = Pictures(tmp_path)
+    runs = {
+        stage: [Run(stage, "task", "ours", 0.1, 4, number) for number in range(2)]
+        for stage in ("tune", "test")
+    }
+    shades = torch.tensor([0.2, 0.6]).view(2, 1, 1, 1).expand(2, 3, 8, 8)
+    pictures.keep(runs["tune"], shades)
+    pictures.sheet("task", {"ours": 0.1}, wanted, tmp_path / "sheet.png")
+    assert not (tmp_path / "sheet.png").exists()  # those of the tuning are not for the tables
+
+    pictures.keep(runs["test"], shades)
+    pictures.sheet("task", {"ours": 0.1, "absent": 0.1}, wanted, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        pixels = pil_to_tensor(sheet)
+    side = pixels.shape[2] // 3  # columns: person, layout, ours
+    shown = [int(pixels[0, row, -side // 2]) for row in (-3 * side // 2, -side // 2)]
+    assert shown == [round(0.2 * 255), round(0.6 * 255)]
