@@ -9,8 +9,8 @@ from .methods import EQUAL_COST, UNGUIDED
 from .results import Store, markdown
 from .statistics import (
     Projection,
-    mean_ranks,
     paired_interval,
+    set_ranks,
     win_rate,
     win_rate_on_all,
 )
@@ -101,6 +101,8 @@ class Summary:
         wins: by attribute, share of sets in which the judge prefers it to the baseline.
         wins_on_all: share of sets in which it does so in every attribute.
         rank: mean over sets and attributes of the rank among all methods, by the judge.
+        rank_difference: of that rank to the baseline's: mean, and the ends of its interval over the
+            sets; negative is better.
         faces: share of pictures in which dlib's detector finds a face.
         frechet: distance to the held-out portraits; None without features.
         seconds, forwards, backwards: for one picture.
@@ -115,6 +117,7 @@ class Summary:
     wins: Mapping[str, float]
     wins_on_all: float
     rank: float
+    rank_difference: tuple[float, float, float]
     faces: float
     frechet: float | None
     seconds: float
@@ -140,9 +143,7 @@ def summarise(
         for method, (_, rows) in found.items()
     }
     judged = _seen_by_all(judged, names, len(sets))
-    ranks = [
-        mean_ranks({method: values[name] for method, values in judged.items()}) for name in names
-    ]
+    ranks = _ranks(judged, names)
     projection = None if reference is None else Projection(reference, COMPONENTS)
     summaries = []
     for method, (strength, rows) in found.items():
@@ -157,7 +158,8 @@ def summarise(
                 difference={name: _difference(mine[name], other[name]) for name in names},
                 wins={name: win_rate(mine[name], other[name]) for name in names},
                 wins_on_all=win_rate_on_all(mine, other),
-                rank=_mean(rank[method] for rank in ranks),
+                rank=_mean(ranks[method]),
+                rank_difference=_difference(ranks[method], ranks[baseline]),
                 faces=_mean(row["face"] for row in kept),
                 frechet=_frechet(kept, reference, projection),
                 seconds=_mean(row["seconds"] for row in kept),
@@ -190,18 +192,14 @@ def tables(title: str, summaries: Sequence[Summary], baseline: str) -> str:
     )
     compared = markdown(
         ["", *(f"{name}: difference [95 %], wins" for name in names)]
-        + ["wins on all", "mean rank"],
+        + ["wins on all", "mean rank", "rank: difference [95 %]"],
         (
             [
                 s.method,
-                *(
-                    f"{s.difference[name][0]:+.3g} "
-                    f"[{s.difference[name][1]:+.3g}, {s.difference[name][2]:+.3g}], "
-                    f"{s.wins[name]:.0%}"
-                    for name in names
-                ),
+                *(f"{_interval(s.difference[name])}, {s.wins[name]:.0%}" for name in names),
                 f"{s.wins_on_all:.0%}",
                 s.rank,
+                _interval(s.rank_difference),
             ]
             for s in summaries
             if s.method != baseline
@@ -235,6 +233,22 @@ def _seen_by_all(judged: dict, names: Sequence[str], count: int) -> dict:
         method: {name: [values[name][k] for k in usable] for name in names}
         for method, values in judged.items()
     }
+
+
+def _ranks(judged: Mapping[str, Mapping[str, Sequence[float]]], names) -> dict[str, list[float]]:
+    """Method to its rank in each set, the mean over the attributes."""
+    by_attribute = [
+        set_ranks({method: values[name] for method, values in judged.items()}) for name in names
+    ]
+    return {
+        method: [_mean(each) for each in zip(*(r[method] for r in by_attribute), strict=True)]
+        for method in judged
+    }
+
+
+def _interval(difference: tuple[float, float, float]) -> str:
+    mean, low, high = difference
+    return f"{mean:+.3g} [{low:+.3g}, {high:+.3g}]"
 
 
 def _difference(values: Sequence[float], baseline: Sequence[float]) -> tuple[float, float, float]:

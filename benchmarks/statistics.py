@@ -7,8 +7,8 @@ from torch import Tensor
 
 __all__ = [
     "Projection",
-    "mean_ranks",
     "paired_interval",
+    "set_ranks",
     "win_rate",
     "win_rate_on_all",
 ]
@@ -53,8 +53,8 @@ def win_rate_on_all(
     return _share([float(all(a < b for a, b in pairs)) for pairs in sets])
 
 
-def mean_ranks(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Mean rank of each method over the sets: 1 is best, equal values share their ranks.
+def set_ranks(values: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Rank of each method in each set: 1 is best, equal values share their ranks.
 
     Args:
         values: method to one value for each set, lower is better.
@@ -63,7 +63,7 @@ def mean_ranks(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
     lower = (table[None] < table[:, None]).sum(1)
     equal = (table[None] == table[:, None]).sum(1)  # itself included
     ranks = lower + (equal + 1) / 2.0
-    return dict(zip(values, ranks.mean(1).tolist(), strict=True))
+    return dict(zip(values, ranks.tolist(), strict=True))
 
 
 class Projection:

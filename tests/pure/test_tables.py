@@ -11,8 +11,8 @@ from zmagic.benchmarks.report import choose, found_rows, summarise, tables
 from zmagic.benchmarks.results import Run, Store, markdown
 from zmagic.benchmarks.statistics import (
     Projection,
-    mean_ranks,
     paired_interval,
+    set_ranks,
     win_rate,
     win_rate_on_all,
 )
@@ -46,8 +46,8 @@ def test_win_rates_count_a_tie_as_half():
 
 
 def test_ranks_are_shared_by_equal_values_and_add_up():
-    ranks = mean_ranks({"a": [1.0, 2.0], "b": [1.0, 1.0], "c": [3.0, 3.0]})
-    assert ranks == {"a": 1.75, "b": 1.25, "c": 3.0}
+    ranks = set_ranks({"a": [1.0, 2.0], "b": [1.0, 1.0], "c": [3.0, 3.0]})
+    assert ranks == {"a": [1.5, 2.0], "b": [1.5, 1.0], "c": [3.0, 3.0]}
 
 
 def test_the_projection_keeps_the_directions_of_largest_variance():
@@ -141,6 +141,7 @@ def test_a_summary_compares_the_same_sets_by_the_judge(tmp_path):
     assert rows[FAITHFUL].wins == {"identity": 1.0, "landmarks": 1.0}
     assert rows[FAITHFUL].wins_on_all == 1.0 and rows[BASELINE].wins_on_all == 0.0
     assert (rows[FAITHFUL].rank, rows[BASELINE].rank) == (1.0, 2.0)
+    assert rows[FAITHFUL].rank_difference == (-1.0, -1.0, -1.0)
     assert rows[FAITHFUL].frechet is None
 
 
