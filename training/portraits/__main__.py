@@ -1,26 +1,29 @@
-"""Command line: python -m training.portraits --out FOLDER --identities 800 --pictures 4 --seed 1
+"""Command line: python -m training.portraits --out FOLDER --identities 1000 --pictures 4 --seed 1
 
 Run it again after an interruption: what exists is skipped. Portraits are made person by person.
-`--variant llvm_ad_rgb` is two to three times as fast as the default and needs LLVM 16 or newer
+`--variant llvm_ad_rgb` is twice as fast as the default and needs LLVM 16 or newer
 (environment variable DRJIT_LIBLLVM_PATH; with the LLVM 14 and 15 of Debian 12 Mitsuba aborts). The
 two variants differ in their noise, so one data set should be made with one of them.
 """
 
 import argparse
+import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from .dataset import append_labels, finished, picture_id, sort_labels, wanted
 from .worker import Job, make_all
 
 PROGRESS_EVERY = 20
+PACKAGES = ("anny", "mitsuba")
 
 
 def parse() -> argparse.Namespace:
     """The arguments of the command line."""
     parser = argparse.ArgumentParser(description="Path-traced portraits with exact labels.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--identities", type=int, default=800)
+    parser.add_argument("--identities", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="number of the first identity")
     parser.add_argument("--pictures", type=int, default=4, help="pictures per identity")
     parser.add_argument("--seed", type=int, default=1)
@@ -34,6 +37,12 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Makes the portraits that the folder lacks."""
     arguments = parse()
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        sys.exit(
+            f"portraits need the Python package {' and '.join(missing)}: "
+            "run 'python -m pip install --no-deps -r training/requirements.txt'"
+        )
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     done = finished(out)

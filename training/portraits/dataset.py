@@ -10,23 +10,32 @@ numbers:
 frame; the lenses are not modelled), 9 hat.
 
 A picture depends on (seed, identity, picture), the size, the samples and Mitsuba's variant alone,
-so a run may stop at any time and continue with the same command.
+so a run may stop at any time and continue with the same command. Nothing here needs anny or
+mitsuba.
 """
 
-import io
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .geometry import HeadModel
-from .people import HAIRCUTS, Identity, Sitting, caption, draw_identity, draw_sitting
-from .rendering import Renderer
-from .scene import Portrait, build
+from ..data import split_of
+from ..running import write_whole
+from .people import Identity, Sitting, caption
+from .scene import Portrait
+
+__all__ = [
+    "append_labels",
+    "describe",
+    "finished",
+    "picture_id",
+    "save",
+    "sort_labels",
+    "wanted",
+]
 
 JPEG_QUALITY = 95
 LABELS = "labels.jsonl"
@@ -37,25 +46,20 @@ def picture_id(identity: int, picture: int) -> str:
     return f"{identity:05d}_{picture}"
 
 
-def split_of(identity: int) -> str:
-    """train (80 %), validation or test, by identity: no person is in two of them."""
-    return {8: "validation", 9: "test"}.get(identity % 10, "train")
-
-
-def make_portrait(
-    model: HeadModel, renderer: Renderer, seed: int, identity: int, picture: int
-) -> tuple[np.ndarray, np.ndarray, dict]:
-    """Picture [h, w, 3], classes [h, w] (uint8) and labels of one portrait."""
-    person = draw_identity(seed, identity, model.body.phenotype_labels, model.shape_labels)
-    sitting = draw_sitting(seed, person, picture)
-    portrait = build(model, person, sitting)
-    image, mask = renderer.render(portrait, person, sitting)
-    return image, mask, describe(person, sitting, portrait)
+def wanted(identities: int, pictures: int, first: int = 0) -> Iterator[tuple[int, int]]:
+    """(identity, picture) of every portrait, person by person."""
+    for identity in range(first, first + identities):
+        for picture in range(pictures):
+            yield identity, picture
 
 
 def describe(person: Identity, sitting: Sitting, portrait: Portrait) -> dict:
-    """The line of labels.jsonl. Landmarks run from 0 to 1 from the top left corner."""
-    details = asdict(sitting)
+    """The line of labels.jsonl.
+
+    `landmarks` are the five points of the face, `points68` iBUG's, both in fractions of the picture
+    from its top left corner. Radians: `yaw` of the head against the camera, `pitch` and `roll`
+    against the shoulders. `beard` is all that is more than stubble.
+    """
     return {
         "id": picture_id(person.number, sitting.picture),
         "identity": person.number,
@@ -67,7 +71,7 @@ def describe(person: Identity, sitting: Sitting, portrait: Portrait) -> dict:
         "age": round(person.age, 4),
         "old": person.old,
         "hair": person.hair_name,
-        "style": HAIRCUTS[sitting.haircut],
+        "style": sitting.style,
         "haircut": sitting.haircut,
         "beard": sitting.beard not in ("none", "stubble"),
         "beard_style": sitting.beard,
@@ -86,43 +90,43 @@ def describe(person: Identity, sitting: Sitting, portrait: Portrait) -> dict:
         "backdrop": sitting.backdrop,
         "light": round(sitting.light_side, 3),
         "light_height": round(sitting.light_height, 3),
-        # of the head against the camera; radians
         "yaw": round(sitting.yaw - sitting.camera_yaw, 3),
-        "pitch": round(details["pitch"], 3),
-        "roll": round(details["roll"], 3),
+        "pitch": round(sitting.pitch, 3),
+        "roll": round(sitting.roll, 3),
         "landmarks": np.round(portrait.points5, 4).tolist(),
         "points68": np.round(portrait.points68, 4).tolist(),
     }
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Writes a file so that it is never seen half written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
-
-
-def _encode(image: np.ndarray, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def save(folder: Path, image: np.ndarray, mask: np.ndarray, labels: dict) -> None:
-    """Writes the two files of a picture."""
-    name = labels["id"]
-    jpeg = _encode(image, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    _write(folder / f"{name}_mask.png", _encode(mask, "PNG", optimize=True))
-    _write(folder / f"{name}.jpg", jpeg)
+    """Writes the two files of a picture.
+
+    Args:
+        image: [h, w, 3], 8 bits.
+        mask: classes [h, w], 8 bits.
+        labels: the line that `describe` makes.
+    """
+    picture, classes = Image.fromarray(image), Image.fromarray(mask)
+    write_whole(
+        folder / f"{labels['id']}_mask.png", lambda new: classes.save(new, "PNG", optimize=True)
+    )
+    write_whole(
+        folder / f"{labels['id']}.jpg",
+        lambda new: picture.save(new, "JPEG", quality=JPEG_QUALITY, subsampling=0),
+    )
 
 
 def finished(folder: Path) -> set[str]:
-    """Pictures with both files and a line of labels; drops a line that was cut off."""
+    """Names of the pictures that have both files and a line of labels.
+
+    Lines that were cut off and lines without files are dropped from labels.jsonl: these pictures
+    are made again.
+    """
     path = folder / LABELS
     if not path.exists():
         return set()
     whole: dict[str, str] = {}
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     for line in text.splitlines():
         try:
             whole[json.loads(line)["id"]] = line
@@ -135,13 +139,13 @@ def finished(folder: Path) -> set[str]:
     }
     cleaned = "".join(line + "\n" for line in complete.values())
     if cleaned != text:
-        _write(path, cleaned.encode())
+        write_whole(path, lambda new: new.write_bytes(cleaned.encode()))
     return set(complete)
 
 
 def append_labels(folder: Path, labels: dict) -> None:
     """Adds a line and makes sure that it reaches the disk."""
-    with open(folder / LABELS, "a") as lines:
+    with open(folder / LABELS, "a", encoding="utf-8") as lines:
         lines.write(json.dumps(labels) + "\n")
         lines.flush()
         os.fsync(lines.fileno())
@@ -150,13 +154,7 @@ def append_labels(folder: Path, labels: dict) -> None:
 def sort_labels(folder: Path) -> None:
     """Brings the lines into the order of the pictures."""
     path = folder / LABELS
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     lines.sort(key=lambda line: json.loads(line)["id"])
-    _write(path, "".join(line + "\n" for line in lines).encode())
-
-
-def wanted(identities: int, pictures: int, first: int = 0) -> Iterator[tuple[int, int]]:
-    """(identity, picture) of every portrait, person by person."""
-    for identity in range(first, first + identities):
-        for picture in range(pictures):
-            yield identity, picture
+    text = "".join(line + "\n" for line in lines)
+    write_whole(path, lambda new: new.write_bytes(text.encode()))

@@ -2,14 +2,22 @@
 
 Order: 0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67 mouth; each from the left of the
 picture (the portrait's right) to its right, closed lines clockwise. All coordinates below are
-metres on the average person, relative to the middle between the eyes (see `geometry`).
+metres on the average person, relative to the middle between the eyes (see `head`).
 """
 
+from __future__ import annotations  # HeadModel is made with this module
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .geometry import HeadModel, vertex_normals
+from .meshes import vertex_normals
+
+if TYPE_CHECKING:
+    from .head import HeadModel
+
+__all__ = ["brow_height", "find_landmarks"]
 
 EYE_X = 0.0295  # centres of the average eyes
 EYE_REACH = 0.022
@@ -97,9 +105,7 @@ def _eye(place: np.ndarray, centre: float) -> list[int]:
 
 
 def _mouth(model: HeadModel, place: np.ndarray, front: Callable[[float, float], int]) -> list[int]:
-    average = dict.fromkeys(model.body.phenotype_labels, 0.5)
-    still = model.subdivide(model.pose(average, {}, {}))
-    opened = model.subdivide(model.pose(average, {}, {"jawOpen": 1.0}))
+    still, opened = model.subdivide(model.average()), model.subdivide(model.average(jawOpen=1.0))
     drop = still[:, 2] - opened[:, 2]
     lips = (model.lips > 0.5) & (place[:, 1] < 0.01)
     lower = lips & (drop > 0.5 * drop[lips].max())

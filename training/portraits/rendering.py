@@ -1,18 +1,20 @@
-"""Path tracing with Mitsuba 3, smoothing, background and class mask.
+"""Path tracing with Mitsuba 3: picture and class mask.
 
-The picture is traced at twice its size without a background. The light that reaches each surface
-(the picture divided by the surface's colour) is smoothed along surfaces of the same class, normal
-and depth, and on skin a little further in red than in blue: that removes the noise of few samples
-and stands for the light that skin scatters below its surface (after d'Eon et al., "Efficient
-rendering of human skin", GPU Gems 3, chapter 14, which does the same in texture space).
+The picture is traced at twice its size without a background, its light is smoothed, the background
+is put behind it, and it is developed. The package mitsuba is imported where a renderer is made and
+nowhere else.
 """
 
 import numpy as np
-from scipy import ndimage
 
-from .geometry import Mesh
-from .people import BACKGROUND, Identity, Sitting, jitter
+from .meshes import Mesh
+from .palette import BACKGROUND
+from .people import Identity, Sitting
+from .photograph import backdrop, develop, exposure
 from .scene import CLASS, Camera, Part, Portrait
+from .smoothing import smooth
+
+__all__ = ["MATERIALS", "Renderer"]
 
 OVERSAMPLING = 2  # picture elements per side and pixel
 MASK_RAYS = 3  # rays per side and pixel; the most frequent class wins
@@ -25,17 +27,20 @@ MATERIALS: dict[str, dict[str, float]] = {
     "cloth": {"roughness": 0.85, "specular": 0.20},
     "gloss": {"roughness": 0.22, "specular": 0.60},
 }
-# Radii of the skin's light spread in red, green and blue (m), as short as marble-like softness
-# allows at this size; the measured skin profiles of GPU Gems 3 reach about twice as far in red.
-SCATTER = (0.0035, 0.0016, 0.0009)
-SMOOTHING = ((1, 1.4), (2, 1.4), (4, 1.0))  # passes: step in picture elements, spread in steps
 KEY_DISTANCE = 2.3  # m
-DEPTH_STEP = 0.012  # m; surfaces farther apart do not share light
-LIGHT_LIMIT = 4.0  # brighter single paths (fireflies) are cut
 
 
 class Renderer:
-    """Mitsuba with one variant; `samples` paths per picture element."""
+    """Mitsuba with one variant.
+
+    Args:
+        variant: of Mitsuba's arithmetic, for the whole process.
+        size: pixels per side of a picture.
+        samples: paths per picture element, of which a pixel has four.
+
+    Raises:
+        ImportError: the package mitsuba is not installed.
+    """
 
     def __init__(self, variant: str, size: int, samples: int) -> None:
         import mitsuba
@@ -112,23 +117,9 @@ class Renderer:
     def _scene(self, portrait: Portrait, person: Identity, sitting: Sitting):
         mi = self.mitsuba
         scene: dict = {"type": "scene"} | self._lights(portrait, sitting)
-        for part in [*portrait.parts, *self._placeholders(portrait)]:
+        for part in [*portrait.parts, *_placeholders(portrait)]:
             scene[part.name] = self._mesh(part)
         return mi.load_dict(scene)
-
-    def _placeholders(self, portrait: Portrait) -> list[Part]:
-        """One invisible triangle of each absent material.
-
-        With the llvm variant Mitsuba compiles (for seconds) anew for each new set of materials.
-        """
-        used = {part.material for part in portrait.parts}
-        behind = portrait.camera.origin + 3.0 * (portrait.camera.origin - portrait.camera.target)
-        mesh = Mesh(behind + 1e-4 * np.eye(3), np.array([[0, 1, 2]]))
-        return [
-            Part(f"no_{name}", mesh, mesh.normals, np.zeros((3, 3)), name, np.zeros(1, int))
-            for name in MATERIALS
-            if name not in used
-        ]
 
     def _mesh(self, part: Part):
         mi = self.mitsuba
@@ -188,6 +179,21 @@ class Renderer:
         }
 
 
+def _placeholders(portrait: Portrait) -> list[Part]:
+    """One invisible triangle of each absent material.
+
+    With the llvm variant Mitsuba compiles (for seconds) anew for each new set of materials.
+    """
+    used = {part.material for part in portrait.parts}
+    behind = portrait.camera.origin + 3.0 * (portrait.camera.origin - portrait.camera.target)
+    mesh = Mesh(behind + 1e-4 * np.eye(3), np.array([[0, 1, 2]]))
+    return [
+        Part(f"no_{name}", mesh, mesh.normals, np.zeros((3, 3)), name, np.zeros(1, int))
+        for name in MATERIALS
+        if name not in used
+    ]
+
+
 def _majority(votes: np.ndarray) -> np.ndarray:
     """The most frequent class of votes [h, w, k]; the smaller number wins a tie."""
     counts = np.stack([(votes == number).sum(-1) for number in range(len(CLASS))], axis=-1)
@@ -195,100 +201,6 @@ def _majority(votes: np.ndarray) -> np.ndarray:
 
 
 def _resize(labels: np.ndarray, side: int) -> np.ndarray:
+    """The nearest of classes [n, n] at [side, side] places."""
     index = ((np.arange(side) + 0.5) * len(labels) / side).astype(int)
     return labels[np.ix_(index, index)]
-
-
-def smooth(
-    beauty: np.ndarray, features: np.ndarray, labels: np.ndarray, pixel: float
-) -> np.ndarray:
-    """The traced colours [h, w, 3] with their light smoothed along surfaces.
-
-    `features`: albedo, normal and depth [h, w, 7]; `pixel`: size of a picture element in metres.
-    """
-    beauty, features = beauty.astype(np.float32), features.astype(np.float32)
-    albedo = np.clip(features[..., :3], 0.02, 1.0)
-    normal, depth = features[..., 3:6], features[..., 6]
-    alpha = np.maximum(beauty[..., 3:4], 1e-3)
-    light = np.minimum(beauty[..., :3] / alpha / albedo, LIGHT_LIMIT)
-    skin = np.isin(labels, [CLASS[name] for name in ("skin", "lips", "brows", "beard")])
-    groups = np.where(skin, CLASS["skin"], labels)
-    groups[alpha[..., 0] <= 0.5] = 255  # mostly background: not a source of light
-    scatter = np.where(skin[..., None], np.array(SCATTER) / pixel, 0.0)
-    detailed = np.isin(labels, [CLASS[name] for name in ("eyes", "hair", "glasses")])
-    for step, least in SMOOTHING:
-        spread = np.hypot(least, scatter / step)
-        spread[detailed] = 0.7 if step == 1 else 0.01
-        spread[groups == CLASS["eyes"]] = 0.40 / step
-        light = _smooth_pass(light, normal, depth, groups, spread.astype(np.float32), step)
-    return light * albedo * beauty[..., 3:4]
-
-
-def _smooth_pass(
-    light: np.ndarray,
-    normal: np.ndarray,
-    depth: np.ndarray,
-    groups: np.ndarray,
-    spread: np.ndarray,
-    step: int,
-) -> np.ndarray:
-    """One weighted mean over 5 x 5 elements `step` apart (an a-trous pass)."""
-    total, weights = light.copy(), np.ones_like(light)
-    for dy in range(-2, 3):
-        for dx in range(-2, 3):
-            if dx == 0 and dy == 0:
-                continue
-            shift = (dy * step, dx * step)
-            other = np.roll(normal, shift, (0, 1))
-            bend = np.maximum(np.einsum("hwk,hwk->hw", normal, other), 0.0) ** 4
-            near = np.exp(-(((np.roll(depth, shift, (0, 1)) - depth) / DEPTH_STEP) ** 2))
-            surface = (np.roll(groups, shift, (0, 1)) == groups) * bend * near
-            weight = surface[..., None] * np.exp(-0.5 * (dx * dx + dy * dy) / spread**2)
-            total += weight * np.roll(light, shift, (0, 1))
-            weights += weight
-    return total / weights
-
-
-def exposure(person: Identity) -> float:
-    """Dark skin is photographed a little longer."""
-    return float(1.0 * (0.42 / max(np.mean(person.skin), 0.05)) ** 0.36)
-
-
-def backdrop(side: int, sitting: Sitting) -> np.ndarray:
-    """The background [side, side, 3], linear light."""
-    rng = np.random.default_rng(sitting.seed + 9)
-    colour = np.array(jitter(rng, BACKGROUND[sitting.background_colour], 0.15))
-    y, x = np.mgrid[0:side, 0:side] / side - 0.5
-    kind = sitting.backdrop
-    shade = np.ones((side, side))
-    if kind == "vertical":
-        shade = 1.0 - 0.55 * rng.uniform(0.4, 1.0) * y * rng.choice([-1.0, 1.0])
-    elif kind == "diagonal":
-        turn = rng.uniform(0.0, 2.0 * np.pi)
-        shade = 1.0 + 0.7 * rng.uniform(0.4, 1.0) * (np.cos(turn) * x + np.sin(turn) * y)
-    elif kind == "halo":
-        centre = rng.uniform(-0.15, 0.15, 2)
-        shade = 1.25 - 1.1 * np.hypot(x - centre[0], y - centre[1])
-    elif kind == "bokeh":
-        for _ in range(int(rng.integers(8, 18))):
-            cx, cy, r = rng.uniform(-0.6, 0.6), rng.uniform(-0.6, 0.6), rng.uniform(0.04, 0.14)
-            disc = 1.0 / (1.0 + np.exp((np.hypot(x - cx, y - cy) - r) / 0.008))
-            shade = shade + rng.uniform(0.08, 0.35) * disc
-    elif kind == "wall":
-        edge = rng.uniform(-0.4, 0.4)
-        slope = rng.uniform(-0.15, 0.15)
-        shade = 1.0 - 0.3 * (1.0 / (1.0 + np.exp(-(x - edge - slope * y) / 0.012)))
-    side_light = 1.0 + 0.15 * sitting.light_side * x
-    noise = ndimage.gaussian_filter(rng.normal(size=(side, side)), 0.09 * side)
-    shade = shade * side_light + 0.05 * noise / max(float(noise.std()), 1e-9)
-    return np.clip(colour * np.clip(shade, 0.2, 1.8)[..., None], 0.0, 1.0)
-
-
-def develop(linear: np.ndarray) -> np.ndarray:
-    """Linear light -> 8-bit sRGB; highlights above 0.7 roll off instead of clipping."""
-    knee = 0.7
-    over = np.maximum(linear - knee, 0.0)
-    rolled = knee + (1.0 - knee) * (1.0 - np.exp(-over / (1.0 - knee)))
-    x = np.clip(np.where(linear > knee, rolled, linear), 0.0, 1.0)
-    encoded = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-8) ** (1 / 2.4) - 0.055)
-    return (encoded * 255.0 + 0.5).astype(np.uint8)

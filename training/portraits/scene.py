@@ -1,15 +1,27 @@
-"""From a person and a sitting to the parts of a scene, its camera and its landmarks."""
+"""From a person and a sitting to the parts of a scene, its camera and its landmarks.
 
+Lengths are metres, places those of the average person relative to the eyes (see `head`).
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .geometry import HeadModel, HeadPose, Mesh, split_quads
-from .hair import Hair, Head, grow_beard, grow_hair, hairline
+from .beards import grow_beard
+from .clothing import covered, dress
+from .glasses import frame_colour, glasses
+from .hair import grow_hair, hairline
+from .hats import hat, under_hat
+from .head import Head, HeadModel
+from .meshes import Mesh, Surface
 from .people import Identity, Sitting
-from .skin import eyeball, lashes, paint_eye, paint_face
-from .wardrobe import Garment, covered, dress, frame_colour, glasses, hat, under_hat
+from .skin import FacePaint, eyeball, lashes, paint_eye, paint_face
+from .subdivision import split_quads
 
+__all__ = ["CLASS", "CLASSES", "Camera", "Part", "Portrait", "build"]
+
+# What a pixel of the mask may show, by number.
 CLASSES = (
     "background", "skin", "lips", "brows", "eyes", "hair", "clothing", "beard", "glasses", "hat",
 )  # fmt: skip
@@ -18,7 +30,9 @@ BROW_LABEL, LIP_LABEL, BEARD_LABEL = 0.45, 0.50, 0.45  # from these weights on a
 FRAME_HEIGHT = 0.365  # m shown at the distance of the face
 CAMERA_DISTANCE = 1.6  # m, that of a portrait lens
 AIM = np.array([0.0, 0.06, -0.024])  # centre of the picture from the middle between the eyes
-LASH_LENGTH = {"woman": 0.55, "man": 0.25}
+NOSE_AND_MOUTH = (30, 48, 54)  # of the 68 points: the nose's tip and the mouth's corners
+LASH_LENGTH = {"woman": 0.55, "man": 0.25}  # of MakeHuman's
+LASH_COLOUR = np.full(3, 0.01)
 MOUTH_TOP = -0.052  # z; the mask of the mouth's inside holds the nostrils too
 HIDDEN_MARGIN = 0.012  # m behind the edge of hair or clothing the skin is left out
 BACK_Y, BACK_Z = 0.13, -0.10  # the back below the head is never seen
@@ -27,9 +41,18 @@ INNER_SCALE, INNER_BACK = 0.86, 0.006  # teeth and tongue stay behind every shap
 TONGUE = np.array([0.36, 0.10, 0.10])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
-    """One mesh of the scene: colours and normals per vertex, material name, class per triangle."""
+    """One mesh of the scene.
+
+    Args:
+        name: different from those of the other parts.
+        mesh: n vertices and m triangles, in the world.
+        normals: unit vectors [n, 3].
+        colour: linear reflectances [n, 3].
+        material: one of `rendering.MATERIALS`.
+        labels: class of each triangle [m].
+    """
 
     name: str
     mesh: Mesh
@@ -39,13 +62,16 @@ class Part:
     labels: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Camera:
-    """A pinhole camera with a square picture."""
+    """A pinhole camera with a square picture: from `origin` [3] to `target` [3].
+
+    `fov` is the angle from the picture's left to its right edge in degrees.
+    """
 
     origin: np.ndarray
     target: np.ndarray
-    fov: float  # degrees
+    fov: float
 
     def frame_height(self) -> float:
         """Height of the picture in metres at the distance of the face."""
@@ -63,29 +89,74 @@ class Camera:
         return np.stack([0.5 + scale * (offset @ right), 0.5 - scale * (offset @ up)], axis=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Portrait:
-    """Everything that is rendered, and the fixed points of the face in the picture."""
+    """Everything that is rendered, and the fixed points of the face in the picture.
+
+    Args:
+        parts: of the scene.
+        camera: that looks at it.
+        eyes: middle between the eyes in the world [3].
+        points68: iBUG's points [68, 2] in the picture, 0 to 1 from its top left corner.
+        points5: the same [5, 2] of the right and the left eye, the tip of the nose, the right and
+            the left corner of the mouth. The portrait's right is the left of the picture.
+    """
 
     parts: list[Part]
     camera: Camera
-    eyes: np.ndarray  # middle between the eyes in the world [3]
-    points68: np.ndarray  # [68, 2] in 0 to 1
-    points5: np.ndarray  # right eye, left eye, nose tip, right and left mouth corner
+    eyes: np.ndarray
+    points68: np.ndarray
+    points5: np.ndarray
 
 
-def _part(name: str, surface: Hair | Garment, material: str, label: str) -> Part:
-    labels = np.full(len(surface.mesh.faces), CLASS[label])
-    return Part(name, surface.mesh, surface.normals, surface.colour, material, labels)
+def build(model: HeadModel, person: Identity, sitting: Sitting) -> Portrait:
+    """All meshes of the portrait, its camera and its landmarks."""
+    rest = model.shaped(person.phenotype, person.shape, sitting.units)
+    eyes_at_rest = model.eye_centres(rest)
+    # A rotation vector: pitch about x, roll about y, yaw about z.
+    base, pose = model.turn(rest, np.array([sitting.pitch, sitting.roll, sitting.yaw]))
+    skin = Mesh(model.subdivide(base), model.faces)
+    head = Head(model, skin, pose, eyes_at_rest.mean(0))
+    points = skin.vertices[model.landmarks]
+    skin_part, paint = _skin_part(head, person, sitting)
+    parts = [
+        skin_part,
+        *_eye_parts(head, base, person, sitting),
+        *_mouth_parts(head, base, sitting),
+        *_hair_parts(head, person, sitting),
+        *_parts("beard", grow_beard(head, person, sitting, paint.beard), "hair", "beard"),
+        *_parts("cloth", dress(head, sitting), "cloth", "clothing"),
+        *_glasses_parts(head, sitting, eyes_at_rest, points),
+    ]
+    camera = _camera(head.eyes, sitting)
+    eyes = pose.apply(eyes_at_rest)
+    five = np.concatenate([eyes, points[list(NOSE_AND_MOUTH)]])
+    return Portrait(parts, camera, eyes.mean(0), camera.project(points), camera.project(five))
+
+
+def _parts(name: str, surfaces: Sequence[Surface], material: str, label: str) -> list[Part]:
+    return [
+        Part(
+            f"{name}_{number}",
+            surface.mesh,
+            surface.normals,
+            surface.colour,
+            material,
+            np.full(len(surface.mesh.faces), CLASS[label]),
+        )
+        for number, surface in enumerate(surfaces)
+    ]
 
 
 def _plain(name: str, mesh: Mesh, colour: np.ndarray, material: str, label: str) -> Part:
+    """A part of one colour [3]."""
     labels = np.full(len(mesh.faces), CLASS[label])
     colours = np.tile(colour, (len(mesh.vertices), 1))
     return Part(name, mesh, mesh.normals, colours, material, labels)
 
 
 def _helper(model: HeadModel, base: np.ndarray, group: str) -> Mesh:
+    """One of MakeHuman's helper meshes: lashes, teeth, the tongue."""
     used, quads = np.unique(model.groups["helper-" + group], return_inverse=True)
     return Mesh(base[used], split_quads(quads.reshape(-1, 4)))
 
@@ -108,7 +179,9 @@ def _visible(model: HeadModel, person: Identity, sitting: Sitting) -> np.ndarray
     return ~hidden[model.faces].all(1)
 
 
-def _skin_part(model: HeadModel, head: Head, person: Identity, sitting: Sitting) -> tuple:
+def _skin_part(head: Head, person: Identity, sitting: Sitting) -> tuple[Part, FacePaint]:
+    """The visible skin with its classes, and how all of it is painted."""
+    model = head.model
     paint = paint_face(model, person, sitting)
     faces = model.faces
     labels = np.full(len(faces), CLASS["skin"])
@@ -124,33 +197,30 @@ def _skin_part(model: HeadModel, head: Head, person: Identity, sitting: Sitting)
     return part, paint
 
 
-def _eye_parts(
-    model: HeadModel, head: Head, base: np.ndarray, person: Identity, sitting: Sitting
-) -> list[Part]:
+def _eye_parts(head: Head, base: np.ndarray, person: Identity, sitting: Sitting) -> list[Part]:
+    """Eyeballs and upper lashes."""
+    model = head.model
     gaze = _direction(sitting, head.pose.rotation)
-    parts = []
     lid_skin = np.flatnonzero(model.lids > 0.3)
+    parts = []
     for side in "rl":
         shell = base[np.unique(model.groups[f"helper-{side}-eye"])]
-        centre = head.pose.apply((head.pose.undo(shell).min(0) + head.pose.undo(shell).max(0)) / 2)
+        upright = head.pose.undo(shell)
+        centre = head.pose.apply((upright.min(0) + upright.max(0)) / 2)
         radius = float(np.median(np.linalg.norm(shell - centre, axis=1)))
         ball, along = eyeball(centre, radius, gaze)
         labels = np.full(len(ball.faces), CLASS["eyes"])
-        parts.append(
-            Part(f"eye_{side}", ball, ball.normals, paint_eye(along, person), "eye", labels)
-        )
+        colour = paint_eye(along, person)
+        parts.append(Part(f"eye_{side}", ball, ball.normals, colour, "eye", labels))
         upper = _helper(model, base, f"{side}-eyelashes-2")
-        distances = np.linalg.norm(
-            upper.vertices[:, None] - head.skin.vertices[lid_skin][None], axis=2
-        )
-        short = lashes(upper, head.skin, LASH_LENGTH[person.gender], lid_skin[distances.argmin(1)])
-        parts.append(_plain(f"lash_{side}", short, np.full(3, 0.01), "cloth", "eyes"))
+        between = upper.vertices[:, None] - head.skin.vertices[lid_skin][None]
+        nearest = lid_skin[np.linalg.norm(between, axis=2).argmin(1)]
+        short = lashes(upper, head.skin, LASH_LENGTH[person.gender], nearest)
+        parts.append(_plain(f"lash_{side}", short, LASH_COLOUR, "cloth", "eyes"))
     return parts
 
 
-def _mouth_parts(
-    model: HeadModel, base: np.ndarray, pose: HeadPose, sitting: Sitting
-) -> list[Part]:
+def _mouth_parts(head: Head, base: np.ndarray, sitting: Sitting) -> list[Part]:
     """Teeth and tongue of an open mouth; behind closed lips some shapes would let them through."""
     if sitting.units.get("jawOpen", 0.0) == 0.0:
         return []
@@ -160,55 +230,39 @@ def _mouth_parts(
         ("lower-teeth", TEETH, "eye"),
         ("tongue", TONGUE, "skin"),
     ):
-        mesh = _helper(model, base, group)
+        mesh = _helper(head.model, base, group)
         middle = mesh.vertices.mean(0)
-        inner = middle + INNER_SCALE * (mesh.vertices - middle) + INNER_BACK * pose.rotation[:, 1]
+        inner = middle + INNER_SCALE * (mesh.vertices - middle)
+        inner = inner + INNER_BACK * head.pose.rotation[:, 1]
         parts.append(_plain(group, Mesh(inner, mesh.faces), colour, material, "lips"))
     return parts
 
 
-def build(model: HeadModel, person: Identity, sitting: Sitting) -> Portrait:
-    """All meshes of the portrait, its camera and its landmarks."""
-    rest = model.pose(person.phenotype, person.shape, sitting.units)
-    eyes_at_rest = model.eye_centres(rest)
-    rotation = _rotation_vector(sitting)
-    base, pose = model.turn(rest, rotation)
-    skin = Mesh(model.subdivide(base), model.faces)
-    head = Head(model, skin, pose, eyes_at_rest.mean(0))
-    skin_part, paint = _skin_part(model, head, person, sitting)
-    parts = [skin_part, *_eye_parts(model, head, base, person, sitting)]
-    parts += _mouth_parts(model, base, pose, sitting)
-    hair = grow_hair(head, person, sitting)
+def _hair_parts(head: Head, person: Identity, sitting: Sitting) -> list[Part]:
+    """Hat and hair."""
+    hair, hats = grow_hair(head, person, sitting), []
     if sitting.hat != "none":
-        hair = [under_hat(head, h) for h in hair]
-        hats = enumerate(hat(head, sitting))
-        parts += [_part(f"hat_{i}", h, "cloth", "hat") for i, h in hats]
-    hair = [h for h in hair if len(h.mesh.faces)]
-    parts += [_part(f"hair_{i}", h, "hair", "hair") for i, h in enumerate(hair)]
-    beard = grow_beard(head, person, sitting, paint.beard)
-    parts += [_part(f"beard_{i}", b, "hair", "beard") for i, b in enumerate(beard)]
-    clothes = enumerate(dress(head, sitting))
-    parts += [_part(f"cloth_{i}", c, "cloth", "clothing") for i, c in clothes]
-    points = skin.vertices[model.landmarks]
-    if sitting.glasses != "none":
-        local = head.local(points)
-        frames = glasses(head, sitting, eyes_at_rest - head.eyes, local)
-        colour = frame_colour(sitting)
-        parts += [
-            _plain(f"glasses_{i}", m, colour, "gloss", "glasses") for i, m in enumerate(frames)
-        ]
-    camera = _camera(head.eyes, sitting)
-    eyes = pose.apply(eyes_at_rest)
-    five = np.concatenate([eyes, points[[30, 48, 54]]])
-    return Portrait(parts, camera, eyes.mean(0), camera.project(points), camera.project(five))
+        hair, hats = [under_hat(head, surface) for surface in hair], hat(head, sitting)
+    hair = [surface for surface in hair if len(surface.mesh.faces)]
+    return _parts("hat", hats, "cloth", "hat") + _parts("hair", hair, "hair", "hair")
 
 
-def _rotation_vector(sitting: Sitting) -> np.ndarray:
-    """Rotation vector of the head: pitch about x, roll about y, yaw about z."""
-    return np.array([sitting.pitch, sitting.roll, sitting.yaw])
+def _glasses_parts(
+    head: Head, sitting: Sitting, eyes_at_rest: np.ndarray, points: np.ndarray
+) -> list[Part]:
+    """The frame, placed by the eyes [2, 3] and the 68 points [68, 3] of the turned head."""
+    if sitting.glasses == "none":
+        return []
+    frame = glasses(head, sitting, eyes_at_rest - head.eyes, head.local(points))
+    colour = frame_colour(sitting)
+    return [
+        _plain(f"glasses_{number}", mesh, colour, "gloss", "glasses")
+        for number, mesh in enumerate(frame)
+    ]
 
 
 def _camera(eyes: np.ndarray, sitting: Sitting) -> Camera:
+    """The camera before a person whose eyes are here [3] when the head is not turned."""
     sideways, upward = sitting.shift
     target = eyes + AIM + np.array([sideways, 0.0, upward])
     angle = sitting.camera_yaw

@@ -4,10 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .geometry import HeadModel, Mesh, ramp, vertex_normals
+from .beards import beard_weight
+from .head import HeadModel
 from .landmarks import brow_height
+from .meshes import Mesh, ramp, smooth_noise
 from .people import Identity, Sitting
 from .surfaces import sphere
+
+__all__ = ["FacePaint", "eyeball", "lashes", "paint_eye", "paint_face"]
 
 # Places on the average face (m from the middle between the eyes).
 NOSTRIL_Z = -0.042
@@ -21,9 +25,9 @@ MOUTH_INSIDE = np.array([0.13, 0.03, 0.03])
 SCLERA = np.array([0.58, 0.55, 0.53])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FacePaint:
-    """Colours [n, 3] of the head mesh and where brows and beard grow, in [0, 1]."""
+    """Colours [n, 3] of the fine skin, and how much it is brow, lip and beard [n], 0 to 1."""
 
     colour: np.ndarray
     brows: np.ndarray
@@ -31,21 +35,12 @@ class FacePaint:
     beard: np.ndarray
 
 
-def smooth_noise(points: np.ndarray, scale: float, seed: int, octaves: int = 12) -> np.ndarray:
-    """A smooth random field at points [n, 3] with features of about `scale` m; unit variance."""
-    rng = np.random.default_rng(seed)
-    waves = (rng.normal(size=(3, octaves)) * (2.0 / scale)).astype(np.float32)
-    phases = rng.uniform(0.0, 2.0 * np.pi, octaves).astype(np.float32)
-    total = np.sin(points.astype(np.float32) @ waves + phases).sum(1)
-    return total.astype(float) * np.sqrt(2.0 / octaves)
-
-
 def _mix(colour: np.ndarray, weight: np.ndarray, other: np.ndarray) -> np.ndarray:
     weight = np.clip(weight, 0.0, 1.0)[:, None]
     return colour * (1.0 - weight) + other * weight
 
 
-def brow_weight(model: HeadModel, person: Identity) -> np.ndarray:
+def _brow_weight(model: HeadModel, person: Identity) -> np.ndarray:
     """How much each vertex belongs to a brow [n]."""
     x, y, z = model.place.T
     distance = np.abs(x)
@@ -56,35 +51,6 @@ def brow_weight(model: HeadModel, person: Identity) -> np.ndarray:
         distance, person.brow_reach + 0.002, person.brow_reach - 0.006
     )
     return profile * ends * ramp(y, 0.035, 0.015)
-
-
-def beard_weight(model: HeadModel, kind: str) -> np.ndarray:
-    """How much each vertex belongs to a beard of this kind [n]."""
-    x, y, z = model.place.T
-    distance = np.abs(x)
-    free = (1.0 - ramp(model.lips, 0.15, 0.4)) * (1.0 - model.mouth_inside)
-    moustache = ramp(distance, 0.029, 0.022) * ramp(z, -0.074, -0.068) * ramp(z, -0.052, -0.058)
-    moustache *= ramp(y, 0.02, 0.0)
-    chin = ramp(distance, 0.028, 0.018) * ramp(z, -0.081, -0.087) * ramp(z, -0.128, -0.118)
-    chin *= ramp(y, 0.03, 0.015)
-    around = ramp(distance, 0.033, 0.029) * ramp(distance, 0.021, 0.025) * ramp(z, -0.062, -0.068)
-    around *= ramp(z, -0.100, -0.092) * ramp(y, 0.03, 0.015)
-    # the upper edge of a full beard rises from the mouth's corners to the ears
-    edge = -0.068 + 0.062 * ramp(y, 0.015, 0.062)
-    jaw = ramp(z, edge + 0.005, edge - 0.004) * ramp(z, -0.140, -0.125) * ramp(y, 0.078, 0.068)
-    jaw *= ramp(distance, 0.080, 0.074)
-    under = ramp(z, -0.080, -0.086) * ramp(z, -0.140, -0.125) * ramp(y, 0.070, 0.055)
-    jaw = np.maximum(jaw * np.maximum(ramp(distance, 0.024, 0.030), ramp(z, -0.08, -0.087)), under)
-    full = np.maximum(np.maximum(jaw, moustache), around)
-    parts = {
-        "none": np.zeros_like(x),
-        "moustache": moustache,
-        "goatee": np.maximum(np.maximum(chin, moustache), around),
-        "stubble": full,
-        "short": full,
-        "full": full,
-    }
-    return parts[kind] * free
 
 
 def paint_face(model: HeadModel, person: Identity, sitting: Sitting) -> FacePaint:
@@ -111,9 +77,9 @@ def paint_face(model: HeadModel, person: Identity, sitting: Sitting) -> FacePain
     lips = ramp(model.lips, *LIP_EDGE)
     colour = _mix(colour, lips, _lip_colour(person, sitting))
     colour = _mix(colour, model.mouth_inside * ramp(model.lips, 0.6, 0.3), MOUTH_INSIDE)
-    brows = brow_weight(model, person)
+    brows = _brow_weight(model, person)
     hairy = 0.80 + 0.20 * np.sin(2400.0 * (distance - 0.5 * z))
-    colour = _mix(colour, 0.95 * np.minimum(1.3 * brows, 1.0) * hairy, brow_colour(person))
+    colour = _mix(colour, 0.95 * np.minimum(1.3 * brows, 1.0) * hairy, _brow_colour(person))
     beard = beard_weight(model, sitting.beard)
     cover = 0.50 if sitting.beard == "stubble" else 0.85
     dots = 0.85 + 0.15 * smooth_noise(model.place, 0.003, person.marks_seed + 2, 24)
@@ -121,7 +87,7 @@ def paint_face(model: HeadModel, person: Identity, sitting: Sitting) -> FacePain
     return FacePaint(np.clip(colour, 0.004, 0.92), brows, lips, beard)
 
 
-def brow_colour(person: Identity) -> np.ndarray:
+def _brow_colour(person: Identity) -> np.ndarray:
     """Brows are a little darker than fair hair, and never lighter than the skin."""
     hair = np.array(person.hair) * (0.55 if person.hair_name in ("blond", "grey") else 0.8)
     return np.minimum(hair, np.array(person.skin) * 0.55)
@@ -190,16 +156,3 @@ def lashes(mesh: Mesh, skin: Mesh, length: float, nearest: np.ndarray) -> Mesh:
     """MakeHuman's lashes shortened towards the skin vertices `nearest` [n] by `length`."""
     root = skin.vertices[nearest]
     return Mesh(root + length * (mesh.vertices - root), mesh.faces)
-
-
-__all__ = [
-    "FacePaint",
-    "beard_weight",
-    "brow_weight",
-    "eyeball",
-    "lashes",
-    "paint_eye",
-    "paint_face",
-    "smooth_noise",
-    "vertex_normals",
-]

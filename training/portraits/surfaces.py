@@ -1,14 +1,16 @@
-"""Triangle work without a subject: cutting, lifting, tubes, spheres, ribbons."""
+"""Meshes by construction: cut along a line, tubes, spheres, ribbons."""
 
 import numpy as np
 
-from .geometry import Mesh, unit
+from .meshes import Mesh, Surface, unit
+
+__all__ = ["cut", "ribbons", "shell", "sphere", "tube"]
 
 
 def cut(mesh: Mesh, field: np.ndarray, *values: np.ndarray) -> tuple[Mesh, list[np.ndarray]]:
     """The part of the mesh where `field` [n] is positive, cut exactly along its zero line.
 
-    Further per-vertex arrays are interpolated the same way and returned for the new vertices.
+    Further arrays [n, ...] are interpolated the same way and returned for the new vertices.
     """
     positive = field > 0.0
     count = positive[mesh.faces].sum(1)
@@ -47,8 +49,14 @@ def cut(mesh: Mesh, field: np.ndarray, *values: np.ndarray) -> tuple[Mesh, list[
     return Mesh(carry(mesh.vertices), faces.reshape(-1, 3)), [carry(v) for v in values]
 
 
+def shell(mesh: Mesh, field: np.ndarray, colour: np.ndarray) -> Surface:
+    """The part of the mesh where `field` [n] is positive, with these colours [n, 3]."""
+    part, (colour, normals) = cut(mesh, field, colour, mesh.normals)
+    return Surface(part, colour, unit(normals))
+
+
 def tube(path: np.ndarray, radius: float, closed: bool, sides: int = 6) -> Mesh:
-    """A round tube along the points [n, 3]."""
+    """A tube of this radius (m) along the points [n, 3]; a closed one also joins their ends."""
     after, before = np.roll(path, -1, axis=0), np.roll(path, 1, axis=0)
     if not closed:
         after[-1], before[0] = path[-1], path[0]
@@ -90,7 +98,7 @@ def sphere(rings: int, columns: int) -> Mesh:
 
 
 def ribbons(paths: np.ndarray, across: np.ndarray, widths: np.ndarray) -> Mesh:
-    """Flat ribbons along paths [n, k, 3]; `across` [n, k, 3] unit vectors, `widths` [n, k]."""
+    """Flat ribbons along paths [n, k, 3]; `across` [n, k, 3] unit vectors, `widths` [n, k] (m)."""
     n, k, _ = paths.shape
     half = 0.5 * widths[..., None] * across
     vertices = np.stack([paths - half, paths + half], axis=2).reshape(-1, 3)

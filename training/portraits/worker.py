@@ -6,18 +6,30 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import drjit
+import torch
 
-from .dataset import make_portrait, save
-from .geometry import HeadModel
+from .dataset import describe, save
+from .draws import draw_identity, draw_sitting
+from .head import HeadModel
 from .rendering import Renderer
+from .scene import build
+
+__all__ = ["Job", "Studio", "Task", "make_all"]
 
 Task = tuple[int, int]  # identity, picture
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all pictures of a run share."""
+    """What all pictures of a run share.
+
+    Args:
+        out: folder of the data set, which exists.
+        seed: of everything random.
+        size: pixels per side.
+        samples: paths per quarter pixel.
+        variant: Mitsuba's.
+    """
 
     out: Path
     seed: int
@@ -27,20 +39,33 @@ class Job:
 
 
 class Studio:
-    """The head model and the renderer of one process."""
+    """The head model and the renderer of one process, of which one thread computes.
+
+    Raises:
+        ImportError: the package anny or mitsuba is not installed.
+    """
 
     def __init__(self, job: Job) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
         self.job = job
         self.renderer = Renderer(job.variant, job.size, job.samples)
+        import drjit  # comes with mitsuba, and follows its variant
+
         drjit.set_thread_count(1)
         self.model = HeadModel()
 
     def make(self, task: Task) -> dict:
         """Writes the files of one portrait and returns its labels."""
-        image, mask, labels = make_portrait(self.model, self.renderer, self.job.seed, *task)
-        save(self.job.out, image, mask, labels)
-        return labels
+        identity, picture = task
+        labels = (self.model.phenotype_labels, self.model.shape_labels)
+        person = draw_identity(self.job.seed, identity, *labels)
+        sitting = draw_sitting(self.job.seed, person, picture)
+        portrait = build(self.model, person, sitting)
+        image, mask = self.renderer.render(portrait, person, sitting)
+        line = describe(person, sitting, portrait)
+        save(self.job.out, image, mask, line)
+        return line
 
 
 _studio: Studio | None = None  # of a worker process, made by its initializer
