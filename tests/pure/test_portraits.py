@@ -161,6 +161,21 @@ def test_every_choice_occurs_about_as_often_as_it_should():
     assert all(label["old"] for label in drawn if label["hair"] == "grey")
 
 
+@pytest.mark.parametrize("picture", [0, 1])
+def test_how_someone_sits_says_nothing_of_who_it_is(picture):
+    """Of independent draws chi squared is below 4 times its degrees of freedom, ever so often."""
+    drawn = [labels(1, number, picture) for number in range(400)]
+    for key in ("expression", "cloth", "bg", "glasses"):
+        for of_the_person in ("gender", "race"):
+            pairs = [[label[of_the_person], label[key]] for label in drawn]
+            rows, columns = (np.unique(v, return_inverse=True)[1] for v in np.transpose(pairs))
+            table = np.zeros((rows.max() + 1, columns.max() + 1))
+            np.add.at(table, (rows, columns), 1.0)
+            expected = table.sum(1, keepdims=True) * table.sum(0) / table.sum()
+            chi_squared = ((table - expected) ** 2 / expected).sum()
+            assert chi_squared < 4.0 * (len(table) - 1) * (table.shape[1] - 1), (key, of_the_person)
+
+
 # ---------------------------------------------------------------- what is said
 
 

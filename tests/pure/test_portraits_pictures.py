@@ -72,6 +72,13 @@ def test_light_does_not_leak(between):
     np.testing.assert_allclose(traced.smoothed()[there], traced.light[there], rtol=1e-4)
 
 
+def test_light_does_not_go_around_the_edges_of_the_picture():
+    traced = Traced("clothing", side=64)
+    traced.light[:, 32:] = 3.0
+    np.testing.assert_allclose(traced.smoothed()[:, :8], 1.0, rtol=1e-4)
+    np.testing.assert_allclose(traced.smoothed()[:, -8:], 3.0, rtol=1e-4)
+
+
 @pytest.mark.parametrize("label", ["lips", "brows", "beard"])
 def test_skin_shares_its_light_with_what_grows_on_it(label):
     traced, half = Traced(), SIDE // 2

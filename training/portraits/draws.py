@@ -1,8 +1,9 @@
 """Random people and sittings.
 
 Every draw comes from `numpy.random.default_rng([seed, identity])` or, for a picture, from
-`default_rng([seed, identity, picture])`: a picture depends on these three numbers alone. The order
-of the draws is part of the result.
+`default_rng([seed, identity, picture + 1])`: a picture depends on these three numbers alone. (With
+numpy, which fills seeds up with zeros, picture 0 would else repeat the numbers of its person.) The
+order of the draws is part of the result.
 """
 
 from collections.abc import Iterable, Sequence
@@ -89,7 +90,7 @@ def draw_identity(
 
 def draw_sitting(seed: int, person: Identity, picture: int) -> Sitting:
     """How this person sits for this picture."""
-    rng = np.random.default_rng([seed, person.number, picture])
+    rng = np.random.default_rng([seed, person.number, picture + 1])
     expression = _choose(rng, expressions.EXPRESSIONS, expressions.CHANCES)
     man = person.gender == "man"
     beard = _choose(rng, BEARDS) if man and rng.uniform() < 0.45 else "none"

@@ -88,6 +88,8 @@ class HeadModel:
             local_changes="default",
             facial_actions="all",
             phenotypes="all",
+            # Else it depends on the presence of another package, and so do the last digits.
+            skinning_method="lbs",
         ).to(dtype=torch.float32)
         self._rest_pose = torch.eye(4)[None, None].repeat(1, self._body.bone_count, 1, 1)
         self.phenotype_labels: list[str] = self._body.phenotype_labels

@@ -24,6 +24,7 @@ LIGHT_LIMIT = 4.0  # brighter single paths (fireflies) are cut
 SKIN = ("skin", "lips", "brows", "beard")  # one surface, of which the light spreads below
 DETAILED = ("eyes", "hair", "glasses")  # what stays sharp
 NOWHERE = 255  # stands for a class: mostly background, which is no source of light
+OUTSIDE = 256  # beyond the picture's edges
 
 
 def smooth(
@@ -65,16 +66,23 @@ def _pass(
 ) -> np.ndarray:
     """The weighted mean of 5 x 5 elements `step` apart; `spread` [h, w, 3] is in steps."""
     total, weights = light.copy(), np.ones_like(light)
+    reach = 2 * step
+    around = [(reach, reach), (reach, reach)]
+    # Beyond the picture's edges there is nothing, and of a class that nothing in it has.
+    far_groups = np.pad(groups.astype(int), around, constant_values=OUTSIDE)
+    far_depth = np.pad(depth, around)
+    far_normal, far_light = (np.pad(values, [*around, (0, 0)]) for values in (normal, light))
+    height, width = depth.shape
     for dy in range(-2, 3):
         for dx in range(-2, 3):
             if dx == 0 and dy == 0:
                 continue
-            shift = (dy * step, dx * step)
-            other = np.roll(normal, shift, (0, 1))
-            bend = np.maximum(np.einsum("hwk,hwk->hw", normal, other), 0.0) ** 4
-            near = np.exp(-(((np.roll(depth, shift, (0, 1)) - depth) / DEPTH_STEP) ** 2))
-            surface = (np.roll(groups, shift, (0, 1)) == groups) * bend * near
+            top, left = reach - dy * step, reach - dx * step
+            there = (slice(top, top + height), slice(left, left + width))
+            bend = np.maximum(np.einsum("hwk,hwk->hw", normal, far_normal[there]), 0.0) ** 4
+            near = np.exp(-(((far_depth[there] - depth) / DEPTH_STEP) ** 2))
+            surface = (far_groups[there] == groups) * bend * near
             weight = surface[..., None] * np.exp(-0.5 * (dx * dx + dy * dy) / spread**2)
-            total += weight * np.roll(light, shift, (0, 1))
+            total += weight * far_light[there]
             weights += weight
     return total / weights
