@@ -9,7 +9,6 @@ import argparse
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from .world import DemoWorld  # first: it brings the host and the pack
 
@@ -18,9 +17,9 @@ from zmagic.guidance.conditions import Condition
 from zmagic.guidance.energies import FaceIdentity
 from zmagic.guidance.energies.face_identity import mean_embedding
 from zmagic.guidance.face_location import FaceLocator
-from zmagic.guidance.faces import Faces
 from zmagic.guidance.settings import preset
-from zmagic.host.demo_model import MAN_FILE, WOMAN_FILE, load_photograph
+from zmagic.host.demo_model import MAN_FILE, WOMAN_FILE, face_in, load_photograph
+from zmagic.host.demo_networks import demo_landmarks, demo_locator
 from zmagic.host.face_networks import RecognizerOptions, load_recognizer
 
 from .judges.dlib_faces import DlibFaces
@@ -29,19 +28,16 @@ RECOGNIZER = Path(__file__).resolve().parents[1] / ".host" / "networks" / "face"
 # What the recogniser's own package subtracts and divides by.
 OPTIONS = RecognizerOptions(mean=127.0, std=128.0)
 
-# Where eyes, nose and mouth are in the demo model's portraits, on average.
-PORTRAIT = Faces.from_points(
-    torch.tensor([[[0.40, 0.425], [0.60, 0.425], [0.50, 0.57], [0.44, 0.67], [0.56, 0.67]]]), 1.0
-)
 PEOPLE = {"woman": WOMAN_FILE, "man": MAN_FILE}
 
 
-def identity_condition(recognizer, photograph: Tensor) -> Condition:
-    """The face of ``photograph [1, 3, H, W]``, a portrait like the demo model's."""
+def identity_condition(recognizer, locator: FaceLocator, file: Path) -> Condition:
+    """The face of one of the portraits that come with the demo model."""
     with torch.inference_mode(False), torch.no_grad():
-        embedding = mean_embedding(recognizer, photograph, PORTRAIT)
-    energy = FaceIdentity(recognizer, embedding, FaceLocator(fixed=PORTRAIT))
-    return Condition("identity", energy, networks=(recognizer.network,))
+        photograph = load_photograph(file).movedim(-1, 1)
+        embedding = mean_embedding(recognizer, photograph, face_in(file))
+    energy = FaceIdentity(recognizer, embedding, locator)
+    return Condition("identity", energy, networks=(recognizer.network, *locator.networks))
 
 
 def main() -> None:
@@ -54,14 +50,14 @@ def main() -> None:
     options = parser.parse_args()
 
     world, judge = DemoWorld(), DlibFaces()
-    recognizer = load_recognizer(RECOGNIZER, OPTIONS)
+    recognizer, locator = load_recognizer(RECOGNIZER, OPTIONS), demo_locator(demo_landmarks())
     rows = [(name, strength) for name in options.presets for strength in options.strengths]
     run = {"seed": options.seed, "steps": options.steps, "batch": options.images}
     print("| person | preset | strength | cosine of the guide | distance of the judge |")
     print("|---|---|---|---|---|")
     for person, file in PEOPLE.items():
         photograph = load_photograph(file).movedim(-1, 1)
-        condition = identity_condition(recognizer, photograph)
+        condition = identity_condition(recognizer, locator, file)
         for name, strength in [("unguided", 0.0), *rows]:
             settings = preset("balanced" if name == "unguided" else name, strength=strength)
             latents, trace = world.sample([condition], settings, **run)

@@ -12,16 +12,9 @@ from .world import DemoWorld  # noqa: F401  # first: it brings the host and the 
 # isort: split
 from zmagic.guidance.networks import Preprocessing
 from zmagic.guidance.networks.face_models import FaceRecognizer, LandmarkRegressor
-from zmagic.host.face_networks import (
-    LandmarkOptions,
-    RecognizerOptions,
-    load_recognizer,
-    load_regressor,
-)
-from zmagic.host.image_networks import InputOptions, load_network
+from zmagic.host.demo_networks import demo_clip, demo_landmarks, demo_parser, demo_recogniser
 from zmagic.host.onnx_networks import ImageNetwork
-from zmagic.host.openclip import OpenClip, load_openclip
-from zmagic.host.openclip_weights import open_clip
+from zmagic.host.openclip import OpenClip
 from zmagic.training import landmarks, parser, recogniser
 
 __all__ = ["KINDS", "Networks"]
@@ -37,11 +30,6 @@ PLACES = {
 KINDS = ("clip", "parser", "landmarks", "recogniser")
 SUFFIXES = (".onnx", ".safetensors")
 
-LARGEST_VALUE = 255.0
-PARSER_INPUT = InputOptions(
-    mean=tuple(LARGEST_VALUE * value for value in parser.MEAN),
-    std=tuple(LARGEST_VALUE * value for value in parser.STD),
-)
 # The aligned crop of the judging recogniser, which sees pixels from -1 to 1.
 RECOGNISER_INPUT = Preprocessing((112, 112), (0.5,), (0.5,))
 LANDMARK_INPUT = Preprocessing((landmarks.SIDE, landmarks.SIDE))
@@ -80,17 +68,14 @@ class Networks:
     @cached_property
     def clip(self) -> OpenClip:
         """Text and image towers; their configuration is the JSON file beside the weights."""
-        path = self._existing("clip")
-        if path.stem not in open_clip().list_models():
-            open_clip().add_model_config(path.with_suffix(".json"))
-        return load_openclip(path.stem, path, "benchmarks")
+        return demo_clip("benchmarks", self._existing("clip"))
 
     @cached_property
     def parser(self) -> ImageNetwork | Parser:
         """Pictures to maps of class scores."""
         path = self._existing("parser")
         if not self._is_trained_judge("parser"):
-            return load_network(path, PARSER_INPUT, "")
+            return demo_parser(path)
         judge = parser.load_judge()
         return lambda picture: (judge(parser.normalised(picture)),)
 
@@ -99,7 +84,7 @@ class Networks:
         """The points of a face in its box."""
         path = self._existing("landmarks")
         if not self._is_trained_judge("landmarks"):
-            return load_regressor(path, LandmarkOptions())
+            return demo_landmarks(path)
         return LandmarkRegressor(
             landmarks.load_judge(),
             LANDMARK_INPUT,
@@ -114,7 +99,7 @@ class Networks:
         """Embeddings of aligned faces."""
         path = self._existing("recogniser")
         if not self._is_trained_judge("recogniser"):
-            return load_recognizer(path, RecognizerOptions())
+            return demo_recogniser(path)
         return FaceRecognizer(recogniser.load_judge(), RECOGNISER_INPUT)
 
     def _is_trained_judge(self, kind: str) -> bool:

@@ -21,6 +21,17 @@ log = logging.getLogger(__name__)
 
 FALLBACKS = ("reference", "centre")
 
+# A landmark network is the more exact the better the box fits: it looks again at the box around
+# what it found, until no edge moves by more than this share of the box's sides. If that does not
+# come about there is no face, or the network is lost. On 200 rendered portraits, from the average
+# place, a network trained on such portraits came to rest in 196, 95 of 100 within 0.11 distances of
+# the eyes, and one trained on photographs in 186, within 0.29; both in none of 50 noise images.
+MOST_LOOKS, STILL = 6, 0.05
+
+# Such a face has to have its centre in the given box, and to be this many times as wide and high at
+# most, or as narrow and low.
+LARGEST_CHANGE = 2.0
+
 # A face whose aligned crop would reach further than this many longer sides of the picture is a
 # mistake of the detector: points in disorder fit the template only at an absurd scale.
 LARGEST_REACH = 4.0
@@ -43,11 +54,14 @@ class FaceLocator:
         fixed: where the face is without a detector, one for all images or one for each image of
             the batch; None: the centre square of the region, or of the picture, is taken for an
             aligned face.
+        fixed_in_reference: the references are framed like the picture: ``fixed`` is where the
+            face is in them, too.
         every: look again after this many steps, >= 1.
         choice: which of several faces, one of CHOICES.
         fallback: where a face is assumed before any was found, one of FALLBACKS: where it is in
             the reference, or the centre of the region (of the picture without one).
-        points: refines boxes of detectors that find no points; None: the average face in the box.
+        points: finds the five points in the box of a detector that finds none, or near the place
+            that is given instead of a detector; None: the average face in the box.
         networks: what ``points`` runs on; whoever locates must have them in memory by then.
 
     Raises:
@@ -56,6 +70,7 @@ class FaceLocator:
 
     detect: Detector | None = None
     fixed: Faces | None = None
+    fixed_in_reference: bool = False
     every: int = 3
     choice: str = "largest"
     fallback: str = "reference"
@@ -77,33 +92,41 @@ class FaceLocator:
     def in_picture(self, pictures: Tensor, region: Tensor | None = None) -> list[Faces | None]:
         """Where the face is in each reference picture; None where none is found.
 
-        References are photographs of their own: a fixed location, which is one of the generated
-        picture, does not apply to them. Without a detector their centre square is taken for an
-        aligned face.
+        References are photographs of their own: a fixed location is one of the generated picture
+        and applies to them only if the locator says so. Otherwise, without a detector, their
+        centre square is taken for an aligned face.
 
         Args:
             pictures: ``[R, 3, h, w]`` RGB in [0, 1].
             region: ``[1 or R, 1, h, w]``: only faces whose centre lies in it count.
 
         Raises:
+            ValueError: there are several fixed faces, but not one for each reference.
             Exception: whatever the detector raises.
         """
-        if self.detect is None:
-            return [Faces.whole(1, _aspect(pictures)) for _ in pictures]
+        places = self._places(pictures)
         with torch.no_grad():
-            return [
-                self.find(picture, _mask_of(region, r))
+            found = [
+                self.find(picture, _mask_of(region, r), places[r])
                 for r, picture in enumerate(pictures.split(1))
             ]
+        if self.detect is not None:
+            return found
+        return [face or places[r] for r, face in enumerate(found)]
 
-    def find(self, picture: Tensor, mask: Tensor | None = None) -> Faces | None:
-        """The face that the detector finds in ``picture [1, 3, H, W]``, or None.
+    def find(
+        self, picture: Tensor, mask: Tensor | None = None, place: Faces | None = None
+    ) -> Faces | None:
+        """The face in ``picture [1, 3, H, W]`` by the detector or the points, None without both.
 
         Args:
-            mask: ``[H, W]``: only faces whose centre lies where it is above 1/2 count.
+            mask: ``[H, W]``: only faces that are detected where it is above 1/2 count.
+            place: where the face is without a detector, roughly.
         """
         picture = picture.detach().float()
         aspect = _aspect(picture)
+        if self.detect is None:
+            return None if self.points is None else self._near(place, picture, aspect)
         detections = [each for each in self.detect(picture[0].cpu()) if each.is_sound()]
         if mask is not None:
             detections = [each for each in detections if lies_in(each.box, mask)]
@@ -127,6 +150,24 @@ class FaceLocator:
         if points is None or not is_face(points, aspect):
             return Faces.from_boxes(box)
         return Faces(points, box)
+
+    def _near(self, place: Faces, picture: Tensor, aspect: float) -> Faces | None:
+        """The face that the points come to rest at near a place, None if they do not."""
+        found = place
+        for _ in range(MOST_LOOKS):
+            points = self.points(picture, found)
+            if not is_face(points, aspect):
+                return None
+            before, found = found, Faces.from_points(points, aspect)
+            if _is_still(before.boxes[0], found.boxes[0]):
+                return found if _is_near(found.boxes[0], place.boxes[0]) else None
+        return None
+
+    def _places(self, pictures: Tensor) -> Faces:
+        """Where the faces of references are taken to be without a detector."""
+        if self.fixed is not None and self.fixed_in_reference:
+            return _one_each(self.fixed, pictures)
+        return Faces.whole(len(pictures), _aspect(pictures))
 
 
 class FaceTracker:
@@ -169,17 +210,15 @@ class FaceTracker:
         return self._current
 
     def _located(self, image: Tensor, region: Tensor | None) -> Faces:
-        if self.locator.fixed is not None:
-            return _one_each(self.locator.fixed, image)
-        if self.locator.detect is None:
-            return _centred(image, region)
-        self._look(image, region)
+        assumed = self._assumed(image, region)
+        if self.locator.detect is None and self.locator.points is None:
+            return assumed
+        self._look(image, region, assumed)
         if None not in self._seen:
             return Faces.stacked(self._seen)
-        assumed = self._assumed(image, region)
         return Faces.stacked([seen or assumed[b] for b, seen in enumerate(self._seen)])
 
-    def _look(self, image: Tensor, region: Tensor | None) -> None:
+    def _look(self, image: Tensor, region: Tensor | None, assumed: Faces) -> None:
         """Bring what was seen up to date: of all images when it is time, else of those without."""
         if len(self._seen) != len(image):
             self._seen = [None] * len(image)
@@ -188,20 +227,23 @@ class FaceTracker:
             self._looked_at = self._step
         for b, picture in enumerate(image.split(1)):
             if again or self._seen[b] is None:
-                self._seen[b] = self._detected(picture, _mask_of(region, b)) or self._seen[b]
+                found = self._found(picture, _mask_of(region, b), assumed[b])
+                self._seen[b] = found or self._seen[b]
 
     def _is_due(self) -> bool:
         if self._step is None or self._looked_at is None:
             return True
         return abs(self._step - self._looked_at) >= self.locator.every
 
-    def _detected(self, picture: Tensor, mask: Tensor | None) -> Faces | None:
+    def _found(self, picture: Tensor, mask: Tensor | None, place: Faces) -> Faces | None:
         try:
-            return self.locator.find(picture, mask)
+            return self.locator.find(picture, mask, place)
         except Exception as error:  # whatever a detector raises must not end the sampling
             if not self._failed:
+                what = "landmark network" if self.locator.detect is None else "face detector"
                 log.warning(
-                    "Z-Magic: the face detector failed (%s: %s); guiding where the face was last",
+                    "Z-Magic: the %s failed (%s: %s); guiding where the face was last",
+                    what,
                     type(error).__name__,
                     error,
                 )
@@ -210,8 +252,11 @@ class FaceTracker:
 
     def _assumed(self, image: Tensor, region: Tensor | None) -> Faces:
         """Where faces are assumed that were never found, one for each image."""
+        if self.locator.fixed is not None:
+            return _one_each(self.locator.fixed, image)
         centred = _centred(image, region)
-        if self.locator.fallback == "centre" or self.layout is None:
+        without = self.locator.detect is None or self.layout is None
+        if without or self.locator.fallback == "centre":
             return centred
         layout = _one_each(self.layout, image)
         if region is None:
@@ -232,6 +277,21 @@ def _one_each(faces: Faces, image: Tensor) -> Faces:
             f"expected 1 or the batch size {len(image)}"
         )
     return faces.expanded(len(image))
+
+
+def _is_still(before: Tensor, after: Tensor) -> bool:
+    """Whether the edges of a box ``[4]`` are where they were."""
+    sides = (after[2:] - after[:2]).repeat(2)
+    return bool(((after - before).abs() <= STILL * sides).all())
+
+
+def _is_near(box: Tensor, place: Tensor) -> bool:
+    """Whether the face in ``box [4]`` can be the one that is roughly at ``place [4]``."""
+    middle = (box[:2] + box[2:]) / 2.0
+    change = (box[2:] - box[:2]) / (place[2:] - place[:2])
+    inside = (place[:2] < middle) & (middle < place[2:])
+    alike = (change < LARGEST_CHANGE) & (change > 1.0 / LARGEST_CHANGE)
+    return bool((inside & alike).all())
 
 
 def _centred(image: Tensor, region: Tensor | None) -> Faces:

@@ -8,11 +8,14 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-__all__ = ["contact_sheet", "run_curves"]
+from .trace import rounded
+
+__all__ = ["contact_sheet", "mean_cosines", "run_curves"]
 
 PANEL = (360, 240)  # width and height of one plot in pixels
 MARGIN = 44
 LABEL = 26  # height of a label strip in pixels
+GAP = 12  # beside a picture or a text in pixels
 SMALLEST_CELL = 192  # smaller images are enlarged by a whole factor, so that they can be seen
 INK = (40, 40, 40)
 GRID = (225, 225, 225)
@@ -36,12 +39,17 @@ class Panel:
     lines: Mapping[str, Sequence[tuple[float, float]]]
 
 
-def contact_sheet(columns: Sequence[tuple[str, Tensor]]) -> Tensor:
+def contact_sheet(
+    columns: Sequence[tuple[str, Tensor]],
+    conditions: Sequence[tuple[str, Tensor | None]] = (),
+) -> Tensor:
     """Labelled columns of images side by side, one row per image of the batch.
 
     Args:
         columns: ``(label, images [B, H, W, 3] in [0, 1])``; batches of different length leave
             white cells, images of different size are centred.
+        conditions: what a first column shows, from top to bottom: ``(caption, image [H, W, 3])``
+            for a reference picture, ``(text, None)`` for a text.
 
     Returns:
         ``[1, H', W', 3]`` in [0, 1].
@@ -50,12 +58,18 @@ def contact_sheet(columns: Sequence[tuple[str, Tensor]]) -> Tensor:
     cells = [picture.size for _, column in pictures for picture in column]
     width, height = (max(side) for side in zip(*cells, strict=True))
     rows = max(len(column) for _, column in pictures)
-    sheet = Image.new("RGB", (width * len(pictures), LABEL + height * rows), PAPER)
+    first = width if conditions else 0
+    sheet = Image.new("RGB", (first + width * len(pictures), LABEL + height * rows), PAPER)
     draw = ImageDraw.Draw(sheet)
+    if conditions:
+        _centred(draw, "conditions", (width // 2, LABEL // 2))
+        side = min(height, height * rows // len(conditions))
+        for k, (caption, image) in enumerate(conditions):
+            sheet.paste(_condition((width, side), caption, image), (0, LABEL + k * side))
     for c, (label, column) in enumerate(pictures):
-        _centred(draw, label, (c * width + width // 2, LABEL // 2))
+        _centred(draw, label, (first + c * width + width // 2, LABEL // 2))
         for r, picture in enumerate(column):
-            left = c * width + (width - picture.width) // 2
+            left = first + c * width + (width - picture.width) // 2
             sheet.paste(picture, (left, LABEL + r * height + (height - picture.height) // 2))
     return _tensor(sheet)
 
@@ -63,7 +77,8 @@ def contact_sheet(columns: Sequence[tuple[str, Tensor]]) -> Tensor:
 def run_curves(runs: Mapping[str, dict]) -> Tensor:
     """Energy per condition over the steps of one or several runs, averaged over the batch.
 
-    One run alone also shows the cosines between its conditions and the size of the correction.
+    Then the cosines between the conditions' gradients: one plot per pair. One run alone shows them
+    in one plot, and the size of its correction.
 
     Args:
         runs: label to report (``Trace.to_json``, parsed).
@@ -80,7 +95,28 @@ def run_curves(runs: Mapping[str, dict]) -> Tensor:
         (run,) = runs.values()
         panels += [Panel("cosines of gradients", _cosine_lines(run))]
         panels += [Panel("RMS of the correction", {"": _line(run, "correction")})]
+    else:
+        cosines = {label: _cosine_lines(run) for label, run in runs.items()}
+        pairs = dict.fromkeys(pair for lines in cosines.values() for pair in lines)
+        panels += [
+            Panel(
+                f"cosine {pair}", {label: lines.get(pair, []) for label, lines in cosines.items()}
+            )
+            for pair in pairs
+        ]
     return _draw_panels([panel for panel in panels if any(panel.lines.values())])
+
+
+def mean_cosines(run: dict) -> dict[str, float]:
+    """Cosine between two conditions' gradients, averaged over the steps and the batch.
+
+    Args:
+        run: a report, as in ``run_curves``.
+    """
+    return {
+        pair: rounded(sum(y for _, y in line) / len(line))
+        for pair, line in _cosine_lines(run).items()
+    }
 
 
 def _conditions(run: dict) -> list[str]:
@@ -158,6 +194,37 @@ def _draw(panel: Panel) -> Image.Image:
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
         draw.text((MARGIN + 110 * k, PANEL[1] - 18), label[:20], fill=colour, font=_font(11))
     return picture
+
+
+def _condition(size: tuple[int, int], caption: str, image: Tensor | None) -> Image.Image:
+    """A picture above its caption, or a text alone, on white."""
+    cell = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(cell)
+    if image is None:
+        font = _font(15)
+        text = _wrapped(draw, caption, font, size[0] - 2 * GAP)
+        middle = (size[0] // 2, size[1] // 2)
+        draw.multiline_text(middle, text, INK, font, anchor="mm", align="center", spacing=6)
+        return cell
+    picture = _picture(image)
+    scale = min((size[0] - GAP) / picture.width, (size[1] - LABEL) / picture.height)
+    sides = [max(1, round(scale * side)) for side in picture.size]
+    picture = picture.resize(sides, Image.LANCZOS)
+    cell.paste(picture, ((size[0] - picture.width) // 2, size[1] - LABEL - picture.height))
+    _centred(draw, caption, (size[0] // 2, size[1] - LABEL // 2))
+    return cell
+
+
+def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """Words in lines that are not wider than ``width`` pixels, if the words are not."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and draw.textlength(longer, font=font) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
 
 
 def _centred(draw: ImageDraw.ImageDraw, text: str, middle: tuple[int, int]) -> None:

@@ -16,13 +16,20 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..guidance.faces import Faces
+
 __all__ = [
     "AUTOENCODER_FILE",
+    "AVERAGE_FACE",
+    "FOLDER",
+    "LAYOUT_FILE",
     "MAN_FILE",
     "PHOTOGRAPH_FILE",
     "UNET_FILE",
     "WOMAN_FILE",
     "demo_conditioning",
+    "demo_file",
+    "face_in",
     "load_autoencoder",
     "load_photograph",
     "load_unet",
@@ -34,6 +41,19 @@ AUTOENCODER_FILE = FOLDER / "zmagic_demo_autoencoder.safetensors"
 PHOTOGRAPH_FILE = FOLDER / "photograph.jpg"
 WOMAN_FILE = FOLDER / "woman.jpg"
 MAN_FILE = FOLDER / "man.jpg"
+LAYOUT_FILE = FOLDER / "layout.jpg"
+
+# Left eye, right eye, nose tip, corners of the mouth in fractions of the picture, by the renderer
+# that made the portraits.
+FACE_POINTS = {
+    WOMAN_FILE: ((0.412, 0.461), (0.588, 0.455), (0.511, 0.580), (0.427, 0.619), (0.586, 0.615)),
+    MAN_FILE: ((0.414, 0.437), (0.585, 0.443), (0.486, 0.573), (0.406, 0.682), (0.564, 0.691)),
+    LAYOUT_FILE: ((0.427, 0.461), (0.613, 0.456), (0.527, 0.624), (0.457, 0.686), (0.597, 0.684)),
+}
+
+# The same on average over the portraits that the model was trained on.
+AVERAGE_POINTS = ((0.411, 0.434), (0.583, 0.434), (0.495, 0.564), (0.422, 0.634), (0.570, 0.635))
+AVERAGE_FACE = Faces.from_points(torch.tensor([AVERAGE_POINTS]), 1.0)
 
 # The network was trained without text: its context is a single zero token of this width.
 CONTEXT_WIDTH = 64
@@ -80,7 +100,7 @@ def load_unet(path: str | Path = UNET_FILE, disable_dynamic: bool = False) -> An
     Raises:
         FileNotFoundError: the weights are not there.
     """
-    weights = comfy.utils.load_torch_file(_existing(path))
+    weights = comfy.utils.load_torch_file(str(demo_file(path)))
     device = comfy.model_management.get_torch_device()
     model = _config_for(weights, device).get_model(weights)
     # Read at run time: the host replaces CoreModelPatcher when dynamic memory is on.
@@ -105,7 +125,7 @@ def load_autoencoder(path: str | Path = AUTOENCODER_FILE) -> Any:
     Raises:
         FileNotFoundError: the weights are not there.
     """
-    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(_existing(path)))
+    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(demo_file(path))))
     vae.throw_exception_if_invalid()
     if hasattr(comfy.sd, "load_vae_patcher"):  # hosts that can put the VAE on a second device
         vae.patcher.cached_patcher_init = (comfy.sd.load_vae_patcher, (str(path), None, None))
@@ -123,9 +143,33 @@ def load_photograph(path: str | Path = PHOTOGRAPH_FILE) -> torch.Tensor:
     Raises:
         FileNotFoundError: the file is not there.
     """
-    with Image.open(_existing(path)) as picture:
+    with Image.open(demo_file(path)) as picture:
         pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
     return torch.from_numpy(pixels / 255.0)[None]
+
+
+def face_in(path: Path) -> Faces:
+    """Where the face is in one of the rendered portraits.
+
+    Raises:
+        KeyError: it is none of them.
+    """
+    return Faces.from_points(torch.tensor([FACE_POINTS[path]]), 1.0)
+
+
+def demo_file(path: str | Path) -> Path:
+    """``path``, if it is there.
+
+    Raises:
+        FileNotFoundError: it is not; the sentence says what to do.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the demo file '{path.name}' is missing from the folder 'demo_models' of this "
+            "pack; install the pack again, or copy that file there from its repository"
+        )
+    return path
 
 
 def _config_for(weights: dict[str, torch.Tensor], device: torch.device) -> DemoPortraits:
@@ -141,14 +185,3 @@ def _config_for(weights: dict[str, torch.Tensor], device: torch.device) -> DemoP
         dtype, comfy.model_management.unet_manual_cast(dtype, device, supported)
     )
     return config
-
-
-def _existing(path: str | Path) -> str:
-    """``path`` as text, or FileNotFoundError with a sentence that says what to do."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"the demo file '{path.name}' is missing from the folder 'demo_models' of this "
-            "pack; install the pack again, or copy that file there from its repository"
-        )
-    return str(path)

@@ -15,6 +15,7 @@ from .model_files import ModelKind, Source
 from .onnx_networks import ImageNetwork
 
 __all__ = [
+    "IMAGENET",
     "NETWORKS",
     "NETWORK_SOURCE",
     "SEGMENTERS",
@@ -45,6 +46,11 @@ NETWORK_SOURCE = Source(
     "of any size",
     "its own",
 )
+
+
+# Mean and standard deviation of ImageNet's colours for pixel values of 0 to 255, which torchvision
+# publishes as 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of 1.
+IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ CATEGORY = "Z-Magic/models"
 
 METHODS = ("detector", "face landmarks", "bounding box", "fixed box", "whole picture")
 
+# What a reference shows, for the methods that are told a place of the picture.
+CROPPED, FRAMED_ALIKE = "cropped to the face", "framed like the picture"
+
 FaceLandmarks = io.Custom("FACE_LANDMARKS")  # of the host's MediaPipe node
 
 
@@ -85,8 +88,8 @@ class ZMagicLocateFace(io.ComfyNode):
                         "detector: the face is looked for, in the reference and again and again "
                         "in the picture. face landmarks, bounding box, fixed box: it is kept at "
                         "one place of the picture. whole picture: its centre square, or the "
-                        "region's, is taken for an aligned face. Except with a detector, the "
-                        "reference has to be a portrait that is cropped to the face."
+                        "region's, is taken for an aligned face. Except with a detector, "
+                        "'reference_is' says where the face is in the reference."
                     ),
                 ),
                 io.Combo.Input(
@@ -111,9 +114,10 @@ class ZMagicLocateFace(io.ComfyNode):
                     "landmark_network",
                     optional=True,
                     tooltip=(
-                        "For detectors that find boxes only, such as UltraFace: finds eyes, nose "
-                        "and mouth in the box. Not connected: they are taken to be where they are "
-                        "in an average face."
+                        "Finds eyes, nose and mouth in the box of a detector that finds none, "
+                        "such as UltraFace; for bounding box, fixed box and whole picture near "
+                        "that place, again and again. Not connected: they are taken to be where "
+                        "they are in an average face."
                     ),
                 ),
                 FaceLandmarks.Input(
@@ -161,8 +165,9 @@ class ZMagicLocateFace(io.ComfyNode):
                     max=1000,
                     advanced=True,
                     tooltip=(
-                        "For method detector: look again after this many steps. 1 follows every "
-                        "move; a picture without a face yet is looked at in every step."
+                        "For method detector and for a landmark network: look again after this "
+                        "many steps. 1 follows every move; a picture without a face yet is looked "
+                        "at in every step."
                     ),
                 ),
                 io.Combo.Input(
@@ -174,6 +179,18 @@ class ZMagicLocateFace(io.ComfyNode):
                         "For method detector: where a face is assumed until the first one is "
                         "found. reference: where it is in the reference. centre: in the centre of "
                         "the region, of the picture without one."
+                    ),
+                ),
+                io.Combo.Input(
+                    "reference_is",
+                    options=[CROPPED, FRAMED_ALIKE],
+                    default=CROPPED,
+                    optional=True,  # graphs from before it was there lack it
+                    advanced=True,
+                    tooltip=(
+                        "For the methods without a detector. cropped to the face: the centre "
+                        "square of the reference is taken for an aligned face. framed like the "
+                        "picture: its face is at the place that is given for the picture."
                     ),
                 ),
             ],
@@ -216,12 +233,15 @@ class ZMagicLocateFace(io.ComfyNode):
         landmark_network: LandmarkRegressor | None = None,
         face_landmarks: dict | None = None,
         bounding_box: object = None,
+        reference_is: str = CROPPED,
     ) -> io.NodeOutput:
         owner = title(cls)
+        points, networks = None, ()
+        if method != "face landmarks":  # whose points are known
+            points, networks = _prefixed(owner, _point_finder, landmark_network)
         if method == "detector":
             path = find_detector(detector, owner)
             detect = _prefixed(owner, load_detector, path, min_score)
-            points, networks = _prefixed(owner, _point_finder, landmark_network)
             locator = FaceLocator(
                 detect,
                 every=refresh_every,
@@ -243,7 +263,14 @@ class ZMagicLocateFace(io.ComfyNode):
             fixed = _prefixed(owner, _fixed, x, y, width, height)
         else:
             fixed = None
-        return io.NodeOutput(FaceLocator(fixed=fixed))
+        locator = FaceLocator(
+            fixed=fixed,
+            fixed_in_reference=reference_is == FRAMED_ALIKE,
+            every=refresh_every,
+            points=points,
+            networks=networks,
+        )
+        return io.NodeOutput(locator)
 
 
 _PICTURE_SIZE = ("picture_width", "picture_height")

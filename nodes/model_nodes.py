@@ -1,8 +1,9 @@
-"""Loaders of models."""
+"""Loaders of what comes with the pack: the demo model, and the networks that judge its pictures."""
 
 from comfy_api.latest import io
 
 from ..host.demo_model import (
+    LAYOUT_FILE,
     MAN_FILE,
     WOMAN_FILE,
     demo_conditioning,
@@ -10,6 +11,9 @@ from ..host.demo_model import (
     load_photograph,
     load_unet,
 )
+from ..host.demo_networks import demo_stamps, load_demo_networks
+from .sockets import FaceRecognizer, LandmarkNetwork, OpenClip, Segmenter
+from .titles import title
 
 __all__ = ["NODES"]
 
@@ -57,6 +61,11 @@ class ZMagicLoadDemo(io.ComfyNode):
                     display_name="man",
                     tooltip="A rendered man who does not exist, as a reference for identity.",
                 ),
+                io.Image.Output(
+                    display_name="layout",
+                    tooltip="A rendered portrait of other hair and clothing, as a reference for "
+                    "segmentation.",
+                ),
             ],
         )
 
@@ -70,9 +79,65 @@ class ZMagicLoadDemo(io.ComfyNode):
                 load_photograph(),
                 load_photograph(WOMAN_FILE),
                 load_photograph(MAN_FILE),
+                load_photograph(LAYOUT_FILE),
             )
         except FileNotFoundError as error:
             raise ValueError(f"Load Z-Magic Demo: {error}") from None
 
 
-NODES = [ZMagicLoadDemo]
+class ZMagicLoadDemoNetworks(io.ComfyNode):
+    """The networks that judge the demo model's pictures."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZMagicLoadDemoNetworks",
+            display_name="Load Z-Magic Demo Networks",
+            category=CATEGORY,
+            description=(
+                "Loads the small networks that come with this pack and judge the demo model's "
+                "portraits: text, face parts, identity and landmarks, without any other file."
+            ),
+            search_aliases=["demo networks", "tiny CLIP", "example networks", "Z-Magic"],
+            inputs=[],
+            outputs=[
+                OpenClip.Output(
+                    display_name="openclip",
+                    tooltip="For Text, Style and Image Similarity Energy: knows sentences about "
+                    "hair, clothing, age, gender, expression and background.",
+                ),
+                Segmenter.Output(
+                    display_name="segmenter",
+                    tooltip="For the Segmentation Energy: background, skin, lips, brows, eyes, "
+                    "hair, clothing and beard, classes 0 to 7.",
+                ),
+                FaceRecognizer.Output(
+                    display_name="recognizer", tooltip="For the Face Identity Energy."
+                ),
+                LandmarkNetwork.Output(
+                    display_name="regressor",
+                    tooltip="For the Landmark Energy, and for Locate Face to find eyes, nose and "
+                    "mouth: 68 points.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls) -> tuple:
+        """Other files under the same names are other networks."""
+        return demo_stamps()
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        owner = title(cls)
+        try:
+            networks = load_demo_networks(owner)
+        except FileNotFoundError as error:
+            raise ValueError(f"{owner}: {error}") from None
+        return io.NodeOutput(
+            networks.clip, networks.parser, networks.recogniser, networks.landmarks
+        )
+
+
+NODES = [ZMagicLoadDemo, ZMagicLoadDemoNetworks]

@@ -4,16 +4,15 @@ import re
 
 from comfy_api.latest import io
 
-from ..host.image_networks import InputOptions
+from ..host.image_networks import IMAGENET, InputOptions
 
 __all__ = ["input_options", "network_inputs", "numbers_in"]
 
 CUSTOM = "custom"
 
-# Mean and standard deviation of pixel values of 0 to 255. The first are those of ImageNet's
-# colours, which torchvision publishes as 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of 1.
+# Mean and standard deviation of pixel values of 0 to 255.
 NORMALIZATIONS = {
-    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "imagenet": IMAGENET,
     "-1 to 1": ((127.5,), (127.5,)),
     "0 to 1": ((0.0,), (255.0,)),
 }

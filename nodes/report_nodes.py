@@ -3,12 +3,14 @@
 import json
 
 from comfy_api.latest import io
+from torch import Tensor
 
-from ..guidance.plots import contact_sheet, run_curves
+from ..guidance.plots import contact_sheet, mean_cosines, run_curves
 
 __all__ = ["NODES"]
 
 MOST_RUNS = 12
+MOST_REFERENCES = 12
 
 
 class ZMagicCompareRuns(io.ComfyNode):
@@ -51,20 +53,43 @@ class ZMagicCompareRuns(io.ComfyNode):
                     default="unguided, FreeDoM, Z-Magic",
                     tooltip="One label per run, separated by commas.",
                 ),
+                io.Autogrow.Input(
+                    "references",
+                    optional=True,
+                    template=io.Autogrow.TemplatePrefix(
+                        io.Image.Input("reference", tooltip="A picture that a condition has."),
+                        prefix="reference",
+                        min=0,
+                        max=MOST_REFERENCES,
+                    ),
+                    tooltip="What the runs were conditioned on, for a first column of the sheet. A "
+                    "new slot appears when one is used.",
+                ),
+                io.String.Input(
+                    "captions",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    placeholder="identity\nlayout\na photo of a woman",
+                    tooltip="For that column: one line under each reference, in their order; "
+                    "further lines stand for themselves, such as a prompt.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="sheet", tooltip="The images under their labels."),
                 io.Image.Output(display_name="curves", tooltip="One plot per condition."),
                 io.String.Output(
                     display_name="summary",
-                    tooltip="JSON: for each label the energies of the finished images and the "
-                    "evaluations they cost.",
+                    tooltip="JSON: for each label the energies of the finished images, the mean "
+                    "cosines between the conditions' gradients, and the evaluations they cost.",
                 ),
             ],
         )
 
     @classmethod
-    def execute(cls, images, reports, labels) -> io.NodeOutput:
+    def execute(
+        cls, images, reports, labels, references: dict | None = None, captions: str = ""
+    ) -> io.NodeOutput:
         names = [name.strip() for name in labels.split(",") if name.strip()]
         for what, given in (("images", images), ("reports", reports)):
             if len(given) != len(names):
@@ -74,13 +99,28 @@ class ZMagicCompareRuns(io.ComfyNode):
                 )
         runs = dict(zip(names, map(_parsed, reports.values()), strict=True))
         summary = {
-            name: {"final": run["final"], "totals": run["totals"]} for name, run in runs.items()
+            name: {
+                "final": run["final"],
+                "cosines": mean_cosines(run),
+                "totals": run["totals"],
+            }
+            for name, run in runs.items()
         }
+        columns = list(zip(names, images.values(), strict=True))
         return io.NodeOutput(
-            contact_sheet(list(zip(names, images.values(), strict=True))),
+            contact_sheet(columns, _conditions(references, captions)),
             run_curves(runs),
             json.dumps(summary),
         )
+
+
+def _conditions(references: dict | None, captions: str) -> list[tuple[str, Tensor | None]]:
+    """Lines of text, the first of them with the pictures that they belong to."""
+    connected = [images for images in (references or {}).values() if images is not None]
+    pictures = [picture for images in connected for picture in images]
+    lines = [line.strip() for line in captions.strip().splitlines()]
+    lines += [""] * (len(pictures) - len(lines))
+    return [(line, pictures[k] if k < len(pictures) else None) for k, line in enumerate(lines)]
 
 
 def _parsed(report: str) -> dict:

@@ -1,8 +1,9 @@
 """Train the demo model's autoencoder: ``python -m training.autoencoder --data FOLDER``
 
 It starts from the weights in demo_models, if they are there, unless --fresh is given. Crops of 64
-pixels are enough: nothing in a latent reaches further. The loss is that of pixels and of their
-differences, which keep edges sharp; eyes, brows and lips count more than their few pixels would.
+pixels are enough: nothing in a latent reaches further. The loss is that of pixels, of their
+differences, which keep edges sharp, and of the mean colours of patches; eyes, brows and lips count
+more than their few pixels would.
 """
 
 import torch

@@ -155,6 +155,40 @@ def test_a_landmark_network_finds_points_in_boxes(astronaut, face_networks):
 # ---------------------------------------------------------------- fixed places
 
 
+# Around the astronaut's face, not exactly.
+ROUGHLY = {"x": 0.37, "y": 0.12, "width": 0.14, "height": 0.21}
+
+
+@pytest.mark.parametrize("method", ["fixed box", "bounding box"])
+def test_a_landmark_network_finds_the_face_near_a_place(astronaut, face_networks, method):
+    network = load_regressor(face_networks / "fr_landmark.onnx", LandmarkOptions())
+    box = {name: 512 * value for name, value in ROUGHLY.items()}
+    pixels = {"bounding_box": box, "picture_width": 512, "picture_height": 512}
+    inputs = {"method": method, "reference_is": "framed like the picture", "refresh_every": 5}
+    inputs |= ROUGHLY if method == "fixed box" else pixels
+    found = locator(**inputs, landmark_network=network)
+    assert found.networks == (network.network,) and found.every == 5
+    for faces in (found.in_picture(astronaut)[0], found.begin_run()(astronaut)):
+        error = (faces.points[0] - ASTRONAUT).norm(dim=1).mean()
+        assert error < 0.1 * (ASTRONAUT[1] - ASTRONAUT[0]).norm()
+
+
+def test_references_are_cropped_unless_the_node_is_told_otherwise(astronaut):
+    graph_from_before = locator(method="fixed box", **ROUGHLY)
+    (faces,) = graph_from_before.in_picture(astronaut)
+    assert torch.equal(faces.points, Faces.whole(1, 1.0).points)
+    framed = locator(method="fixed box", **ROUGHLY, reference_is="framed like the picture")
+    (faces,) = framed.in_picture(astronaut)
+    assert torch.equal(faces.boxes, framed.fixed.boxes)
+
+
+def test_points_that_are_known_are_not_looked_for(face_networks):
+    network = load_regressor(face_networks / "fr_landmark.onnx", LandmarkOptions())
+    faces = {"frames": [[mesh(0.0, 112.0)]], "image_size": (480, 640)}
+    found = locator(method="face landmarks", face_landmarks=faces, landmark_network=network)
+    assert found.points is None and found.networks == ()
+
+
 def test_fixed_box_and_whole_picture():
     fixed = locator(method="fixed box", x=0.1, y=0.2, width=0.3, height=0.4).fixed
     torch.testing.assert_close(fixed.boxes.float(), torch.tensor([[0.1, 0.2, 0.4, 0.6]]))

@@ -7,25 +7,20 @@ from zmagic.benchmarks.judges.dlib_faces import DlibFaces
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.energies import FaceIdentity
 from zmagic.guidance.energies.face_identity import mean_embedding
-from zmagic.guidance.face_location import FaceLocator
-from zmagic.guidance.faces import Faces
 from zmagic.guidance.settings import preset
 from zmagic.host.demo_model import (
     MAN_FILE,
     demo_conditioning,
+    face_in,
     load_autoencoder,
     load_photograph,
     load_unet,
 )
+from zmagic.host.demo_networks import demo_landmarks, demo_locator
 from zmagic.host.face_networks import RecognizerOptions, load_recognizer
 from zmagic.host.hooks import HostSettings, attach
 
 BATCH, STEPS = 4, 8
-
-# Where eyes, nose and mouth are in the demo model's portraits, on average.
-PORTRAIT = Faces.from_points(
-    torch.tensor([[[0.40, 0.425], [0.60, 0.425], [0.50, 0.57], [0.44, 0.67], [0.56, 0.67]]]), 1.0
-)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +37,11 @@ def test_a_second_recogniser_sees_the_person_too(world, face_networks):
     recognizer = load_recognizer(face_networks / "fr_feature.onnx", RecognizerOptions(127.0, 128.0))
     photograph = load_photograph(MAN_FILE).movedim(-1, 1)
     with torch.no_grad():
-        embedding = mean_embedding(recognizer, photograph, PORTRAIT)
-    energy = FaceIdentity(recognizer, embedding, FaceLocator(fixed=PORTRAIT))
-    condition = Condition("identity", energy, networks=(recognizer.network,))
+        embedding = mean_embedding(recognizer, photograph, face_in(MAN_FILE))
+    locator = demo_locator(demo_landmarks())
+    energy = FaceIdentity(recognizer, embedding, locator)
+    networks = (recognizer.network, *locator.networks)
+    condition = Condition("identity", energy, networks=networks)
 
     def run(strength: float):
         traces = []

@@ -77,7 +77,7 @@ def test_example_workflows_run_on_a_machine_without_a_checkpoint(server, name):
             assert picture.getextrema() != ((0, 0), (0, 0), (0, 0))
 
 
-def test_the_summary_of_a_comparison_has_energies_and_cost(server):
+def test_the_summary_of_a_comparison_has_energies_cosines_and_cost(server):
     nodes = workflow("demo")
     outputs = server.run(nodes)
     (summary,) = [json.loads(o["text"][0]) for o in outputs.values() if "text" in o]
@@ -87,6 +87,24 @@ def test_the_summary_of_a_comparison_has_energies_and_cost(server):
     assert ours["guided_evaluations"] >= 1
     assert ours["forwards"]["denoiser"] == 7 * ours["guided_evaluations"]
     assert all(len(values) == 1 for values in summary["Z-Magic"]["final"].values())
+    names = ("Text", "Segmentation", "Face Identity")
+    pairs = {f"{a} / {b}" for k, a in enumerate(names) for b in names[k + 1 :]}
+    assert set(summary["Z-Magic"]["cosines"]) == set(summary["FreeDoM"]["cosines"]) == pairs
+    assert all(-1.0 <= value <= 1.0 for value in summary["FreeDoM"]["cosines"].values())
+    assert summary["unguided"]["cosines"] == {}
+
+
+def test_the_sheet_of_the_demo_tells_the_prompt_that_guides():
+    nodes = workflow("demo")
+    prompt = by_class(nodes, "ZMagicText")["prompt"]
+    assert by_class(nodes, "ZMagicCompareRuns")["captions"].splitlines()[-1] == f'"{prompt}"'
+
+
+@pytest.mark.parametrize("name", [file.stem for file in sorted(WORKFLOWS.glob("*demo.json"))])
+def test_demo_workflows_need_no_file_of_the_user(name):
+    loaders = {n["class_type"] for n in workflow(name).values() if "Load" in n["class_type"]}
+    assert loaders == {"ZMagicLoadDemo", "ZMagicLoadDemoNetworks"}
+    assert (WORKFLOWS.parent / f"{name}.jpg").is_file()
 
 
 def test_similarity_and_any_network_guide(server):
@@ -94,7 +112,7 @@ def test_similarity_and_any_network_guide(server):
     nodes = workflow("text_and_style_demo")
     common = {"weight": 1.0, "start": 0.0, "end": 1.0}
     (sampler,) = [node for node in nodes.values() if node["class_type"] == "ZMagicSampler"]
-    (openclip,) = [i for i, node in nodes.items() if node["class_type"] == "ZMagicLoadOpenCLIP"]
+    (openclip,) = [i for i, node in nodes.items() if node["class_type"] == "ZMagicLoadDemoNetworks"]
     network = {"model_name": "fr_expression.onnx", "normalization": "imagenet", "size": 0}
     network |= {"color_order": "RGB", "mean": "127.5", "std": "127.5", "fit": "stretch"}
     nodes["91"] = {"class_type": "ZMagicLoadOnnx", "inputs": network}
@@ -119,11 +137,11 @@ def test_similarity_and_any_network_guide(server):
 @pytest.mark.parametrize(
     ("name", "node", "widget", "where"),
     [
-        ("text_and_style_demo", "ZMagicLoadOpenCLIP", "weights", "open_clip.*clip_vision"),
-        ("text_and_identity_demo", "ZMagicLoadFaceRecognizer", "model_name", "insightface"),
-        ("text_and_identity_demo", "ZMagicLocateFace", "detector", "insightface.*detection"),
-        ("identity_and_landmarks_demo", "ZMagicLoadLandmarkRegressor", "model_name", "insightface"),
-        ("text_segmentation_identity_demo", "ZMagicLoadSegmenter", "model_name", "onnx"),
+        ("text_and_style_flux", "ZMagicLoadOpenCLIP", "weights", "open_clip.*clip_vision"),
+        ("text_and_identity_sdxl", "ZMagicLoadFaceRecognizer", "model_name", "insightface"),
+        ("text_and_identity_sdxl", "ZMagicLocateFace", "detector", "insightface.*detection"),
+        ("identity_and_landmarks_sd15", "ZMagicLoadLandmarkRegressor", "model_name", "insightface"),
+        ("text_segmentation_identity_sd15", "ZMagicLoadSegmenter", "model_name", "onnx"),
     ],
 )
 def test_a_file_that_a_shared_workflow_names_and_is_not_here(server, name, node, widget, where):
@@ -159,7 +177,7 @@ def test_bad_input_comes_back_as_a_sentence(server, node, name, value, message):
 def test_a_decoder_that_cannot_be_had_names_the_node(server):
     nodes = workflow("ksampler")
     del by_class(nodes, "ZMagicApply")["vae"]
-    settings = workflow("demo")["12"]
+    settings = next(n for n in workflow("demo").values() if n["class_type"] == "ZMagicSettings")
     settings["inputs"]["decoder"] = "vae"
     nodes["90"] = settings
     by_class(nodes, "ZMagicApply")["settings"] = ["90", 0]

@@ -290,6 +290,109 @@ def test_the_whole_picture_or_region(astronaut):
     assert same(FaceLocator().begin_run()(tall, region), expected)
 
 
+# ---------------------------------------------------------------- points near a fixed place
+
+
+def near_the_astronaut(shift: float = 0.0, scale: float = 1.0) -> Faces:
+    """The face's box, moved to the right and enlarged by shares of its sides."""
+    box = Faces.from_points(ASTRONAUT[None], 1.0).boxes
+    sides = box[:, 2:] - box[:, :2]
+    middle = (box[:, :2] + box[:, 2:]) / 2.0 + sides * torch.tensor((shift, 0.0))
+    return Faces.from_boxes(torch.cat((middle - scale * sides / 2, middle + scale * sides / 2), 1))
+
+
+def misplaced(faces: Faces) -> float:
+    """Mean distance of the points from the astronaut's, in distances of the eyes."""
+    distance = (faces.points[0] - ASTRONAUT).norm(dim=1).mean()
+    return float(distance / (ASTRONAUT[1] - ASTRONAUT[0]).norm())
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.1, 1.0), (-0.1, 1.15), (0.05, 0.85)])
+def test_landmarks_find_the_face_near_a_fixed_place(find_points, astronaut, shift, scale):
+    place = near_the_astronaut(shift, scale)
+    tracker = FaceLocator(fixed=place, points=find_points).begin_run()
+    found = tracker(astronaut)
+    assert misplaced(found) < min(0.12, misplaced(place))
+    assert same(found, Faces.from_points(found.points, 1.0))  # the box follows
+
+
+def test_a_reference_is_cropped_or_framed_like_the_picture(find_points, astronaut):
+    place = near_the_astronaut(0.1)
+    (framed,) = FaceLocator(fixed=place, fixed_in_reference=True).in_picture(astronaut)
+    assert same(framed, place)
+    options = {"fixed": place, "points": find_points}
+    (framed,) = FaceLocator(**options, fixed_in_reference=True).in_picture(astronaut)
+    assert misplaced(framed) < 0.12
+    left, top, side = 165, 40, 120  # roughly cropped to the face
+    crop = astronaut[..., top : top + side, left : left + side]
+    (cropped,) = FaceLocator(**options).in_picture(crop)
+    offset = torch.tensor((left, top))
+    back = Faces.from_points((cropped.points * side + offset) / 512, 1.0)
+    assert misplaced(back) < 0.12
+    with pytest.raises(ValueError, match="the location holds 2 faces, expected 1 or"):
+        pair = Faces.stacked([place, place])
+        FaceLocator(fixed=pair, fixed_in_reference=True).in_picture(astronaut.expand(3, -1, -1, -1))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_in_noise_the_face_stays_near_the_place(find_points, seed):
+    noise = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(seed))
+    place = near_the_astronaut()
+    found = FaceLocator(fixed=place, points=find_points).begin_run()(noise)
+    assert (centres(found) > place.boxes[:, :2]).all() and (
+        centres(found) < place.boxes[:, 2:]
+    ).all()
+    change = (found.boxes[:, 2:] - found.boxes[:, :2]) / (place.boxes[:, 2:] - place.boxes[:, :2])
+    assert change.max() < 2.0 and change.min() > 0.5
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        lambda points: points + 0.3,  # another face
+        lambda points: 0.5 + 0.3 * (points - 0.5),  # much smaller
+        lambda points: torch.full_like(points, 0.5),  # no face at all
+        lambda points: points * float("nan"),
+        lambda points: points + 0.05,  # never at rest
+    ],
+)
+def test_points_that_are_not_the_face_at_the_place_are_not_believed(astronaut, moved):
+    place = Faces.from_boxes(torch.tensor([[0.3, 0.3, 0.7, 0.8]]))
+    locator = FaceLocator(fixed=place, points=lambda image, faces: moved(faces.points))
+    assert same(locator.begin_run()(astronaut), place)
+
+
+def test_a_face_near_a_place_is_followed_and_not_forgotten(find_points, astronaut):
+    looks = []
+
+    def counted(image, faces):
+        looks.append(len(image))
+        return find_points(image, faces)
+
+    tracker = FaceLocator(fixed=near_the_astronaut(), points=counted, every=2).begin_run()
+    tracker.begin_step(0)
+    first = tracker(astronaut)
+    count = len(looks)
+    tracker.begin_step(1)
+    assert same(tracker(astronaut.roll(10, -1)), first) and len(looks) == count
+    tracker.begin_step(2)
+    moved = tracker(astronaut.roll(10, -1))
+    assert len(looks) > count
+    torch.testing.assert_close(
+        centres(moved)[0, 0], centres(first)[0, 0] + 10 / 512, atol=0.006, rtol=0.0
+    )
+
+
+def test_a_failing_landmark_network_does_not_end_the_sampling(astronaut, caplog):
+    def broken(image, faces):
+        raise RuntimeError("no such kernel")
+
+    place = near_the_astronaut()
+    with caplog.at_level(logging.WARNING):
+        assert same(FaceLocator(fixed=place, points=broken).begin_run()(astronaut), place)
+    assert "the landmark network failed (RuntimeError: no such kernel)" in caplog.text
+
+
 # ---------------------------------------------------------------- what goes wrong
 
 

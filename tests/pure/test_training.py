@@ -11,11 +11,11 @@ from torch import nn
 
 from zmagic.guidance.networks import load_onnx
 from zmagic.guidance.networks.onnx_header import read_onnx_header
-from zmagic.training import captions, likeness, metrics
+from zmagic.training import captions, card, likeness, metrics
 from zmagic.training.data import CLASSES, MIRRORED, Variation, read_portraits, split_of, varied
 from zmagic.training.landmarks import LandmarkNetwork
 from zmagic.training.onnx_export import write_onnx
-from zmagic.training.parser import Parser
+from zmagic.training.parser import Parser, class_weights
 from zmagic.training.running import Run, Trainer
 from zmagic.training.taesd import Autoencoder
 
@@ -278,3 +278,20 @@ def test_nearest_pictures_are_found_mirrored_too():
     assert places[:, 0].tolist() == [4, 1]
     torch.testing.assert_close(distances[:, 0], torch.full((2,), 0.01), atol=1e-4, rtol=0.01)
     assert (distances[:, 1] > 0.1).all()
+
+
+def test_the_model_card_says_what_the_reports_say():
+    text = card.CARD.read_text(encoding="utf-8")
+    assert card.with_table(text) == text, "run 'python -m training.card'"
+    with pytest.raises(ValueError, match="expected the lines"):
+        card.with_table("no marks")
+
+
+def test_small_classes_weigh_more(folder):
+    portraits = read_portraits(folder, "train")
+    classes = torch.zeros_like(portraits.classes)
+    classes[..., :1] = CLASSES.index("eyes")  # a tenth of each picture
+    weights = class_weights(dataclasses.replace(portraits, classes=classes))
+    assert weights.mean().item() == pytest.approx(1.0)
+    ratio = weights[CLASSES.index("eyes")] / weights[CLASSES.index("background")]
+    assert ratio.item() == pytest.approx(3.0)
