@@ -76,7 +76,7 @@ def test_the_parser_sees_a_head_above_clothing(networks, file):
     height = torch.arange(128.0)[:, None].expand(128, 128)
     hair, skin, clothing = (height[classes == each] for each in (HAIR, SKIN, CLOTHING))
     assert min(len(hair), len(skin), len(clothing)) > 400
-    assert hair.min() < skin.min() and hair.mean() < clothing.mean() > skin.mean()
+    assert hair.mean() < clothing.mean() > skin.mean()
     nose = (face_in(file).points[0, 2] * 128).long()
     assert classes[nose[1], nose[0]] == SKIN
 
@@ -98,8 +98,8 @@ def test_the_recogniser_tells_them_apart(networks):
 
 def test_clip_prefers_what_the_pictures_show(networks):
     clip = networks[0]
-    pictures = torch.cat([portrait(file) for file in (WOMAN_FILE, MAN_FILE)])
-    texts = clip.texts(["a photo of a woman", "a photo of a man"])
+    pictures = torch.cat([portrait(file) for file in (WOMAN_FILE, LAYOUT_FILE)])
+    texts = clip.texts([f"a photo of a person with {hair} hair" for hair in ("black", "blond")])
     cosines = torch.nn.functional.normalize(clip.embeddings(pictures)) @ (
         torch.nn.functional.normalize(texts).T
     )
