@@ -51,7 +51,7 @@ FACE_POINTS = {
     LAYOUT_FILE: ((0.427, 0.461), (0.613, 0.456), (0.527, 0.624), (0.457, 0.686), (0.597, 0.684)),
 }
 
-# The same on average over the portraits that the model was trained on.
+# The same on average over the rendered portraits that the networks of the demo were trained on.
 AVERAGE_POINTS = ((0.411, 0.434), (0.583, 0.434), (0.495, 0.564), (0.422, 0.634), (0.570, 0.635))
 AVERAGE_FACE = Faces.from_points(torch.tensor([AVERAGE_POINTS]), 1.0)
 

@@ -42,22 +42,22 @@ def table() -> str:
     for folder in (DEMO_MODELS, JUDGES):
         for file in sorted(folder.glob("*_figures.json")):
             report = json.loads(file.read_text(encoding="utf-8"))
+            merits = {name: report[name] for name in report if name not in OF_THE_RUN}
             lines.append(
                 f"| `{report['network']}` | {report['parameters'] / 1e6:.2f} M "
                 f"| {report['steps']} steps, {report['minutes']:.0f} min "
-                f"| {'; '.join(_figures(report))} |"
+                f"| {'; '.join(_figures(merits))} |"
             )
     return "".join(line + "\n" for line in lines)
 
 
-def _figures(report: dict, prefix: str = "") -> Iterator[str]:
+def _figures(report: dict) -> Iterator[str]:
     for name, value in report.items():
-        if name in OF_THE_RUN and not prefix:
-            continue
-        if isinstance(value, dict):
-            yield f"{prefix}{name}: " + ", ".join(_figures(value, " ")).replace("  ", " ").strip()
-        else:
-            yield f"{prefix}{name} {value}".strip()
+        yield (
+            f"{name}: {', '.join(_figures(value))}"
+            if isinstance(value, dict)
+            else f"{name} {value}"
+        )
 
 
 if __name__ == "__main__":
