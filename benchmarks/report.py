@@ -18,7 +18,17 @@ from .statistics import (
 # isort: split
 from zmagic.training.metrics import frechet_distance
 
-__all__ = ["Choice", "Rows", "Summary", "choose", "found_rows", "rows_of", "summarise", "tables"]
+__all__ = [
+    "Choice",
+    "Rows",
+    "Summary",
+    "choose",
+    "found_rows",
+    "overview",
+    "rows_of",
+    "summarise",
+    "tables",
+]
 
 # Directions of the Frechet distance: well below the number of pictures, so that covariances have
 # full rank.
@@ -211,6 +221,31 @@ def tables(title: str, summaries: Sequence[Summary], baseline: str) -> str:
     )
 
 
+def overview(by_task: Mapping[str, Sequence[Summary]], baseline: str) -> str:
+    """One Markdown table of all tasks: mean ranks by the judges, and time.
+
+    Args:
+        by_task: name of the task to the rows of its table.
+    """
+    found = {task: {s.method: s for s in summaries} for task, summaries in by_task.items()}
+    methods = dict.fromkeys(method for rows in found.values() for method in rows)
+    return markdown(
+        ["mean rank by the judges, and its difference [95 %]", *found, "time"],
+        (
+            [
+                method,
+                *(_rank(rows.get(method), baseline) for rows in found.values()),
+                _mean(
+                    rows[method].seconds / rows[baseline].seconds
+                    for rows in found.values()
+                    if method in rows
+                ),
+            ]
+            for method in methods
+        ),
+    )
+
+
 def found_rows(
     store: Store, stage: str, task: str, strengths: Mapping[str, float]
 ) -> dict[str, tuple[float, Rows]]:
@@ -244,6 +279,14 @@ def _ranks(judged: Mapping[str, Mapping[str, Sequence[float]]], names) -> dict[s
         method: [_mean(each) for each in zip(*(r[method] for r in by_attribute), strict=True)]
         for method in judged
     }
+
+
+def _rank(summary: Summary | None, baseline: str) -> str | None:
+    if summary is None:
+        return None
+    if summary.method == baseline:
+        return f"{summary.rank:.3g}"
+    return f"{summary.rank:.3g} ({_interval(summary.rank_difference)})"
 
 
 def _interval(difference: tuple[float, float, float]) -> str:

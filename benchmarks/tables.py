@@ -33,7 +33,7 @@ from .networks import Networks
 from .options import digest, needed_attributes, read_command_line
 from .pictures import Pictures
 from .plan import UNTUNED, Plan
-from .report import Choice, choose, found_rows, summarise, tables
+from .report import Choice, choose, found_rows, overview, summarise, tables
 from .results import Store
 from .table_figures import write_figures
 from .tasks import ABLATION_TASK, MANY, attributes_of
@@ -135,11 +135,11 @@ class Tables:
 
     def write(self, folder: Path, reference: Tensor | None) -> None:
         """JSON, Markdown, sheets of pictures and plots."""
-        content, parts = {"plan": asdict(self.plan)}, []
+        content, parts, by_task = {"plan": asdict(self.plan)}, [], {}
         for task in self.plan.tasks:
             choice = self.choice(task)
             found = found_rows(self._store, "test", task, choice.strengths)
-            summaries = summarise(found, BASELINE, reference)
+            by_task[task] = summaries = summarise(found, BASELINE, reference)
             content[task] = {
                 "rows": [asdict(summary) for summary in summaries],
                 "tuning": choice.scores,
@@ -153,7 +153,7 @@ class Tables:
                 summaries = summarise(found, baseline, reference)
                 content[title] = {"rows": [asdict(summary) for summary in summaries]}
                 parts.append(tables(title, summaries, baseline))
-        text = "\n".join(parts)
+        text = "\n".join((overview(by_task, BASELINE), *parts))
         if not self.plan.tunings:
             text = f"All strengths are {self.plan.strengths[0]:g}, not tuned.\n\n{text}"
         (folder / "tables.json").write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -34,7 +34,7 @@ COLOUR_WEIGHT = 2.0
 LATENT_NOISE, LATENT_LIMIT = 0.03, 2.5
 
 # Share of the pictures in other colours, and how much darker a colour becomes at most.
-RECOLOURED, DARKENED = 0.5, 0.5
+RECOLOURED, DARKENED = 0.3, 0.5
 
 SHOWN = 12
 
@@ -102,15 +102,15 @@ def reconstructed(network: Autoencoder, pictures: Tensor) -> Tensor:
 
 
 def _crop(pictures: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """The same random square of all, on the grid of the latents."""
+    """The same random square of all, on the grid of the latents; faces are in the middle."""
     last = (pictures.shape[-1] - CROP) // FACTOR
-    top, left = (FACTOR * int(torch.randint(last + 1, ())) for _ in range(2))
+    top, left = (FACTOR * int(torch.rand(2).mean() * (last + 1)) for _ in range(2))
     rows, columns = slice(top, top + CROP), slice(left, left + CROP)
     return pictures[..., rows, columns], classes[..., rows, columns]
 
 
 def _recoloured(pictures: Tensor) -> Tensor:
-    """Half of the pictures with red, green and blue exchanged and each made darker.
+    """Some of the pictures with red, green and blue exchanged and each made darker.
 
     Most colours of a portrait can be guessed from what is around them: skin, hair, lips. A network
     that is never surprised learns to guess, and clothes get the colours of others.

@@ -16,7 +16,7 @@ CLOTHES = (
 OPENINGS = ("a photo of", "a portrait of", "a picture of", "")
 
 # Chance that a caption is told whole, and that a part of it is told otherwise.
-WHOLE, PART = 0.4, 0.4
+WHOLE, PART = 0.25, 0.25
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ QUESTIONS = {
     ),
     "clothing colour": Question(
         {colour: f"a photo of a person wearing {colour}" for colour in CLOTHES},
-        lambda label: label["cloth"],
+        # Of stripes or dots either colour is right; the question is asked of plain clothing.
+        lambda label: label["cloth"] if label.get("pattern", "plain") == "plain" else None,
     ),
     "smile": Question(
         {True: "a photo of a person smiling", False: "a photo of a person not smiling"},

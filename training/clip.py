@@ -1,9 +1,11 @@
 """Train the small CLIP: ``python -m training.clip --data FOLDER [--judge]``
 
-Model, tokenizer, preprocessing and loss are open_clip's; only the loop is ours, so that a run may
-be stopped. The model has a vision transformer, the judge a convolutional network (Radford et al.,
-"Learning Transferable Visual Models From Natural Language Supervision", ICML 2021, has both). Their
-configurations are the JSON files beside the weights.
+Model, tokenizer, preprocessing and loss are open_clip's. The loop is ours, so that a run may be
+stopped, and the questions, without which a thousand portraits do not suffice. The model sees
+through the residual network of the first CLIP (Radford et al., ICML 2021), the judge through a
+RegNet (Radosavovic et al., CVPR 2020). Both pool by attention that knows places: an average hardly
+tells the colour of clothing from that of a background. The configurations are the JSON files beside
+the weights.
 """
 
 from pathlib import Path
@@ -11,10 +13,11 @@ from pathlib import Path
 import open_clip
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from .captions import QUESTIONS, some_of
+from .captions import QUESTIONS, Question, some_of
 from .data import Portraits, Variation, read_portraits, varied
-from .running import DEMO_MODELS, JUDGES, Trainer, read_command_line, read_weights
+from .running import DEMO_MODELS, JUDGES, Trainer, parameters, read_command_line, read_weights
 
 MINUTES = 120.0
 LEARNING_RATE = 1e-3
@@ -22,35 +25,85 @@ BATCH = 64
 # Colours are what captions speak of: they stay, but for a little light.
 VARIATION = Variation(scale=0.15, shift=0.05, roll=0.12, light=0.08)
 
+PROMPTS = [prompt for question in QUESTIONS.values() for prompt in question.prompts.values()]
+# Length of an embedding, and what it is multiplied by for the directions: 1 has soft answers only.
+FEATURES, SHARPNESS = 128, 10.0
+
 CONFIG, JUDGE_CONFIG = DEMO_MODELS / "zmagic_demo_clip.json", JUDGES / "clip_judge.json"
+
+
+class WithAnswers(nn.Module):
+    """A CLIP and, for its training, one direction for each answer to the questions.
+
+    A product of two towers learns an attribute only when both begin to see it, which can take
+    longer than all the rest. The directions show it to the image tower at once.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        self.directions = nn.Linear(FEATURES, len(PROMPTS))
 
 
 def main() -> None:
     run = read_command_line("clip", __doc__, MINUTES, "judge")
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     config = JUDGE_CONFIG if run.judge else CONFIG
-    model = empty_model(config)
-    tokens = open_clip.get_tokenizer(config.stem)
-    contrast = open_clip.ClipLoss()
+    tokens = open_clip.get_tokenizer(prepared(config))
+    network = WithAnswers(empty_model(config))
+    trainer = Trainer(run, network, LEARNING_RATE, weight_decay=0.1)
+    model = trainer.train(lambda: loss(trainer.module, tokens, train)).model
+    run.write_weights(model)
+    figures = evaluated(model, tokens, held_out)
+    run.write_report(trainer, {"parameters": parameters(model), **figures})
 
-    def loss() -> Tensor:
-        places = train.drawn(BATCH)
-        pictures, _, _ = varied(train.pictures(places), VARIATION)
-        texts = tokens([some_of(train.labels[place]) for place in places.tolist()])
-        image, text, scale = trainer.module(normalised(pictures), texts)
-        return contrast(image.float(), text.float(), scale.float())
 
-    trainer = Trainer(run, model, LEARNING_RATE, weight_decay=0.1)
-    network = trainer.train(loss)
-    run.write_weights(network)
-    run.write_report(trainer, evaluated(network, tokens, held_out))
+def loss(network: WithAnswers, tokens, portraits: Portraits) -> Tensor:
+    """Of a random batch: CLIP's, and that of the answers to all questions.
+
+    A sentence may fit many portraits of a batch, for which CLIP's loss punishes it. The prompts of
+    a question exclude each other (Yang et al., "Unified Contrastive Learning in Image-Text-Label
+    Space", CVPR 2022).
+    """
+    places = portraits.drawn(BATCH)
+    labels = [portraits.labels[place] for place in places.tolist()]
+    pictures, _, _ = varied(portraits.pictures(places), VARIATION)
+    texts = [*map(some_of, labels), *PROMPTS]
+    image, text, scale = network.model(normalised(pictures), tokens(texts))
+    image, text, scale = image.float(), text.float(), scale.float()
+    contrasted = open_clip.ClipLoss()(image, text[:BATCH], scale)
+    by_prompts = scale * image @ text[BATCH:].T
+    by_directions = network.directions(SHARPNESS * image).float()
+    return contrasted + asked(by_prompts, labels) + asked(by_directions, labels)
+
+
+def asked(logits: Tensor, labels: list[dict]) -> Tensor:
+    """Mean cross-entropy of the answers; ``logits [B, A]``: of all answers to all questions."""
+    questions = QUESTIONS.values()
+    parts = logits.split([len(question.prompts) for question in questions], dim=1)
+    losses = [_answered(*pair, labels) for pair in zip(parts, questions, strict=True)]
+    return torch.stack(losses).mean()
+
+
+def _answered(logits: Tensor, question: Question, labels: list[dict]) -> Tensor:
+    """Cross-entropy over the pictures that have an answer, 0 without one."""
+    values = list(question.prompts)
+    answers = [question.answer(label) for label in labels]
+    known = [k for k, answer in enumerate(answers) if answer is not None]
+    right = torch.tensor([values.index(answers[k]) for k in known], dtype=torch.long)
+    return F.cross_entropy(logits[known], right, reduction="sum") / max(1, len(known))
 
 
 def empty_model(config: Path) -> nn.Module:
     """The model of a configuration, with random weights."""
+    return open_clip.create_model(prepared(config))
+
+
+def prepared(config: Path) -> str:
+    """The name by which open_clip knows a configuration from now on."""
     if config.stem not in open_clip.list_models():
         open_clip.add_model_config(config)
-    return open_clip.create_model(config.stem)
+    return config.stem
 
 
 def load_judge() -> nn.Module:

@@ -29,7 +29,7 @@ from .sheets import save_sheet  # noqa: E402
 from .taesd import LATENT_CHANNELS, Autoencoder, autoencoder_from  # noqa: E402
 
 MINUTES = 240.0
-LEARNING_RATE, FRESH_LEARNING_RATE = 2e-4, 4e-4
+LEARNING_RATE, FRESH_LEARNING_RATE = 3e-4, 4e-4
 BATCH = 32
 
 # SD1.5's schedule: square roots of the betas are evenly spaced (Rombach et al., CVPR 2022).
@@ -66,7 +66,7 @@ def main() -> None:
     if warm:
         unet.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
     rate = LEARNING_RATE if warm else FRESH_LEARNING_RATE
-    trainer = Trainer(run, unet, rate, weight_decay=1e-4, averaging=0.9995)
+    trainer = Trainer(run, unet, rate, weight_decay=1e-4, averaging=0.999)
     network = trainer.train(lambda: loss(trainer.module, latents))
     run.write_weights(network)
     run.seeded()

@@ -7,7 +7,7 @@ import torch
 
 from zmagic.benchmarks.figures import Panel, draw_panels, mean_lines
 from zmagic.benchmarks.methods import ABLATIONS, BASELINE, EQUAL_COST, FAITHFUL, methods
-from zmagic.benchmarks.report import choose, found_rows, summarise, tables
+from zmagic.benchmarks.report import choose, found_rows, overview, summarise, tables
 from zmagic.benchmarks.results import Run, Store, markdown
 from zmagic.benchmarks.statistics import (
     Projection,
@@ -143,6 +143,16 @@ def test_a_summary_compares_the_same_sets_by_the_judge(tmp_path):
     assert (rows[FAITHFUL].rank, rows[BASELINE].rank) == (1.0, 2.0)
     assert rows[FAITHFUL].rank_difference == (-1.0, -1.0, -1.0)
     assert rows[FAITHFUL].frechet is None
+
+
+def test_the_overview_has_every_method_of_every_task(tmp_path):
+    store = Store(tmp_path / "runs.jsonl")
+    store.add(all_runs())
+    found = found_rows(store, "test", TASK, {BASELINE: 0.3, FAITHFUL: 0.3})
+    both = summarise(found, BASELINE, None)
+    lines = overview({"one": both, "two": both[:1]}, BASELINE).splitlines()
+    assert lines[2] == f"| {BASELINE} | 2 | 2 | 1 |"
+    assert lines[3] == f"| {FAITHFUL} | 1 (-1 [-1, -1]) |  | 1 |"
 
 
 def test_markdown_has_a_cell_for_everything():

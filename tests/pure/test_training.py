@@ -11,7 +11,7 @@ from torch import nn
 
 from zmagic.guidance.networks import load_onnx
 from zmagic.guidance.networks.onnx_header import read_onnx_header
-from zmagic.training import captions, card, likeness, metrics
+from zmagic.training import captions, card, clip, likeness, metrics
 from zmagic.training.data import CLASSES, MIRRORED, Variation, read_portraits, split_of, varied
 from zmagic.training.landmarks import LandmarkNetwork
 from zmagic.training.onnx_export import write_onnx
@@ -242,6 +242,29 @@ def test_captions_tell_what_is_there_and_questions_know_their_answers():
         assert question.answer(LABEL) in question.prompts
     bald = LABEL | {"style": "bald"}
     assert captions.QUESTIONS["hair colour"].answer(bald) is None
+
+
+def test_only_pictures_that_have_an_answer_are_asked():
+    questions = list(captions.QUESTIONS.values())
+    bald = LABEL | {"style": "bald"}
+    sure = torch.full((2, len(clip.PROMPTS)), -20.0)
+    first = 0
+    for question in questions:
+        for row, label in enumerate((LABEL, bald)):
+            answer = question.answer(label)
+            if answer is not None:
+                sure[row, first + list(question.prompts).index(answer)] = 20.0
+        first += len(question.prompts)
+    assert clip.asked(sure, [LABEL, bald]) < 1e-6
+    undecided = clip.asked(torch.zeros_like(sure), [LABEL, bald])
+    chances = [len(question.prompts) for question in questions]
+    assert undecided == pytest.approx(torch.tensor(chances).log().mean().item())
+    # Nobody in this batch shows hair: its question costs nothing and no gradient is lost.
+    logits = torch.zeros(1, len(clip.PROMPTS), requires_grad=True)
+    clip.asked(logits, [bald]).backward()
+    hair = len(captions.QUESTIONS["hair colour"].prompts)
+    assert torch.isfinite(logits.grad).all() and (logits.grad[:, :hair] == 0.0).all()
+    assert (logits.grad[:, hair:] != 0.0).all()
 
 
 def test_autoencoder_has_the_layout_of_its_weights():
