@@ -131,7 +131,10 @@ def picture_features(network: nn.Module, pictures: Tensor) -> Tensor:
 
 @torch.no_grad()
 def evaluated(network: nn.Module, tokens, portraits: Portraits) -> dict:
-    """Zero-shot accuracy on people it was not trained on, each attribute by its own prompts."""
+    """Zero-shot accuracy on people it was not trained on, each attribute by its own prompts.
+
+    The prompts are those of the training: what is tested is whether it sees new people right.
+    """
     features = picture_features(network, portraits.pictures())
     accuracy, asked = {}, {}
     for name, question in QUESTIONS.items():
