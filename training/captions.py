@@ -1,11 +1,12 @@
 """What is said about a portrait: whole captions, parts of them, and the questions of the test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-__all__ = ["QUESTIONS", "Question", "some_of"]
+__all__ = ["QUESTIONS", "UNANSWERED", "Question", "some_of"]
 
 HAIR = ("black", "brown", "blond", "red", "grey")
 CLOTHES = (
@@ -19,6 +20,10 @@ OPENINGS = ("a photo of", "a portrait of", "a picture of", "")
 WHOLE, PART = 0.25, 0.25
 
 
+# In place of the right prompt of a picture that has none.
+UNANSWERED = -1
+
+
 @dataclass(frozen=True)
 class Question:
     """An attribute asked by one prompt for each of its values.
@@ -30,6 +35,11 @@ class Question:
 
     prompts: dict[object, str]
     answer: Callable[[dict], object]
+
+    def places(self, labels: Iterable[dict]) -> Tensor:
+        """``[N]``: places of the right prompts, UNANSWERED where there is none."""
+        places = {None: UNANSWERED} | {value: place for place, value in enumerate(self.prompts)}
+        return torch.tensor([places[self.answer(label)] for label in labels])
 
 
 QUESTIONS = {

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .captions import QUESTIONS, Question, some_of
+from .captions import QUESTIONS, UNANSWERED, Question, some_of
 from .data import Portraits, Variation, read_portraits, varied
 from .running import DEMO_MODELS, JUDGES, Trainer, parameters, read_command_line, read_weights
 
@@ -26,8 +26,8 @@ BATCH = 64
 VARIATION = Variation(scale=0.15, shift=0.05, roll=0.12, light=0.08)
 
 PROMPTS = [prompt for question in QUESTIONS.values() for prompt in question.prompts.values()]
-# Length of an embedding, and what it is multiplied by for the directions: 1 has soft answers only.
-FEATURES, SHARPNESS = 128, 10.0
+# What an embedding is multiplied by for the directions: one of length 1 has soft answers only.
+SHARPNESS = 10.0
 
 CONFIG, JUDGE_CONFIG = DEMO_MODELS / "zmagic_demo_clip.json", JUDGES / "clip_judge.json"
 
@@ -39,10 +39,11 @@ class WithAnswers(nn.Module):
     longer than all the rest. The directions show it to the image tower at once.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, config: Path):
         super().__init__()
-        self.model = model
-        self.directions = nn.Linear(FEATURES, len(PROMPTS))
+        self.model = empty_model(config)
+        features = open_clip.get_model_config(config.stem)["embed_dim"]
+        self.directions = nn.Linear(features, len(PROMPTS))
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     config = JUDGE_CONFIG if run.judge else CONFIG
     tokens = open_clip.get_tokenizer(prepared(config))
-    network = WithAnswers(empty_model(config))
+    network = WithAnswers(config)
     trainer = Trainer(run, network, LEARNING_RATE, weight_decay=0.1)
     model = trainer.train(lambda: loss(trainer.module, tokens, train)).model
     run.write_weights(model)
@@ -87,11 +88,9 @@ def asked(logits: Tensor, labels: list[dict]) -> Tensor:
 
 def _answered(logits: Tensor, question: Question, labels: list[dict]) -> Tensor:
     """Cross-entropy over the pictures that have an answer, 0 without one."""
-    values = list(question.prompts)
-    answers = [question.answer(label) for label in labels]
-    known = [k for k, answer in enumerate(answers) if answer is not None]
-    right = torch.tensor([values.index(answers[k]) for k in known], dtype=torch.long)
-    return F.cross_entropy(logits[known], right, reduction="sum") / max(1, len(known))
+    right = question.places(labels)
+    count = (right != UNANSWERED).sum().clamp_min(1)
+    return F.cross_entropy(logits, right, ignore_index=UNANSWERED, reduction="sum") / count
 
 
 def empty_model(config: Path) -> nn.Module:
@@ -136,20 +135,14 @@ def evaluated(network: nn.Module, tokens, portraits: Portraits) -> dict:
     The prompts are those of the training: what is tested is whether it sees new people right.
     """
     features = picture_features(network, portraits.pictures())
-    accuracy, asked = {}, {}
+    accuracy, counts = {}, {}
     for name, question in QUESTIONS.items():
-        values = list(question.prompts)
         texts = network.encode_text(tokens(list(question.prompts.values())), normalize=True)
-        chosen = (features @ texts.T).argmax(1).tolist()
-        answers = [question.answer(label) for label in portraits.labels]
-        right = [
-            values[choice] == answer
-            for choice, answer in zip(chosen, answers, strict=True)
-            if answer is not None
-        ]
-        accuracy[name] = round(sum(right) / max(1, len(right)), 4)
-        asked[name] = len(right)
-    return {"held-out pictures": asked, "zero-shot accuracy": accuracy}
+        right = question.places(portraits.labels)
+        found = ((features @ texts.T).argmax(1) == right)[right != UNANSWERED]
+        accuracy[name] = round(found.sum().item() / max(1, len(found)), 4)
+        counts[name] = len(found)
+    return {"held-out pictures": counts, "zero-shot accuracy": accuracy}
 
 
 if __name__ == "__main__":
