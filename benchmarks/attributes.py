@@ -1,17 +1,19 @@
 """Attributes of a condition set: the energy that guides, and the distances that are reported.
 
 A distance is the paper's (method section 8), measured twice: by the network that guided, and by one
-that did not. An attribute is added by one class here.
+that did not. All condition sets of a batch are one energy, each picture with its own target. An
+attribute is added by one class here.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .condition_sets import ConditionSet, Portrait
+from .condition_sets import ConditionSet
 from .networks import Networks
 
 # isort: split
@@ -26,10 +28,12 @@ from zmagic.guidance.energies import (
 )
 from zmagic.guidance.energies.class_scores import ClassScores
 from zmagic.guidance.energies.energy import Energy
-from zmagic.guidance.energies.face_identity import mean_embedding
 from zmagic.guidance.energies.label_maps import LabelMap
-from zmagic.guidance.energies.style import gram, mean_grams
+from zmagic.guidance.energies.style import gram
 from zmagic.guidance.face_location import FaceLocator
+from zmagic.guidance.faces import Faces, aligned_crops
+from zmagic.host.networks import Network
+from zmagic.host.openclip import OpenClip
 
 from .judges.dlib_faces import DlibFaces, DlibLandmarks
 
@@ -62,25 +66,44 @@ class Attribute(ABC):
         self.guide, self.judge = guide, judge
 
     @abstractmethod
-    def energy(self, wanted: ConditionSet) -> Energy:
-        """What guides a picture to the set."""
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
+        """What guides a batch of pictures, each to its own set."""
 
     @property
-    def networks(self) -> tuple:
+    def networks(self) -> tuple[Network, ...]:
         """What the energy runs on."""
         return ()
 
     @abstractmethod
-    def distance(self, picture: Tensor, wanted: ConditionSet, networks: Networks) -> float:
-        """Of ``picture [1, 3, H, W]`` by ``networks``, those that guide or those that judge."""
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
+        """Of ``pictures [B, 3, H, W]`` by ``networks``, those that guide or those that judge:
+        ``[B]``."""
 
-    def by_guide(self, picture: Tensor, wanted: ConditionSet) -> float:
-        """The distance as the network sees it that guided."""
-        return self.distance(picture, wanted, self.guide)
+    def by_guide(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float]:
+        """The distances as the network sees them that guided."""
+        return self.distances(pictures, sets, self.guide).tolist()
 
-    def by_judge(self, picture: Tensor, wanted: ConditionSet) -> float | None:
-        """The distance as another network sees it; None where it cannot see the reference."""
-        return self.distance(picture, wanted, self.judge)
+    def by_judge(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float | None]:
+        """The distances as another network sees them; None where it cannot see the reference."""
+        return self.distances(pictures, sets, self.judge).tolist()
+
+
+def _people(sets: Sequence[ConditionSet]) -> Tensor:
+    return torch.cat([wanted.person.picture for wanted in sets])
+
+
+def _layouts(sets: Sequence[ConditionSet]) -> Tensor:
+    return torch.cat([wanted.layout.picture for wanted in sets])
+
+
+def _faces_of_people(sets: Sequence[ConditionSet]) -> Faces:
+    return Faces.stacked([wanted.person.face for wanted in sets])
+
+
+def _faces_of_layouts(sets: Sequence[ConditionSet]) -> Faces:
+    return Faces.stacked([wanted.layout.face for wanted in sets])
 
 
 class Identity(Attribute):
@@ -89,22 +112,25 @@ class Identity(Attribute):
     name = "identity"
     guided_by = judged_by = ("recogniser",)
 
-    def energy(self, wanted: ConditionSet) -> Energy:
-        recognizer = self.guide.recogniser
-        reference = self._embedding(wanted.person.picture, wanted.person, self.guide)
-        return FaceIdentity(recognizer, reference, FaceLocator(fixed=wanted.layout.face))
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
+        references = self._embeddings(_people(sets), _faces_of_people(sets), self.guide)
+        locator = FaceLocator(fixed=_faces_of_layouts(sets))
+        return FaceIdentity(self.guide.recogniser, references, locator)
 
     @property
-    def networks(self) -> tuple:
+    def networks(self) -> tuple[Network, ...]:
         return (self.guide.recogniser.network,)
 
-    def distance(self, picture: Tensor, wanted: ConditionSet, networks: Networks) -> float:
-        person = self._embedding(wanted.person.picture, wanted.person, networks)
-        return float((self._embedding(picture, wanted.layout, networks) - person).norm())
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
+        people = self._embeddings(_people(sets), _faces_of_people(sets), networks)
+        return (self._embeddings(pictures, _faces_of_layouts(sets), networks) - people).norm(dim=1)
 
     @staticmethod
-    def _embedding(picture: Tensor, where: Portrait, networks: Networks) -> Tensor:
-        return mean_embedding(networks.recogniser, picture, where.face)
+    def _embeddings(pictures: Tensor, faces: Faces, networks: Networks) -> Tensor:
+        recogniser = networks.recogniser
+        return F.normalize(recogniser(aligned_crops(pictures, faces, recogniser.size)))
 
 
 class IdentityByDlib(Identity):
@@ -117,11 +143,14 @@ class IdentityByDlib(Identity):
         self.faces = DlibFaces()
         self._reference = lru_cache(None)(lambda person: self.faces.embedding(person.picture[0]))
 
-    def by_judge(self, picture: Tensor, wanted: ConditionSet) -> float | None:
+    def by_judge(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float | None]:
+        return [self._judged(*pair) for pair in zip(pictures, sets, strict=True)]
+
+    def _judged(self, picture: Tensor, wanted: ConditionSet) -> float | None:
         reference = self._reference(wanted.person)
         if reference is None:
             return None
-        found = self.faces.embedding(picture[0])
+        found = self.faces.embedding(picture)
         return NO_FACE if found is None else float((found - reference).norm())
 
 
@@ -131,21 +160,24 @@ class LandmarkPoints(Attribute):
     name = "landmarks"
     guided_by = judged_by = ("landmarks",)
 
-    def energy(self, wanted: ConditionSet) -> Energy:
-        target = self._points(wanted.layout.picture, wanted, self.guide)
-        return Landmarks(self.guide.landmarks, target, FaceLocator(fixed=wanted.layout.face))
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
+        targets = self._points(_layouts(sets), sets, self.guide)
+        locator = FaceLocator(fixed=_faces_of_layouts(sets))
+        return Landmarks(self.guide.landmarks, targets, locator)
 
     @property
-    def networks(self) -> tuple:
+    def networks(self) -> tuple[Network, ...]:
         return (self.guide.landmarks.network,)
 
-    def distance(self, picture: Tensor, wanted: ConditionSet, networks: Networks) -> float:
-        target = self._points(wanted.layout.picture, wanted, networks)
-        return float((self._points(picture, wanted, networks) - target).norm())
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
+        targets = self._points(_layouts(sets), sets, networks)
+        return (self._points(pictures, sets, networks) - targets).flatten(1).norm(dim=1)
 
     @staticmethod
-    def _points(picture: Tensor, wanted: ConditionSet, networks: Networks) -> Tensor:
-        return networks.landmarks.in_crop(picture, wanted.layout.face)  # [1, P, 2]
+    def _points(pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks) -> Tensor:
+        return networks.landmarks.in_crop(pictures, _faces_of_layouts(sets))  # [B, P, 2]
 
 
 class LandmarkPointsByDlib(LandmarkPoints):
@@ -158,11 +190,14 @@ class LandmarkPointsByDlib(LandmarkPoints):
         self.points = DlibLandmarks()
         self._reference = lru_cache(None)(lambda portrait: self.points(portrait.picture[0]))
 
-    def by_judge(self, picture: Tensor, wanted: ConditionSet) -> float | None:
+    def by_judge(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float | None]:
+        return [self._judged(*pair) for pair in zip(pictures, sets, strict=True)]
+
+    def _judged(self, picture: Tensor, wanted: ConditionSet) -> float | None:
         reference = self._reference(wanted.layout)
         if reference is None:
             return None
-        found = self.points(picture[0])
+        found = self.points(picture)
         if found is None:
             return NO_POINTS
         return float((found - reference).square().sum(1).mean().sqrt())
@@ -174,20 +209,23 @@ class Layout(Attribute):
     name = "segmentation"
     guided_by = judged_by = ("parser",)
 
-    def energy(self, wanted: ConditionSet) -> Energy:
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
         parser = self.guide.parser
-        maps = parser(wanted.layout.picture)[0]
+        maps = parser(_layouts(sets))[0]
         scores = ClassScores.judged(maps)
-        target = LabelMap(scores.probabilities(maps), maps.new_ones(1, 1, *maps.shape[-2:]), OWNER)
+        everywhere = maps.new_ones(len(maps), 1, *maps.shape[-2:])
+        target = LabelMap(scores.probabilities(maps), everywhere, OWNER)
         return Segmentation(lambda image: parser(image)[0], scores, target)
 
     @property
-    def networks(self) -> tuple:
+    def networks(self) -> tuple[Network, ...]:
         return (self.guide.parser.network,)
 
-    def distance(self, picture: Tensor, wanted: ConditionSet, networks: Networks) -> float:
-        difference = networks.parser(picture)[0] - networks.parser(wanted.layout.picture)[0]
-        return float(difference.square().mean().sqrt())
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
+        difference = networks.parser(pictures)[0] - networks.parser(_layouts(sets))[0]
+        return difference.square().flatten(1).mean(1).sqrt()
 
 
 class Prompt(Attribute):
@@ -196,19 +234,24 @@ class Prompt(Attribute):
     name = "text"
     guided_by = judged_by = ("clip",)
 
-    def energy(self, wanted: ConditionSet) -> Energy:
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
         clip = self.guide.clip
-        targets = clip.texts([wanted.person.caption])
-        return Text(clip.image, clip.preprocessing, targets, torch.ones(1))
+        return Text(clip.image, clip.preprocessing, self._texts(sets, clip)[:, None], torch.ones(1))
 
     @property
-    def networks(self) -> tuple:
+    def networks(self) -> tuple[Network, ...]:
         return (self.guide.clip.image,)
 
-    def distance(self, picture: Tensor, wanted: ConditionSet, networks: Networks) -> float:
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
         clip = networks.clip
-        seen = clip.image(clip.preprocessing(picture))
-        return 1.0 - float(F.cosine_similarity(seen, clip.texts([wanted.person.caption])))
+        seen = clip.image(clip.preprocessing(pictures))
+        return 1.0 - F.cosine_similarity(seen, self._texts(sets, clip).to(seen))
+
+    @staticmethod
+    def _texts(sets: Sequence[ConditionSet], clip: OpenClip) -> Tensor:
+        return clip.texts([wanted.person.caption for wanted in sets])  # [B, D]
 
 
 class Textures(Attribute):
@@ -217,23 +260,24 @@ class Textures(Attribute):
     name = "style"
     guided_by = judged_by = ("clip",)
 
-    def energy(self, wanted: ConditionSet) -> Energy:
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
         features = self.guide.clip.after_blocks(STYLE_BLOCKS)
         preprocessing = self.guide.clip.preprocessing
-        targets = mean_grams(features(preprocessing(wanted.layout.picture)), torch.ones(1))
+        targets = [gram(feature) for feature in features(preprocessing(_layouts(sets)))]
         return Style(features, preprocessing, targets)
 
     @property
-    def networks(self) -> tuple:
+    def networks(self) -> tuple[Network, ...]:
         return (self.guide.clip.after_blocks(STYLE_BLOCKS),)
 
-    def distance(self, picture: Tensor, wanted: ConditionSet, networks: Networks) -> float:
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
         features = networks.clip.after_blocks(STYLE_BLOCKS)
-        matrices = [
-            gram(features(networks.clip.preprocessing(x))[-1])
-            for x in (picture, wanted.layout.picture)
-        ]
-        return float((matrices[0] - matrices[1]).norm())
+        mine, others = (
+            gram(features(networks.clip.preprocessing(x))[-1]) for x in (pictures, _layouts(sets))
+        )
+        return (mine - others).flatten(1).norm(dim=1)
 
 
 class Palette(Attribute):
@@ -241,18 +285,20 @@ class Palette(Attribute):
 
     name = "palette"
 
-    def energy(self, wanted: ConditionSet) -> Energy:
-        return ColorPalette(reference=wanted.layout.picture)
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
+        return ColorPalette(reference=_layouts(sets))
 
-    def distance(self, picture: Tensor, wanted: ConditionSet, networks: Networks) -> float:
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
         if not networks.judging:
-            return float(self.energy(wanted)(picture))
+            return self.energy(sets)(pictures)
         directions = torch.randn(SLICES, 3, generator=torch.Generator().manual_seed(0))
         directions = F.normalize(directions, dim=1)
-        sorted_colors = [
-            (directions @ x.flatten(2)[0]).sort(1).values for x in (picture, wanted.layout.picture)
-        ]
-        return float((sorted_colors[0] - sorted_colors[1]).abs().mean())
+        mine, others = (
+            (directions @ x.flatten(2)).sort(2).values for x in (pictures, _layouts(sets))
+        )
+        return (mine - others).abs().mean((1, 2))
 
 
 class Edges(Attribute):
@@ -260,19 +306,26 @@ class Edges(Attribute):
 
     name = "sketch"
 
-    def energy(self, wanted: ConditionSet) -> Energy:
-        return Sketch(wanted.layout.picture)
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
+        return Sketch(_layouts(sets))
 
-    def distance(self, picture: Tensor, wanted: ConditionSet, networks: Networks) -> float:
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
         if not networks.judging:
-            return float(self.energy(wanted)(picture))
-        pair = torch.stack([_edges(x) for x in (picture, wanted.layout.picture)])
-        return 1.0 - float(torch.corrcoef(pair)[0, 1])
+            return self.energy(sets)(pictures)
+        mine, others = (_edges(x) for x in (pictures, _layouts(sets)))
+        return 1.0 - F.cosine_similarity(_centred(mine), _centred(others))
 
 
-def _edges(picture: Tensor) -> Tensor:
-    grey = picture.mean(1)[0]  # [H, W]
-    return (grey.diff(dim=0)[:, 1:].square() + grey.diff(dim=1)[1:].square()).sqrt().flatten()
+def _edges(pictures: Tensor) -> Tensor:
+    grey = pictures.mean(1)  # [B, H, W]
+    across, along = grey.diff(dim=1)[:, :, 1:], grey.diff(dim=2)[:, 1:]
+    return (across.square() + along.square()).sqrt().flatten(1)
+
+
+def _centred(values: Tensor) -> Tensor:
+    return values - values.mean(1, keepdim=True)
 
 
 ATTRIBUTES: dict[str, type[Attribute]] = {

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from .jobs import Job, estimated_jobs
-from .plan import UNTUNED, Plan
+from .plan import BATCH, UNTUNED, Plan
 from .results import Store
 
 __all__ = ["Cost", "chosen_plan"]
@@ -50,12 +50,13 @@ def chosen_plan(
     seconds: float,
     cost: Cost,
     sets: Callable[[int], Sequence],
+    batch: int = BATCH,
 ) -> tuple[Plan, float]:
     """The largest plan that fits into ``seconds``, the smallest if none does; and its time."""
     if quick:
-        plans = [Plan(tasks, n, 0, 0, steps, UNTUNED, ()) for n, steps in QUICK]
+        plans = [Plan(tasks, n, 0, 0, steps, UNTUNED, (), batch) for n, steps in QUICK]
     else:
-        plans = [Plan(tasks, *sizes, studies=studies) for sizes in FULL]
+        plans = [Plan(tasks, *sizes, studies=studies, batch=batch) for sizes in FULL]
     for plan in plans:
         expected = cost.of(estimated_jobs(plan, sets(plan.tests)))
         if expected <= PLANNED * seconds:

@@ -11,9 +11,7 @@ from .attributes import Attribute
 from .condition_sets import ConditionSet
 from .jobs import Job
 from .judges.dlib_faces import shows_face
-from .one_each import OneEach
 from .pictures import Pictures
-from .results import Store
 from .tasks import attributes_of
 from .world import DemoWorld
 
@@ -34,7 +32,6 @@ class Experiment:
     Args:
         world: the demo model.
         attributes: by name.
-        store: where measurements go.
         features: pictures to the features of the Frechet distance, ``[B, D]``; None without.
         pictures: keeps some of them to be looked at; None without.
         seed: the noise of a set depends on it and on the set's place, not on the method.
@@ -42,15 +39,12 @@ class Experiment:
 
     world: DemoWorld
     attributes: Mapping[str, Attribute]
-    store: Store
     features: Callable[[Tensor], Tensor] | None
     pictures: Pictures | None = None
     seed: int = 1
 
-    def run(self, job: Job) -> None:
-        """Make the pictures of a job and keep what they measure, unless that was done before."""
-        if all(run in self.store for run in job.runs):
-            return
+    def measured(self, job: Job) -> list[dict]:
+        """Make the pictures of a job: what each measures, in the order of its sets."""
         attributes = [self.attributes[name] for name in attributes_of(job.task)]
         attributes = attributes[: job.method.conditions]
         with torch.inference_mode(False), torch.no_grad():
@@ -68,33 +62,35 @@ class Experiment:
         seconds = (time.perf_counter() - started) / len(job.sets)
         with torch.inference_mode(False), torch.no_grad():
             pictures = self.world.vae.decode(latents.clone()).movedim(-1, 1).float().clone()
+            measured = _measured(attributes, pictures, job.sets)
             rows = [
-                {
-                    **_measured(attributes, picture, wanted),
-                    **_of_trace(trace, k),
-                    "face": shows_face(picture[0]),
-                    "seconds": seconds,
-                }
-                for k, (picture, wanted) in enumerate(zip(pictures.split(1), job.sets, strict=True))
+                {**row, **_of_trace(trace, k), "face": shows_face(picture), "seconds": seconds}
+                for k, (row, picture) in enumerate(zip(measured, pictures, strict=True))
             ]
             if self.features is not None:
                 for row, feature in zip(rows, self.features(pictures), strict=True):
                     row["features"] = [float(f"{value:.{DIGITS}g}") for value in feature.tolist()]
         if self.pictures is not None:
             self.pictures.keep(job.runs, pictures)
-        self.store.add(zip(job.runs, rows, strict=True))
+        return rows
 
 
 def _condition(attribute: Attribute, sets: Sequence[ConditionSet]) -> Condition:
-    energy = OneEach([attribute.energy(wanted) for wanted in sets])
-    return Condition(attribute.name, energy, networks=attribute.networks)
+    return Condition(attribute.name, attribute.energy(sets), networks=attribute.networks)
 
 
-def _measured(attributes: Sequence[Attribute], picture: Tensor, wanted: ConditionSet) -> dict:
-    return {
-        "guide": {a.name: a.by_guide(picture, wanted) for a in attributes},
-        "judge": {a.name: a.by_judge(picture, wanted) for a in attributes},
+def _measured(
+    attributes: Sequence[Attribute], pictures: Tensor, sets: Sequence[ConditionSet]
+) -> list[dict]:
+    """Of each picture the distances by attribute, as the guide and as the judge see them."""
+    found = {
+        "guide": {a.name: a.by_guide(pictures, sets) for a in attributes},
+        "judge": {a.name: a.by_judge(pictures, sets) for a in attributes},
     }
+    return [
+        {role: {name: values[k] for name, values in each.items()} for role, each in found.items()}
+        for k in range(len(sets))
+    ]
 
 
 def _of_trace(trace: Trace, k: int) -> dict:

@@ -10,9 +10,12 @@ from torch import Tensor
 from .world import DemoWorld  # noqa: F401  # first: it brings the host and the pack
 
 # isort: split
+import comfy.model_management
+
 from zmagic.guidance.networks import Preprocessing
 from zmagic.guidance.networks.face_models import FaceRecognizer, LandmarkRegressor
 from zmagic.host.demo_networks import demo_clip, demo_landmarks, demo_parser, demo_recogniser
+from zmagic.host.networks import Network
 from zmagic.host.onnx_networks import ImageNetwork
 from zmagic.host.openclip import OpenClip
 from zmagic.training import landmarks, parser, recogniser
@@ -49,6 +52,10 @@ class Networks:
     judging: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)
 
+    def __reduce__(self):
+        """Another process loads its own."""
+        return Networks, (self.judging, dict(self.files))
+
     def files_of(self, kinds: Iterable[str]) -> list[Path]:
         """The files of some networks, in the order of their kinds."""
         return [self._existing(kind) for kind in sorted(set(kinds))]
@@ -68,7 +75,9 @@ class Networks:
     @cached_property
     def clip(self) -> OpenClip:
         """Text and image towers; their configuration is the JSON file beside the weights."""
-        return demo_clip("benchmarks", self._existing("clip"))
+        clip = demo_clip("benchmarks", self._existing("clip"))
+        self._load(clip.image)
+        return clip
 
     @cached_property
     def parser(self) -> ImageNetwork | Parser:
@@ -76,8 +85,8 @@ class Networks:
         path = self._existing("parser")
         if not self._is_trained_judge("parser"):
             return demo_parser(path)
-        judge = parser.load_judge()
-        return lambda picture: (judge(parser.normalised(picture)),)
+        judge = self._load(Network(parser.load_judge(), path.name))
+        return lambda pictures: (judge(parser.normalised(pictures)),)
 
     @cached_property
     def landmarks(self) -> LandmarkRegressor:
@@ -86,7 +95,7 @@ class Networks:
         if not self._is_trained_judge("landmarks"):
             return demo_landmarks(path)
         return LandmarkRegressor(
-            landmarks.load_judge(),
+            self._load(Network(landmarks.load_judge(), path.name)),
             LANDMARK_INPUT,
             landmarks.POINTS,
             margin=1.0,
@@ -100,7 +109,14 @@ class Networks:
         path = self._existing("recogniser")
         if not self._is_trained_judge("recogniser"):
             return demo_recogniser(path)
-        return FaceRecognizer(recogniser.load_judge(), RECOGNISER_INPUT)
+        judge = self._load(Network(recogniser.load_judge(), path.name))
+        return FaceRecognizer(judge, RECOGNISER_INPUT)
+
+    def _load(self, network: Network) -> Network:
+        """The same network on the host's device, if it judges: no run loads it."""
+        if self.judging:
+            comfy.model_management.load_models_gpu([network.patcher])
+        return network
 
     def _is_trained_judge(self, kind: str) -> bool:
         """These have no node that loads them: a judge never guides."""

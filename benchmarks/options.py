@@ -9,6 +9,7 @@ from pathlib import Path
 from .attributes import ATTRIBUTES, BY_DLIB, Attribute
 from .methods import ABLATIONS
 from .networks import KINDS, Networks
+from .plan import BATCH
 from .tasks import ABLATION_TASK, MANY, TASKS, attributes_of
 
 # isort: split
@@ -34,6 +35,8 @@ def read_command_line(description: str) -> argparse.Namespace:
         help=f"names of tasks, or attributes joined by plus signs: {', '.join(ATTRIBUTES)}",
     )
     parser.add_argument("--studies", nargs="*", default=list(ABLATIONS), choices=list(ABLATIONS))
+    parser.add_argument("--batch", type=int, default=BATCH, help="condition sets of one run")
+    parser.add_argument("--workers", type=int, default=1, help="processes, for an accelerator")
     parser.add_argument("--folder", type=Path, help="of the results; output/tables")
     for role in ("guide", "judge"):
         parser.add_argument(

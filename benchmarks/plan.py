@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .methods import ABLATIONS
 
-__all__ = ["UNTUNED", "Plan"]
+__all__ = ["BATCH", "UNTUNED", "Plan"]
 
 # Of the residual step rule, each about twice the one before. In the few steps that fit here a
 # correction has little time to be mended: 0.2, the default of the nodes, breaks faces in 4 steps.

@@ -9,7 +9,6 @@ it at any time, the same command goes on.
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -24,6 +23,7 @@ from .world import DemoWorld  # first: it brings the host and the pack
 # isort: split
 import comfy.utils
 
+from .attributes import Attribute
 from .condition_sets import ConditionSet, condition_sets, held_out
 from .cost import Cost, chosen_plan
 from .experiment import Experiment
@@ -37,11 +37,10 @@ from .report import Choice, choose, found_rows, overview, summarise, tables
 from .results import Store
 from .table_figures import write_figures
 from .tasks import ABLATION_TASK, MANY, attributes_of
+from .workers import carried_out, open_pool
 
 PACK = Path(__file__).resolve().parents[1]
 QUICK_MINUTES = 5.0
-# Pictures that a cost is measured with.
-TRIED = 3
 # What the rows of an ablation are compared with.
 REFERENCES = {
     "dependence": "off",
@@ -58,12 +57,10 @@ def main() -> None:
     studies = () if options.quick else tuple(options.studies)
     attributes = needed_attributes(options, studies)
     folder = options.folder or PACK / "output" / ("tables-quick" if options.quick else "tables")
-    features = _features(options.judge_networks)
-    experiment = Experiment(
-        DemoWorld(), attributes, Store(folder / "runs.jsonl"), features, Pictures(folder)
-    )
+    experiment = _experiment(options, attributes, folder)
+    store = Store(folder / "runs.jsonl")
 
-    cost = _cost(experiment, options.tasks[0], _sets(options, "test", TRIED))
+    cost = _cost(experiment, options.tasks[0], _sets(options, "test", options.batch))
     made_with = digest(options, attributes.values())
     plan = Plan.load(folder / "plan.json")
     if plan is None:
@@ -71,7 +68,7 @@ def main() -> None:
         seconds -= time.perf_counter() - started
         sets = partial(_sets, options, "test")
         plan, expected = chosen_plan(
-            tuple(options.tasks), options.quick, studies, seconds, cost, sets
+            tuple(options.tasks), options.quick, studies, seconds, cost, sets, options.batch
         )
         if expected > seconds:
             print("This machine is too slow for its time: the smallest plan takes longer.")
@@ -82,11 +79,35 @@ def main() -> None:
             f"{folder} holds results of other tasks, studies, networks or portraits; choose "
             "another --folder or remove it"
         )
-    tables_of = Tables(plan, experiment, partial(_sets, options), cost)
+    tables_of = Tables(plan, experiment, store, partial(_sets, options), cost)
     tables_of.announce(folder)
-    tables_of.run()
+    if options.workers == 1:
+        tables_of.run()
+    else:
+        with open_pool(options.workers, partial(_opened, options, studies, folder)) as pool:
+            tables_of.run(pool)
+    features = experiment.features
     reference = None if features is None else _reference(options.portraits, features)
     tables_of.write(folder, reference)
+
+
+def _experiment(
+    options: argparse.Namespace, attributes: Mapping[str, Attribute], folder: Path
+) -> Experiment:
+    features = _features(options.judge_networks)
+    return Experiment(DemoWorld(), attributes, features, Pictures(folder))
+
+
+def _opened(options: argparse.Namespace, studies: Sequence[str], folder: Path) -> tuple:
+    """What a worker needs, see ``workers``."""
+    comfy.utils.PROGRESS_BAR_ENABLED = False
+    experiment = _experiment(options, needed_attributes(options, studies), folder)
+
+    def sets(job: Job, numbers: Sequence[int]) -> list[ConditionSet]:
+        known = _sets(options, "tune" if job.stage == "tune" else "test", max(numbers) + 1)
+        return [known[number] for number in numbers]
+
+    return experiment, sets
 
 
 class Tables:
@@ -100,17 +121,18 @@ class Tables:
         self,
         plan: Plan,
         experiment: Experiment,
+        store: Store,
         sets: Callable[[str, int], Sequence[ConditionSet]],
         cost: Cost,
     ):
-        self.plan, self.experiment, self.cost = plan, experiment, cost
+        self.plan, self.experiment, self.store, self.cost = plan, experiment, store, cost
         self.tuned_on = sets("tune", plan.tunings) if plan.tunings else []
         self.tested_on = sets("test", plan.tests)
 
     def announce(self, folder: Path) -> None:
         """The plan and its time, before it begins."""
         plan = self.plan
-        left = self.cost.of(self._known_jobs(), self._store)
+        left = self.cost.of(self._known_jobs(), self.store)
         print(
             f"{', '.join(plan.tasks)}: {plan.tests} condition sets, {plan.steps} steps, batches "
             f"of {plan.batch}; strengths {', '.join(f'{s:g}' for s in plan.strengths)} tried on "
@@ -124,21 +146,21 @@ class Tables:
     def _known_jobs(self) -> list[Job]:
         """All jobs, with the strengths if they are chosen by now."""
         tuning = list(jobs_of_tuning(self.plan, self.tuned_on))
-        if all(run in self._store for job in tuning for run in job.runs):
+        if all(run in self.store for job in tuning for run in job.runs):
             return self._chosen_jobs()
         return list(estimated_jobs(self.plan, self.tested_on))
 
-    def run(self) -> None:
+    def run(self, pool=None) -> None:
         """Tune, then test and ablate; what is in the store already is not repeated."""
-        self._all(list(jobs_of_tuning(self.plan, self.tuned_on)))
-        self._all(self._chosen_jobs())
+        self._all(list(jobs_of_tuning(self.plan, self.tuned_on)), pool)
+        self._all(self._chosen_jobs(), pool)
 
     def write(self, folder: Path, reference: Tensor | None) -> None:
         """JSON, Markdown, sheets of pictures and plots."""
         content, parts, by_task = {"plan": asdict(self.plan)}, [], {}
         for task in self.plan.tasks:
             choice = self.choice(task)
-            found = found_rows(self._store, "test", task, choice.strengths)
+            found = found_rows(self.store, "test", task, choice.strengths)
             by_task[task] = summaries = summarise(found, BASELINE, reference)
             content[task] = {
                 "rows": [asdict(summary) for summary in summaries],
@@ -158,17 +180,13 @@ class Tables:
             text = f"All strengths are {self.plan.strengths[0]:g}, not tuned.\n\n{text}"
         (folder / "tables.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
         (folder / "tables.md").write_text(text, encoding="utf-8")
-        write_figures(self._store, self.plan, {t: self.choice(t) for t in self.plan.tasks}, folder)
+        write_figures(self.store, self.plan, {t: self.choice(t) for t in self.plan.tasks}, folder)
         print(text)
 
     def choice(self, task: str) -> Choice:
         """The strengths of a task, once its tuning is done."""
         names = [method.name for method in methods(len(attributes_of(task)))]
-        return choose(self._store, task, names, self.plan.strengths)
-
-    @property
-    def _store(self) -> Store:
-        return self.experiment.store
+        return choose(self.store, task, names, self.plan.strengths)
 
     def _chosen_jobs(self) -> list[Job]:
         choices = {task: self.choice(task) for task in self.plan.tasks}
@@ -187,7 +205,7 @@ class Tables:
         variants = ABLATIONS[study]
         task = ABLATION_TASK if variants[0].conditions is None else MANY
         strengths = {method.name: self._strength(method) for method in variants}
-        found = found_rows(self._store, study, task, strengths)
+        found = found_rows(self.store, study, task, strengths)
         if task != MANY:
             yield f"{study}: {task}", REFERENCES[study], found
             return
@@ -196,12 +214,12 @@ class Tables:
             pair = {name: rows for name, rows in found.items() if name.endswith(ending)}
             yield f"{study}: {n}", BASELINE + ending, pair
 
-    def _all(self, jobs: Sequence[Job]) -> None:
-        jobs = [job for job in jobs if not all(run in self._store for run in job.runs)]
+    def _all(self, jobs: Sequence[Job], pool) -> None:
+        jobs = [job for job in jobs if not all(run in self.store for run in job.runs)]
         expected, started = self.cost.of(jobs), time.perf_counter()
         done = 0.0
-        for job in jobs:
-            self.experiment.run(job)
+        for job, rows in carried_out(jobs, self.experiment, pool):
+            self.store.add(zip(job.runs, rows, strict=True))
             done += self.cost.of([job])
             spent = time.perf_counter() - started
             print(
@@ -217,13 +235,11 @@ def _cost(experiment: Experiment, task: str, sets: Sequence[ConditionSet]) -> Co
     """Of one picture, measured by one step of the baseline; the first one, a warm-up, is lost."""
     method = next(m for m in methods(len(attributes_of(task))) if m.name == BASELINE)
     job = Job("cost", task, method, UNTUNED[0], 1, tuple(sets))
-    with tempfile.TemporaryDirectory() as folder:
-        for repeat in range(2):
-            store = Store(Path(folder) / f"{repeat}.jsonl")
-            started = time.perf_counter()
-            Experiment(experiment.world, experiment.attributes, store, experiment.features).run(job)
-            wall = time.perf_counter() - started
-    sampling = store[job.runs[0]]["seconds"]
+    for _ in range(2):
+        started = time.perf_counter()
+        rows = experiment.measured(job)
+        wall = time.perf_counter() - started
+    sampling = rows[0]["seconds"]
     evaluations = job.evaluations / len(sets)
     return Cost(sampling / evaluations, max(0.0, wall / len(sets) - sampling))
 

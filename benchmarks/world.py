@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from scripts.headless import load_host, load_pack
 
 load_pack()
-load_host()
 
 import torch  # noqa: E402
+
+# Results shall not depend on where they were made: single precision everywhere.
+load_host(cpu=not torch.cuda.is_available(), fp32=True)
+
 from nodes import common_ksampler  # noqa: E402  # the host's
 
 from zmagic.guidance.conditions import Condition  # noqa: E402

@@ -186,7 +186,8 @@ def aligned_side(points: Tensor, aspect: float) -> float:
     It is infinite for points that coincide, and large for points in disorder, which fit the
     template only at a scale near 0.
     """
-    points = _constant(points) * torch.tensor((aspect, 1.0), dtype=torch.float64)
+    points = _constant(points)
+    points = points * points.new_tensor((aspect, 1.0))
     scale = similarity(points, _layout_points())[:, :, 0].norm(dim=1)  # crops per height
     return float((1.0 / scale).max())
 
@@ -256,7 +257,8 @@ def _constant(tensor: Tensor) -> Tensor:
 
 def _layout_points() -> Tensor:
     """The template's points in fractions of the aligned crop, ``[5, 2]``."""
-    return (torch.tensor(ARCFACE_POINTS, dtype=torch.float64) + 0.5) / ARCFACE_SIZE
+    points = torch.tensor(ARCFACE_POINTS, dtype=torch.float64, device="cpu")
+    return (points + 0.5) / ARCFACE_SIZE
 
 
 def _layout_box() -> tuple[float, ...]:

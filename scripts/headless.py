@@ -41,9 +41,10 @@ def load_pack(name: str = "zmagic"):
     return module
 
 
-def load_host(*, cpu: bool = True):
+def load_host(*, cpu: bool = True, fp32: bool = False):
     """Put the host on ``sys.path`` and initialise ``comfy``; on the CPU unless ``cpu`` is False.
 
+    ``fp32`` keeps it from halving the precision of what it loads, as it does on accelerators.
     Must run before anything imports ``comfy``: the host reads its command line at import.
     """
     path = str(host_path())
@@ -55,6 +56,7 @@ def load_host(*, cpu: bool = True):
     from comfy.cli_args import args
 
     args.cpu = cpu
+    args.force_fp32 = args.fp32_vae = args.fp32_text_enc = fp32
     import comfy.model_management
 
     return comfy

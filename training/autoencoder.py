@@ -18,7 +18,7 @@ from .sheets import save_sheet
 from .taesd import FACTOR, SCALING, Autoencoder, autoencoder_from
 
 MINUTES = 120.0
-LEARNING_RATE, FRESH_LEARNING_RATE = 5e-4, 6e-4
+LEARNING_RATE = 4e-4
 BATCH, CROP = 8, 64
 VARIATION = Variation(scale=0.1, roll=0.05, light=0.1)
 
@@ -31,7 +31,7 @@ DETAIL_WEIGHT = 3.0
 COLOUR_WEIGHT = 2.0
 
 # Of the latent: noise that the decoder must bear, and the largest number without a penalty.
-LATENT_NOISE, LATENT_LIMIT = 0.03, 2.5
+LATENT_NOISE, LATENT_LIMIT = 0.05, 2.5
 
 # Share of the pictures in other colours, and how much darker a colour becomes at most.
 RECOLOURED, DARKENED = 0.3, 0.5
@@ -40,25 +40,24 @@ SHOWN = 12
 
 
 def main() -> None:
-    run = read_command_line("autoencoder", __doc__, MINUTES, "fresh")
+    run = read_command_line("autoencoder", __doc__, MINUTES, "fresh", BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
-    trainer = Trainer(run, *_start(run), averaging=0.999)
-    network = trainer.train(lambda: loss(trainer.module, train))
+    trainer = Trainer(run, _start(run), LEARNING_RATE, averaging=0.999)
+    network = trainer.train(lambda: loss(trainer.module, train, run.batch))
     run.write_weights(network, SCALING)
     run.write_report(trainer, evaluated(network, held_out, run))
 
 
-def _start(run: Run) -> tuple[Autoencoder, float]:
-    """The network and its learning rate."""
+def _start(run: Run) -> Autoencoder:
     weights = DEMO_MODELS / f"{run.title}.safetensors"
     if run.fresh or not weights.is_file():
-        return Autoencoder(), FRESH_LEARNING_RATE
-    return autoencoder_from(load_file(weights)), LEARNING_RATE
+        return Autoencoder()
+    return autoencoder_from(load_file(weights))
 
 
-def loss(network: Autoencoder, portraits: Portraits) -> Tensor:
+def loss(network: Autoencoder, portraits: Portraits, batch: int) -> Tensor:
     """Of a random batch."""
-    places = portraits.drawn(BATCH)
+    places = portraits.drawn(batch)
     pictures, _, classes = varied(
         portraits.pictures(places), VARIATION, classes=portraits.classes[places]
     )
@@ -104,7 +103,7 @@ def reconstructed(network: Autoencoder, pictures: Tensor) -> Tensor:
 def _crop(pictures: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """The same random square of all, on the grid of the latents; faces are in the middle."""
     last = (pictures.shape[-1] - CROP) // FACTOR
-    top, left = (FACTOR * int(torch.rand(2).mean() * (last + 1)) for _ in range(2))
+    top, left = (FACTOR * int(torch.rand(2, device="cpu").mean() * (last + 1)) for _ in range(2))
     rows, columns = slice(top, top + CROP), slice(left, left + CROP)
     return pictures[..., rows, columns], classes[..., rows, columns]
 

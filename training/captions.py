@@ -125,4 +125,4 @@ def _parts(label: dict) -> list[str]:
 
 
 def _chance() -> float:
-    return float(torch.rand(()))
+    return float(torch.rand((), device="cpu"))

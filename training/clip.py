@@ -8,6 +8,8 @@ tells the colour of clothing from that of a background. The configurations are t
 the weights.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import open_clip
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .captions import QUESTIONS, UNANSWERED, Question, some_of
+from .captions import QUESTIONS, UNANSWERED, some_of
 from .data import Portraits, Variation, read_portraits, varied
 from .running import DEMO_MODELS, JUDGES, Trainer, parameters, read_command_line, read_weights
 
@@ -26,6 +28,8 @@ BATCH = 64
 VARIATION = Variation(scale=0.15, shift=0.05, roll=0.12, light=0.08)
 
 PROMPTS = [prompt for question in QUESTIONS.values() for prompt in question.prompts.values()]
+# Sentences about each picture, drawn before the first step.
+SENTENCES = 16
 # What an embedding is multiplied by for the directions: one of length 1 has soft answers only.
 SHARPNESS = 10.0
 
@@ -46,49 +50,82 @@ class WithAnswers(nn.Module):
         self.directions = nn.Linear(features, len(PROMPTS))
 
 
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What is said about N pictures.
+
+    Attributes:
+        sentences: ``[N, SENTENCES, L]`` tokens.
+        prompts: ``[A, L]`` tokens of the answers to all questions.
+        answers: ``[Q, N]``, see ``answers_of``.
+    """
+
+    sentences: Tensor
+    prompts: Tensor
+    answers: Tensor
+
+    @staticmethod
+    def about(labels: Sequence[dict], tokens) -> "Told":
+        """Random sentences about pictures; ``tokens``: the model's tokenizer."""
+        device = torch.get_default_device()
+        with torch.device("cpu"):  # tokens are written one by one
+            texts = [some_of(label) for label in labels for _ in range(SENTENCES)]
+            sentences = tokens(texts).unflatten(0, (len(labels), SENTENCES))
+            prompts = tokens(PROMPTS)
+        return Told(sentences.to(device), prompts.to(device), answers_of(labels))
+
+
 def main() -> None:
-    run = read_command_line("clip", __doc__, MINUTES, "judge")
+    run = read_command_line("clip", __doc__, MINUTES, "judge", BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     config = JUDGE_CONFIG if run.judge else CONFIG
     tokens = open_clip.get_tokenizer(prepared(config))
     network = WithAnswers(config)
+    told = Told.about(train.labels, tokens)
     trainer = Trainer(run, network, LEARNING_RATE, weight_decay=0.1)
-    model = trainer.train(lambda: loss(trainer.module, tokens, train)).model
+    model = trainer.train(lambda: loss(trainer.module, told, train, run.batch)).model
     run.write_weights(model)
     figures = evaluated(model, tokens, held_out)
     run.write_report(trainer, {"parameters": parameters(model), **figures})
 
 
-def loss(network: WithAnswers, tokens, portraits: Portraits) -> Tensor:
+def loss(network: WithAnswers, told: Told, portraits: Portraits, batch: int) -> Tensor:
     """Of a random batch: CLIP's, and that of the answers to all questions.
 
     A sentence may fit many portraits of a batch, for which CLIP's loss punishes it. The prompts of
     a question exclude each other (Yang et al., "Unified Contrastive Learning in Image-Text-Label
     Space", CVPR 2022).
     """
-    places = portraits.drawn(BATCH)
-    labels = [portraits.labels[place] for place in places.tolist()]
+    places = portraits.drawn(batch)
+    answers = told.answers[:, places]
     pictures, _, _ = varied(portraits.pictures(places), VARIATION)
-    texts = [*map(some_of, labels), *PROMPTS]
-    image, text, scale = network.model(normalised(pictures), tokens(texts))
+    texts = torch.cat((told.sentences[places, torch.randint(SENTENCES, (batch,))], told.prompts))
+    image, text, scale = network.model(normalised(pictures), texts)
     image, text, scale = image.float(), text.float(), scale.float()
-    contrasted = open_clip.ClipLoss()(image, text[:BATCH], scale)
-    by_prompts = scale * image @ text[BATCH:].T
+    contrasted = open_clip.ClipLoss()(image, text[:batch], scale)
+    by_prompts = scale * image @ text[batch:].T
     by_directions = network.directions(SHARPNESS * image).float()
-    return contrasted + asked(by_prompts, labels) + asked(by_directions, labels)
+    return contrasted + asked(by_prompts, answers) + asked(by_directions, answers)
 
 
-def asked(logits: Tensor, labels: list[dict]) -> Tensor:
-    """Mean cross-entropy of the answers; ``logits [B, A]``: of all answers to all questions."""
-    questions = QUESTIONS.values()
-    parts = logits.split([len(question.prompts) for question in questions], dim=1)
-    losses = [_answered(*pair, labels) for pair in zip(parts, questions, strict=True)]
-    return torch.stack(losses).mean()
+def answers_of(labels: Sequence[dict]) -> Tensor:
+    """``[Q, N]``: for each question the places of the right prompts, UNANSWERED without one."""
+    return torch.stack([question.places(labels) for question in QUESTIONS.values()])
 
 
-def _answered(logits: Tensor, question: Question, labels: list[dict]) -> Tensor:
+def asked(logits: Tensor, answers: Tensor) -> Tensor:
+    """Mean cross-entropy of the answers.
+
+    Args:
+        logits: ``[B, A]``, of all answers to all questions.
+        answers: ``[Q, B]``, see ``answers_of``.
+    """
+    parts = logits.split([len(question.prompts) for question in QUESTIONS.values()], dim=1)
+    return torch.stack([_answered(*pair) for pair in zip(parts, answers, strict=True)]).mean()
+
+
+def _answered(logits: Tensor, right: Tensor) -> Tensor:
     """Cross-entropy over the pictures that have an answer, 0 without one."""
-    right = question.places(labels)
     count = (right != UNANSWERED).sum().clamp_min(1)
     return F.cross_entropy(logits, right, ignore_index=UNANSWERED, reduction="sum") / count
 

@@ -72,7 +72,7 @@ class Portraits:
 
 
 def read_portraits(folder: Path, *splits: str) -> Portraits:
-    """The pictures of some splits, in the order of their labels.
+    """The pictures of some splits, in the order of their labels, on the default device.
 
     Raises:
         ValueError: the folder has no labels, or none of these splits.
@@ -87,13 +87,14 @@ def read_portraits(folder: Path, *splits: str) -> Portraits:
     if not labels:
         raise ValueError(f"{folder} has no pictures of the split {' or '.join(splits)}")
     _, people = np.unique([label["identity"] for label in labels], return_inverse=True)
+    device = torch.get_default_device()
     complete = all("points68" in label for label in labels)
     return Portraits(
         images=_stacked(_pixels(folder / f"{label['id']}.jpg") for label in labels),
         classes=_stacked(_classes(folder / f"{label['id']}_mask.png") for label in labels),
         points=torch.tensor([label["landmarks"] for label in labels]),
         points68=torch.tensor([label["points68"] for label in labels]) if complete else None,
-        people=torch.from_numpy(people),
+        people=torch.from_numpy(people).to(device),
         labels=tuple(labels),
     )
 
@@ -182,7 +183,7 @@ def _split(label: dict) -> str:
 
 
 def _stacked(arrays: Iterable[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(list(arrays)))
+    return torch.from_numpy(np.stack(list(arrays))).to(torch.get_default_device())
 
 
 def _pixels(path: Path) -> np.ndarray:

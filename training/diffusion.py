@@ -13,24 +13,31 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from scripts.headless import load_host
 
 load_host()
 
+from comfy.ldm.modules.attention import attention_pytorch  # noqa: E402
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel  # noqa: E402
 
 from zmagic.host.demo_model import CONTEXT_WIDTH, UNET_CONFIG, DemoPortraits  # noqa: E402
 
 from . import likeness  # noqa: E402
-from .data import Portraits, read_portraits  # noqa: E402
+from .data import Portraits, Variation, read_portraits, varied  # noqa: E402
 from .running import DEMO_MODELS, Run, Trainer, read_command_line, write_whole  # noqa: E402
 from .sheets import save_sheet  # noqa: E402
 from .taesd import LATENT_CHANNELS, Autoencoder, autoencoder_from  # noqa: E402
 
 MINUTES = 240.0
-LEARNING_RATE, FRESH_LEARNING_RATE = 3e-4, 4e-4
+LEARNING_RATE = 3e-4
 BATCH = 32
+
+# Copies of each picture that are encoded, half of them mirrored; each is moved by whole pixels,
+# which does not blur it, and its light is changed a little.
+COPIES, MOVED = 4, 4
+VARIATION = Variation(light=0.06)
 
 # SD1.5's schedule: square roots of the betas are evenly spaced (Rombach et al., CVPR 2022).
 LEVELS, FIRST_BETA, LAST_BETA = 1000, 0.00085, 0.012
@@ -41,6 +48,7 @@ LARGEST_RATIO = 5.0
 
 # For the report: steps of the sampler, samples of the sheet and of the distances.
 STEPS, SHOWN, SAMPLES = 50, 64, 400
+PART = 100  # of the samples, at once
 
 
 class TrainingLayers:
@@ -55,19 +63,17 @@ class TrainingLayers:
 
 
 def main() -> None:
-    run = read_command_line("unet", __doc__, MINUTES, "fresh")
+    run = read_command_line("unet", __doc__, MINUTES, "fresh", BATCH)
     train = read_portraits(run.data, "train")
     autoencoder = autoencoder_from(load_file(autoencoder_file(run.out))).eval()
-    autoencoder = autoencoder.to(memory_format=torch.channels_last)
+    autoencoder = autoencoder.to(run.device, memory_format=torch.channels_last)
     latents = kept_latents(run, autoencoder, train)
     weights = DEMO_MODELS / f"{run.title}.safetensors"
-    warm = weights.is_file() and not run.fresh
     unet = empty_unet()
-    if warm:
+    if weights.is_file() and not run.fresh:
         unet.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
-    rate = LEARNING_RATE if warm else FRESH_LEARNING_RATE
-    trainer = Trainer(run, unet, rate, weight_decay=1e-4, averaging=0.999)
-    network = trainer.train(lambda: loss(trainer.module, latents))
+    trainer = Trainer(run, unet, LEARNING_RATE, weight_decay=1e-4, averaging=0.999)
+    network = trainer.train(lambda: loss(trainer.module, latents, run.batch))
     run.write_weights(network)
     run.seeded()
     pictures = decoded(autoencoder, sampled(network, SAMPLES))
@@ -104,10 +110,10 @@ def signal_shares() -> Tensor:
     return (1.0 - roots.square()).cumprod(0).float()
 
 
-def loss(unet: nn.Module, latents: Tensor) -> Tensor:
+def loss(unet: nn.Module, latents: Tensor, batch: int) -> Tensor:
     """Squared error of the predicted noise in a random batch."""
-    clean = latents[torch.randint(len(latents), (BATCH,))]
-    level = torch.randint(LEVELS, (BATCH,))
+    clean = latents[torch.randint(len(latents), (batch,))]
+    level = torch.randint(LEVELS, (batch,))
     noise = torch.randn_like(clean)
     share = signal_shares()[level]
     noisy = _mixed(clean, noise, share)
@@ -119,7 +125,13 @@ def loss(unet: nn.Module, latents: Tensor) -> Tensor:
 def predicted_noise(unet: nn.Module, noisy: Tensor, level: Tensor) -> Tensor:
     """The network's answer for latents ``[B, 4, h, w]`` at levels ``[B]``."""
     context = torch.zeros(len(noisy), 1, CONTEXT_WIDTH)
-    return unet(noisy, level.float(), context=context).float()
+    options = {"optimized_attention_override": _fused_attention}
+    return unet(noisy, level.float(), context=context, transformer_options=options).float()
+
+
+def _fused_attention(_, *arguments, **options) -> Tensor:
+    """PyTorch's, on every device: what the host takes on a CPU saves memory, not time."""
+    return attention_pytorch(*arguments, **options)
 
 
 @torch.no_grad()
@@ -128,7 +140,7 @@ def sampled(unet: nn.Module, count: int) -> Tensor:
     shares = signal_shares()
     levels = torch.linspace(LEVELS - 1, 0, STEPS).round().long()
     parts = []
-    for start in torch.randn(count, LATENT_CHANNELS, 16, 16).split(BATCH):
+    for start in torch.randn(count, LATENT_CHANNELS, 16, 16).split(PART):
         x = start
         for level, after in zip(levels, [*levels[1:], None], strict=True):
             noise = predicted_noise(unet, x, level.expand(len(x)))
@@ -141,12 +153,12 @@ def sampled(unet: nn.Module, count: int) -> Tensor:
 
 def kept_latents(run: Run, autoencoder: Autoencoder, portraits: Portraits) -> Tensor:
     """``encoded``, which takes minutes, read from the work folder if it was done before."""
-    weights = b"".join(value.numpy().tobytes() for value in autoencoder.state_dict().values())
-    names = json.dumps([label["id"] for label in portraits.labels]).encode()
+    weights = b"".join(v.cpu().numpy().tobytes() for v in autoencoder.state_dict().values())
+    names = json.dumps([COPIES, MOVED, *(label["id"] for label in portraits.labels)]).encode()
     file = run.checkpoint.with_name("latents.safetensors")
     key = hashlib.sha256(weights + names).hexdigest()
     if file.is_file() and (kept := load_file(file)).keys() == {key}:
-        return kept[key]
+        return kept[key].to(run.device)
     latents = encoded(autoencoder, portraits)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, lambda new: save_file({key: latents.contiguous()}, new))
@@ -155,18 +167,26 @@ def kept_latents(run: Run, autoencoder: Autoencoder, portraits: Portraits) -> Te
 
 @torch.no_grad()
 def encoded(autoencoder: Autoencoder, portraits: Portraits) -> Tensor:
-    """Latents of the pictures and of their mirror images, ``[2 N, 4, 16, 16]``."""
-    parts = [
-        autoencoder.encoded(torch.cat((pictures, pictures.flip(3))))
-        for pictures in (part.float() / 255.0 for part in portraits.images.split(BATCH))
-    ]
-    return torch.cat(parts)
+    """Latents of the copies of all pictures, ``[COPIES N, 4, 16, 16]``."""
+    pictures = (part.float() / 255.0 for part in portraits.images.split(BATCH))
+    return torch.cat(
+        [autoencoder.encoded(_copied(part)) for part in pictures for _ in range(COPIES)]
+    )
+
+
+def _copied(pictures: Tensor) -> Tensor:
+    """The pictures changed as VARIATION says, and moved together by up to MOVED pixels."""
+    pictures, _, _ = varied(pictures, VARIATION)
+    side = pictures.shape[-1]
+    top, left = torch.randint(2 * MOVED + 1, (2,), device="cpu").tolist()
+    wide = F.pad(pictures, (MOVED,) * 4, mode="replicate")
+    return wide[..., top : top + side, left : left + side]
 
 
 @torch.no_grad()
 def decoded(autoencoder: Autoencoder, latents: Tensor) -> Tensor:
     """Pictures ``[N, 3, 128, 128]`` in [0, 1]."""
-    return torch.cat([autoencoder.decoded(part) for part in latents.split(BATCH)]).clamp(0.0, 1.0)
+    return torch.cat([autoencoder.decoded(part) for part in latents.split(PART)]).clamp(0.0, 1.0)
 
 
 def _mixed(clean: Tensor, noise: Tensor, share: Tensor) -> Tensor:

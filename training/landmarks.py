@@ -80,10 +80,10 @@ class LandmarkJudge(nn.Module):
 
 
 def main() -> None:
-    run = read_command_line("landmarks", __doc__, MINUTES, "judge")
+    run = read_command_line("landmarks", __doc__, MINUTES, "judge", BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     trainer = Trainer(run, LandmarkJudge() if run.judge else LandmarkNetwork(), LEARNING_RATE)
-    network = trainer.train(lambda: loss(trainer.module, train))
+    network = trainer.train(lambda: loss(trainer.module, train, run.batch))
     run.write_weights(network)
     if not run.judge:
         write_onnx(run.file(".onnx"), network, SIDE, "points")
@@ -95,9 +95,9 @@ def load_judge() -> nn.Module:
     return read_weights(LandmarkJudge(), JUDGES / "landmarks_judge.safetensors")
 
 
-def loss(network: nn.Module, portraits: Portraits) -> Tensor:
+def loss(network: nn.Module, portraits: Portraits, batch: int) -> Tensor:
     """Smoothed distance in a random batch."""
-    places = portraits.drawn(BATCH)
+    places = portraits.drawn(batch)
     pictures, points, _ = varied(portraits.pictures(places), VARIATION, portraits.points68[places])
     crops, back = faces_in_boxes(pictures, points, BOX_SHIFT, BOX_SCALE)
     inverse = torch.linalg.inv(back[:, :, :2]).transpose(1, 2)
@@ -118,7 +118,7 @@ def faces_in_boxes(
     boxes = faces.boxes
     sides = boxes[:, 2:] - boxes[:, :2]
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2.0
-    noise = torch.rand(2, len(boxes), 2, dtype=boxes.dtype) * 2.0 - 1.0
+    noise = torch.rand(2, len(boxes), 2, dtype=boxes.dtype, device=boxes.device) * 2.0 - 1.0
     middle = middle + shift * noise[0] * sides
     half = sides * torch.exp(scale * noise[1]) / 2.0
     faces = Faces(faces.points, torch.cat((middle - half, middle + half), dim=1))

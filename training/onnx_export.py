@@ -1,5 +1,6 @@
 """Networks as ONNX files, the form in which the pack's loaders take them."""
 
+import copy
 from pathlib import Path
 
 import onnx
@@ -20,8 +21,8 @@ def write_onnx(path: Path, network: nn.Module, side: int, output: str) -> None:
     Args:
         output: what it returns, as a name.
     """
-    network = network.eval().to(memory_format=torch.contiguous_format)
-    picture = torch.zeros(1, 3, side, side)
+    network = copy.deepcopy(network).eval().to("cpu", memory_format=torch.contiguous_format)
+    picture = torch.zeros(1, 3, side, side, device="cpu")
 
     def write(new: Path) -> None:
         torch.onnx.export(

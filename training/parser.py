@@ -73,11 +73,11 @@ class ParserJudge(nn.Module):
 
 
 def main() -> None:
-    run = read_command_line("parser", __doc__, MINUTES, "judge")
+    run = read_command_line("parser", __doc__, MINUTES, "judge", BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     trainer = Trainer(run, ParserJudge() if run.judge else Parser(), LEARNING_RATE)
     weights = class_weights(train)
-    network = trainer.train(lambda: loss(trainer.module, train, weights))
+    network = trainer.train(lambda: loss(trainer.module, train, weights, run.batch))
     run.write_weights(network)
     if not run.judge:
         write_onnx(run.file(".onnx"), network, SIDE, "scores")
@@ -102,9 +102,9 @@ def class_weights(portraits: Portraits) -> Tensor:
     return weights / weights.mean()
 
 
-def loss(network: nn.Module, portraits: Portraits, weights: Tensor) -> Tensor:
+def loss(network: nn.Module, portraits: Portraits, weights: Tensor, batch: int) -> Tensor:
     """Weighted cross entropy, and the Dice overlap (Milletari et al., 3DV 2016)."""
-    places = portraits.drawn(BATCH)
+    places = portraits.drawn(batch)
     pictures, _, classes = varied(
         portraits.pictures(places), VARIATION, classes=portraits.classes[places]
     )

@@ -46,19 +46,19 @@ class WithPeople(nn.Module):
     def forward(self, crops: Tensor, people: Tensor) -> Tensor:
         """The loss of crops ``[B, 3, 112, 112]`` that show these ``people [B]``."""
         embedding = F.normalize(self.recogniser(crops).float())
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(embedding.device.type, enabled=False):
             cosines = embedding @ F.normalize(self.directions).T  # [B, people]
         right = F.one_hot(people, cosines.shape[1])
         return F.cross_entropy(SCALE * (cosines - self.margin * right), people)
 
 
 def main() -> None:
-    run = read_command_line("recogniser", __doc__, MINUTES, "judge")
+    run = read_command_line("recogniser", __doc__, MINUTES, "judge", BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     people = int(train.people.max()) + 1
     network = WithPeople(_empty(run.judge), people, 0.0 if run.judge else MARGIN)
     trainer = Trainer(run, network, LEARNING_RATE, weight_decay=5e-2)
-    recogniser = trainer.train(lambda: loss(trainer.module, train)).recogniser
+    recogniser = trainer.train(lambda: loss(trainer.module, train, run.batch)).recogniser
     run.write_weights(recogniser)
     figures = evaluated(recogniser, held_out)
     run.write_report(trainer, {"parameters": parameters(recogniser), **figures})
@@ -82,9 +82,9 @@ def normalised(crops: Tensor) -> Tensor:
     return (crops - 0.5) / 0.5
 
 
-def loss(network: WithPeople, portraits: Portraits) -> Tensor:
+def loss(network: WithPeople, portraits: Portraits, batch: int) -> Tensor:
     """Of a random batch."""
-    places = portraits.drawn(BATCH)
+    places = portraits.drawn(batch)
     pictures, points, _ = varied(portraits.pictures(places), VARIATION, portraits.points[places])
     points = points + POINT_NOISE * torch.randn_like(points)
     crops = normalised(aligned_crops(pictures, Faces.from_points(points, 1.0)))
@@ -97,7 +97,8 @@ def embeddings(network: nn.Module, pictures: Tensor, faces: Faces) -> Tensor:
     found = []
     with torch.no_grad():
         for places in torch.arange(len(pictures)).split(BATCH):
-            part = Faces(faces.points[places], faces.boxes[places])
+            chosen = places.cpu()  # where faces are
+            part = Faces(faces.points[chosen], faces.boxes[chosen])
             found.append(network(normalised(aligned_crops(pictures[places], part))))
     return torch.cat(found)
 

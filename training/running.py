@@ -65,6 +65,10 @@ class Run:
         work: folder that keeps what an interrupted run needs.
         out: folder for weights and report.
         precision: of the computation, "bf16" or "fp32"; weights and sums are always float32.
+        device: of the computation; pictures and random numbers are there too.
+        batch: pictures of a step.
+        rate_factor: of the learning rate, which grows as the root of the batch (Malladi et al., "On
+            the SDEs and Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022).
     """
 
     name: str
@@ -77,6 +81,9 @@ class Run:
     work: Path = PACK / "output" / "training"
     out: Path | None = None
     precision: str = "fp32"
+    device: str = "cpu"
+    batch: int = 32
+    rate_factor: float = 1.0
 
     @property
     def title(self) -> str:
@@ -93,7 +100,7 @@ class Run:
         return folder / f"{self.title}{suffix}"
 
     def seeded(self) -> None:
-        """Make random numbers those of this run."""
+        """Make random numbers those of this run, on every device."""
         torch.manual_seed(2 * self.seed + self.judge)
 
     def write_weights(self, module: nn.Module, extra: Mapping[str, Tensor] | None = None) -> Path:
@@ -115,6 +122,8 @@ class Run:
             "parameters": parameters(trainer.module),
             "seed": self.seed,
             "precision": self.precision,
+            "device": _name_of(self.device),
+            "batch": self.batch,
             "steps": trainer.step,
             "minutes": round(trainer.seconds / 60.0, 1),
             **figures,
@@ -124,14 +133,15 @@ class Run:
         print(text, flush=True)
 
 
-def read_command_line(name: str, description: str, minutes: float, flag: str) -> Run:
-    """The arguments of a training.
+def read_command_line(name: str, description: str, minutes: float, flag: str, batch: int) -> Run:
+    """The arguments of a training; from here on new tensors are on its device.
 
     Args:
         name: of the network.
         description: of the module; what comes before its first colon is shown.
         minutes: the budget without an argument.
         flag: the one of FLAGS that this training has.
+        batch: pictures of a step without an argument.
     """
     parser = argparse.ArgumentParser(description=description.partition(":")[0] + ".")
     parser.add_argument("--data", type=Path, required=True, help="folder of the portraits")
@@ -144,10 +154,14 @@ def read_command_line(name: str, description: str, minutes: float, flag: str) ->
         "--out", type=Path, help="of the weights; demo_models or the judges' folder"
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", choices=("bf16", "fp32"), default=_fast_precision())
+    parser.add_argument("--precision", choices=("bf16", "fp32"))
+    parser.add_argument("--device", default=_fast_device(), help="such as cpu or cuda")
+    parser.add_argument("--batch", type=int, default=batch, help="pictures of a step")
     arguments = vars(parser.parse_args())
     torch.set_num_threads(arguments.pop("threads"))
-    run = Run(name, **arguments)
+    arguments["precision"] = arguments["precision"] or _fast_precision(arguments["device"])
+    torch.set_default_device(arguments["device"])
+    run = Run(name, **arguments, rate_factor=(arguments["batch"] / batch) ** 0.5)
     run.seeded()
     return run
 
@@ -172,15 +186,16 @@ class Trainer:
         averaging: float = 0.999,
     ):
         # Convolutions are faster where the channels of a pixel lie together.
-        self.run, self.module = run, module.to(memory_format=torch.channels_last)
+        self.run = run
+        self.module = module.to(run.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(module).eval().requires_grad_(False)
-        self.learning_rate, self.averaging = learning_rate, averaging
+        self.learning_rate, self.averaging = learning_rate * run.rate_factor, averaging
         trained = [p for p in module.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        self.optimiser = torch.optim.AdamW(groups, learning_rate, betas=(0.9, 0.98))
+        self.optimiser = torch.optim.AdamW(groups, learning_rate, betas=(0.9, 0.98), fused=True)
         self.step, self.seconds = 0, 0.0
 
     @property
@@ -206,18 +221,20 @@ class Trainer:
             now = time.monotonic()
             self.seconds += now - begin
             if self.step % STEPS_BETWEEN_LINES == 0 or self.progress >= 1.0:
-                print(f"step {self.step}  {self.seconds:.0f} s  loss {value:.4f}", flush=True)
+                line = f"step {self.step}  {self.seconds:.0f} s  loss {value.item():.4f}"
+                print(line, flush=True)
             if now - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 self._save()
                 saved = now
         self._save()
         return self.average
 
-    def _stepped(self, loss: Callable[[], Tensor]) -> float:
+    def _stepped(self, loss: Callable[[], Tensor]) -> Tensor:
         rate = self.learning_rate * _schedule(self.step, self.progress)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.run.precision == "bf16"):
+        kind = torch.device(self.run.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.run.precision == "bf16"):
             value = loss()
         self.optimiser.zero_grad(set_to_none=True)
         value.backward()
@@ -225,24 +242,23 @@ class Trainer:
         self.optimiser.step()
         self.step += 1
         self._averaged()
-        return value.item()
+        return value.detach()
 
     @torch.no_grad()
     def _averaged(self) -> None:
         kept = min(self.averaging, (1.0 + self.step) / (10.0 + self.step))
-        new = self.module.state_dict()
-        for key, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(new[key], 1.0 - kept)
-            else:
-                value.copy_(new[key])
+        average, new = self.average.state_dict(), self.module.state_dict()
+        moving = [key for key, value in average.items() if value.is_floating_point()]
+        torch._foreach_lerp_([average[k] for k in moving], [new[k] for k in moving], 1.0 - kept)
+        for key in average.keys() - set(moving):
+            average[key].copy_(new[key])
 
     def _save(self) -> None:
         state = {
             "module": self.module.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "random": torch.get_rng_state(),
+            "random": _random_states(self.run.device),
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -250,21 +266,22 @@ class Trainer:
         write_whole(self.run.checkpoint, lambda new: torch.save(state, new))
 
     def _load(self) -> None:
-        state = torch.load(self.run.checkpoint, weights_only=True)
+        state = torch.load(self.run.checkpoint, map_location="cpu", weights_only=True)
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["random"])
+        _set_random_states(self.run.device, state["random"])
         self.step, self.seconds = state["step"], state["seconds"]
         print(f"continues after step {self.step}, {self.seconds:.0f} s", flush=True)
 
 
 def read_weights(module: nn.Module, path: Path) -> nn.Module:
-    """The module with weights that ``Run.write_weights`` wrote, frozen, ready to be evaluated."""
+    """The module with weights that ``Run.write_weights`` wrote, frozen, ready to be evaluated, on
+    the default device."""
     weights = {key: value.float() for key, value in load_file(path).items()}
     counters = {key: value for key, value in module.state_dict().items() if key.endswith(COUNTER)}
     module.load_state_dict(counters | weights)
-    return module.eval().requires_grad_(False)
+    return module.eval().requires_grad_(False).to(torch.get_default_device())
 
 
 def parameters(module: nn.Module) -> int:
@@ -272,8 +289,37 @@ def parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _fast_precision() -> str:
-    """bf16 is four times as fast on processors that multiply it, and slower on the others."""
+def _fast_device() -> str:
+    """An accelerator where there is one."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if found is None else found.type
+
+
+def _name_of(device: str) -> str:
+    """What computes, for the report."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device
+
+
+def _random_states(device: str) -> list[Tensor]:
+    """Of the CPU, which some draws are always made on, and of the device."""
+    states = [torch.get_rng_state()]
+    if torch.device(device).type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def _set_random_states(device: str, states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if torch.device(device).type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
+
+
+def _fast_precision(device: str) -> str:
+    """bf16 is four times as fast where it can be multiplied, and slower on other processors."""
+    if torch.device(device).type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     able = torch.cpu.get_capabilities()
     return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
 

@@ -20,4 +20,4 @@ def save_sheet(path: Path, pictures: Tensor, columns: int, enlarged: int = 1) ->
     sheet = grid.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)  # [R * H, C * W, 3]
     sheet = sheet.repeat_interleave(enlarged, 0).repeat_interleave(enlarged, 1)
     pixels = (sheet.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
-    Image.fromarray(pixels.numpy()).save(path)
+    Image.fromarray(pixels.cpu().numpy()).save(path)

@@ -24,7 +24,7 @@ class Targets:
     Between 0 and 2; with one target of positive weight it is 1 - cosine.
 
     Args:
-        embeddings: ``[P, D]`` of any length.
+        embeddings: ``[P, D]`` of any length, for all pictures, or ``[B, P, D]``, for each its own.
         weights: ``[P]``, relative to each other; negative pushes away.
         owner: whose targets they are; error messages start with it.
 
@@ -33,7 +33,7 @@ class Targets:
     """
 
     def __init__(self, embeddings: Tensor, weights: Tensor, owner: str):
-        count = embeddings.shape[0]
+        count = embeddings.shape[-2]
         if count == 0 or tuple(weights.shape) != (count,):
             raise ValueError(
                 f"{owner}: expected one weight for each of at least one target, "
@@ -45,7 +45,8 @@ class Targets:
         self.shares = ordinary(weights.abs() / weights.abs().sum())
 
     def distance(self, embeddings: Tensor) -> Tensor:
-        """The energy of ``embeddings [B, D]``: ``[B]``."""
-        embeddings = unit(embeddings)
-        cosines = embeddings @ self.directions.to(embeddings).T  # [B, P], of -t_p where w_p < 0
+        """The energy of ``embeddings [..., B, D]``: ``[..., B]``."""
+        embeddings = unit(embeddings)[..., None]
+        cosines = self.directions.to(embeddings) @ embeddings  # of -t_p where w_p < 0
+        cosines = cosines.squeeze(-1)  # [..., B, P]
         return (1.0 - cosines) @ self.shares.to(embeddings)

@@ -44,7 +44,8 @@ class FaceIdentity(FaceEnergy):
 
     Args:
         recognizer: embeds aligned crops.
-        reference: ``[D]``, such as ``mean_embedding`` gives it.
+        reference: ``[D]``, such as ``mean_embedding`` gives it, or ``[B, D]``: for each picture its
+            own.
         locator, layout: where the face is, see FaceEnergy.
 
     Raises:
@@ -58,18 +59,27 @@ class FaceIdentity(FaceEnergy):
         locator: "FaceLocator",
         layout: Faces | None = None,
     ):
-        if reference.ndim != 1:
+        if reference.ndim not in (1, 2):
             raise ValueError(
-                "Face Identity Energy: reference must be one embedding [D], "
-                f"got {list(reference.shape)}"
+                "Face Identity Energy: reference must be one embedding [D] or one for each picture "
+                f"[B, D], got {list(reference.shape)}"
             )
         super().__init__(locator, layout)
         self.recognizer = recognizer
-        self.reference = ordinary(F.normalize(reference, dim=0))
+        self.reference = ordinary(F.normalize(reference, dim=-1))
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
-        """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
+        """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol.
+
+        Raises:
+            ValueError: there are several references, but not one for each picture.
+        """
+        if self.reference.ndim == 2 and len(self.reference) not in (1, len(image)):
+            raise ValueError(
+                f"Face Identity Energy: {len(self.reference)} embeddings as reference, expected 1 "
+                f"or the batch size {len(image)}"
+            )
         faces = self.located(image, region)
         crops = aligned_crops(only_region_moves(image, region), faces, self.recognizer.size)
         embeddings = self.recognizer(crops)  # [B, D]
-        return 1.0 - F.normalize(embeddings) @ self.reference.to(embeddings)
+        return 1.0 - (F.normalize(embeddings) * self.reference.to(embeddings)).sum(1)

@@ -65,7 +65,7 @@ class Style:
     Args:
         network: ``[B, C, h, w] ->`` the features after each block, as ``gram`` takes them.
         preprocessing: from a picture to its input.
-        targets: ``G*_k``, ``[C, C]``, one for each block.
+        targets: ``G*_k``, one for each block: ``[C, C]`` for all pictures, or ``[B, C, C]``.
 
     Raises:
         ValueError: there is no target, or one of a network without any activity.
@@ -94,6 +94,6 @@ class Style:
 
 
 def _relative_distance(matrices: Tensor, target: Tensor) -> Tensor:
-    """``|G_b - G*|^2 / |G*|^2`` for every sample: ``[B, C, C], [C, C] -> [B]``."""
+    """``|G_b - G*|^2 / |G*|^2`` for every sample: ``[B, C, C], [C, C] or alike -> [B]``."""
     target = target.to(matrices)
-    return (matrices - target).square().sum((1, 2)) / target.square().sum()
+    return (matrices - target).square().sum((-2, -1)) / target.square().sum((-2, -1))

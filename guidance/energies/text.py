@@ -35,7 +35,8 @@ class Text:
     Args:
         network: the image tower, ``[B, 3, h, w] -> [B, D]``.
         preprocessing: from a picture to its input.
-        targets: embeddings of the prompts ``t_p``, ``[P, D]``.
+        targets: embeddings of the prompts ``t_p``, ``[P, D]``, or ``[B, P, D]``: for each picture
+            its own.
         weights: ``w_p``, ``[P]``, relative to each other.
         views: n, >= 1.
         least_crop: side of the smallest crop, as a fraction of the whole view, in (0, 1].
@@ -81,8 +82,8 @@ class Text:
         views = [seen(image, region, self.preprocessing)]
         if self._crops is not None:
             views += self._crops(image, region, self.preprocessing)
-        distances = self.targets.distance(self.network(torch.cat(views)))
-        return distances.view(len(views), -1).mean(0)
+        embeddings = self.network(torch.cat(views)).unflatten(0, (len(views), -1))
+        return self.targets.distance(embeddings).mean(0)
 
     def _seed(self, step: int) -> int:
         digest = hashlib.sha256(f"{step}".encode())

@@ -483,8 +483,22 @@ def test_descent_reaches_the_person_as_insightface_itself_judges(
 
 
 def test_identity_refuses(recognizer):
-    with pytest.raises(ValueError, match=r"Face Identity Energy: reference must be .* \[2, 512\]"):
-        FaceIdentity(recognizer, torch.rand(2, 512), WHOLE)
+    with pytest.raises(
+        ValueError, match=r"Face Identity Energy: reference must be .* \[1, 2, 512\]"
+    ):
+        FaceIdentity(recognizer, torch.rand(1, 2, 512), WHOLE)
+
+
+def test_one_person_for_each_image(recognizer, small):
+    people = torch.randn(2, 512)
+    together = FaceIdentity(recognizer, people, WHOLE)(small)
+    for b in range(2):
+        alone = FaceIdentity(recognizer, people[b], WHOLE)(small[b : b + 1])
+        torch.testing.assert_close(alone[0], together[b], rtol=1e-4, atol=1e-6)
+    with pytest.raises(
+        ValueError, match="2 embeddings as reference, expected 1 or the batch size 3"
+    ):
+        FaceIdentity(recognizer, people, WHOLE)(small[:1].expand(3, -1, -1, -1))
 
 
 # ---------------------------------------------------------------- landmarks

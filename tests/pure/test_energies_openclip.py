@@ -279,6 +279,18 @@ def test_one_target_is_one_minus_cosine():
     torch.testing.assert_close(result, expected)
 
 
+def test_targets_may_be_those_of_each_picture():
+    embeddings, targets, weights = (
+        torch.randn(3, 16),
+        torch.randn(3, 2, 16),
+        torch.tensor([1.0, -2]),
+    )
+    together = Targets(targets, weights, "Test").distance(embeddings)
+    for b in range(3):
+        alone = Targets(targets[b], weights, "Test").distance(embeddings[b : b + 1])
+        torch.testing.assert_close(alone, together[b : b + 1])
+
+
 def test_weights_are_relative_and_negatives_push_away():
     embeddings, targets = torch.randn(4, 16), torch.randn(2, 16)
     first, second = (Targets(t[None], torch.ones(1), "Test").distance(embeddings) for t in targets)
@@ -472,6 +484,16 @@ def test_several_styles_are_averaged_with_weights(tower, preprocessing):
     for mean, feature in zip(mean_grams(features, torch.tensor([1.0, 3.0])), features, strict=True):
         first, second = gram(feature)
         torch.testing.assert_close(mean, (first + 3.0 * second) / 4.0)
+
+
+def test_styles_may_be_those_of_each_picture(tower, preprocessing, image):
+    references = torch.rand_like(image)
+    targets = [gram(feature) for feature in tower.features(preprocessing(references))]
+    together = Style(tower.features, preprocessing, targets)(image)
+    for b in range(len(image)):
+        own = [target[b] for target in targets]
+        alone = Style(tower.features, preprocessing, own)(image[b : b + 1])
+        torch.testing.assert_close(alone, together[b : b + 1])
 
 
 @pytest.mark.parametrize("targets", [(), (torch.zeros(4, 4),)])

@@ -9,15 +9,11 @@ from zmagic.benchmarks.condition_sets import ConditionSet, Portrait
 from zmagic.benchmarks.cost import Cost, chosen_plan
 from zmagic.benchmarks.jobs import estimated_jobs, jobs_of_test, jobs_of_tuning
 from zmagic.benchmarks.methods import ABLATIONS, EQUAL_COST, UNGUIDED
-from zmagic.benchmarks.one_each import OneEach
 from zmagic.benchmarks.pictures import Pictures
 from zmagic.benchmarks.plan import Plan
 from zmagic.benchmarks.results import Run, Store
 from zmagic.benchmarks.tasks import TASKS
-from zmagic.guidance.conditions import Condition
-from zmagic.guidance.energies import ReferenceImage, Text
 from zmagic.guidance.faces import Faces
-from zmagic.guidance.networks import Preprocessing
 
 ALL_TASKS, ALL_STUDIES = tuple(TASKS), tuple(ABLATIONS)
 # Of two cores that do nothing else, at 128 pixels.
@@ -87,38 +83,6 @@ def test_no_run_is_asked_for_twice_and_what_is_done_costs_nothing(tmp_path):
     before = TWO_CORES.of(jobs, store)
     store.add([(run, {}) for run in jobs[0].runs])
     assert before - TWO_CORES.of(jobs, store) == pytest.approx(TWO_CORES.of(jobs[:1]))
-
-
-def test_each_picture_of_a_batch_has_its_own_energy_and_gradient():
-    generator = torch.Generator().manual_seed(1)
-    references = torch.rand(3, 3, 8, 8, generator=generator).split(1)
-    pictures = torch.rand(3, 3, 8, 8, generator=generator).requires_grad_()
-    energies = [ReferenceImage(reference) for reference in references]
-    together = OneEach(energies)(pictures)
-    alone = torch.cat([energies[k](pictures[k : k + 1]) for k in range(3)])
-    assert together.tolist() == pytest.approx(alone.tolist())
-    (gradient,) = torch.autograd.grad(together[1], pictures)
-    assert gradient[1].abs().max() > 0.0
-    assert gradient[0].abs().max() == gradient[2].abs().max() == 0.0
-
-
-def test_energies_that_follow_the_run_are_begun_for_each_picture():
-    def network(x):
-        return x.flatten(1)[:, :5]
-
-    def text(target):
-        return Text(network, Preprocessing((8, 8)), target, torch.ones(1), views=3)
-
-    first, second = (text(torch.eye(5)[k : k + 1]) for k in range(2))
-    condition = Condition("text", OneEach([first, second]))
-    begun = condition.energy.begin_run()
-    pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(2))
-    begun.begin_step(0)
-    cropped = begun(pictures)
-    begun.begin_step(None)
-    whole = begun(pictures)
-    assert (cropped - whole).abs().min() > 0.0
-    assert whole == pytest.approx(torch.cat([first(pictures[:1]), second(pictures[1:])]))
 
 
 def test_kept_pictures_are_shown_beside_what_was_wanted(tmp_path):

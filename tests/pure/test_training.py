@@ -155,6 +155,11 @@ def test_training_learns_and_a_finished_run_stays(tmp_path):
     assert torch.equal(again(x), network(x))
 
 
+def test_a_larger_batch_takes_larger_steps(tmp_path):
+    run = Run("toy", tmp_path, 1.0, steps=1, work=tmp_path / "work", rate_factor=2.0)
+    assert Trainer(run, nn.Linear(2, 2), 1e-2).learning_rate == pytest.approx(2e-2)
+
+
 def test_weights_are_halved_except_statistics(tmp_path):
     from safetensors.torch import load_file
 
@@ -255,13 +260,13 @@ def test_only_pictures_that_have_an_answer_are_asked():
             if answer is not None:
                 sure[row, first + list(question.prompts).index(answer)] = 20.0
         first += len(question.prompts)
-    assert clip.asked(sure, [LABEL, bald]) < 1e-6
-    undecided = clip.asked(torch.zeros_like(sure), [LABEL, bald])
+    assert clip.asked(sure, clip.answers_of([LABEL, bald])) < 1e-6
+    undecided = clip.asked(torch.zeros_like(sure), clip.answers_of([LABEL, bald]))
     chances = [len(question.prompts) for question in questions]
     assert undecided == pytest.approx(torch.tensor(chances).log().mean().item())
     # Nobody in this batch shows hair: its question costs nothing and no gradient is lost.
     logits = torch.zeros(1, len(clip.PROMPTS), requires_grad=True)
-    clip.asked(logits, [bald]).backward()
+    clip.asked(logits, clip.answers_of([bald])).backward()
     hair = len(captions.QUESTIONS["hair colour"].prompts)
     assert torch.isfinite(logits.grad).all() and (logits.grad[:, :hair] == 0.0).all()
     assert (logits.grad[:, hair:] != 0.0).all()
@@ -280,6 +285,7 @@ def test_autoencoder_has_the_layout_of_its_weights():
 
 @pytest.mark.parametrize("network, side", [(Parser((8, 8, 8, 8)), 32), (LandmarkNetwork(), 96)])
 def test_networks_pass_through_onnx_with_their_gradients(tmp_path, network, side):
+    network.eval()
     write_onnx(tmp_path / "network.onnx", network, side, "result")
     header = read_onnx_header(tmp_path / "network.onnx")
     assert header.output[1:] == tuple(network(torch.zeros(1, 3, side, side)).shape[1:])
