@@ -7,6 +7,9 @@ from dataclasses import replace
 
 import torch
 
+from .world import DemoWorld  # noqa: F401  # first: it brings the host and the pack
+
+# isort: split
 from .condition_sets import ConditionSet
 from .experiment import Experiment
 from .jobs import Job

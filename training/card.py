@@ -14,7 +14,9 @@ CARD = DEMO_MODELS / "README.md"
 BEGIN, END = "<!-- figures: python -m training.card -->", "<!-- end of figures -->"
 
 # What is not a figure of merit: it has a column of its own, or none.
-OF_THE_RUN = ("network", "parameters", "seed", "precision", "steps", "minutes")
+OF_THE_RUN = (
+    "network", "parameters", "seed", "precision", "device", "batch", "steps", "minutes",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -45,7 +47,8 @@ def table() -> str:
             merits = {name: report[name] for name in report if name not in OF_THE_RUN}
             lines.append(
                 f"| `{report['network']}` | {report['parameters'] / 1e6:.2f} M "
-                f"| {report['steps']} steps, {report['minutes']:.0f} min "
+                f"| {report['steps']} steps of {report['batch']}, {report['minutes']:.1f} min, "
+                f"{report['device']} "
                 f"| {'; '.join(_figures(merits))} |"
             )
     return "".join(line + "\n" for line in lines)

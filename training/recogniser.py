@@ -2,7 +2,7 @@
 
 The recogniser is a narrow IResNet, which ``Load Face Recognizer`` knows by its weights, trained to
 tell the people of the training split apart with a margin between them (Wang et al., "CosFace",
-CVPR 2018). The judge is a MobileNetV3 (Howard et al., ICCV 2019), trained without a margin (Wang et
+CVPR 2018). The judge is a RegNet (Radosavovic et al., CVPR 2020), trained without a margin (Wang et
 al., "NormFace", ACM Multimedia 2017). Both see the crop of 112 x 112 pixels of ArcFace.
 """
 
@@ -74,7 +74,7 @@ def _empty(judge: bool) -> nn.Module:
         return IResNet(LAYERS[18], FEATURES, widths=WIDTHS)
     import timm  # open_clip brings it
 
-    return timm.create_model("mobilenetv3_small_100", num_classes=FEATURES)
+    return timm.create_model("regnetx_002", num_classes=FEATURES)
 
 
 def normalised(crops: Tensor) -> Tensor:
