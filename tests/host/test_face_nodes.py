@@ -418,8 +418,12 @@ def demo():
         return ZMagicLoadDemo.execute().args
 
 
+# One picture may lose its face by the rounding of a processor; the mean does not.
+PICTURES = 4
+
+
 def sample(model, conditioning, seen=None, steps: int = 8):
-    """A latent from the host's sampler; ``seen`` gets the patchers in memory at every step."""
+    """Latents from the host's sampler; ``seen`` gets the patchers in memory at every step."""
 
     def callback(step, denoised, x, total):
         if seen is not None:
@@ -429,14 +433,14 @@ def sample(model, conditioning, seen=None, steps: int = 8):
         sampling = model.get_model_object("model_sampling")
         return comfy.samplers.sample(
             model,
-            torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(2)),
+            torch.randn(PICTURES, 4, 16, 16, generator=torch.Generator().manual_seed(2)),
             conditioning,
             conditioning,
             1.0,
             model.load_device,
             comfy.samplers.sampler_object("euler"),
             comfy.samplers.calculate_sigmas(sampling, "karras", steps),
-            latent_image=torch.zeros(1, 4, 16, 16),
+            latent_image=torch.zeros(PICTURES, 4, 16, 16),
             callback=callback,
             disable_pbar=True,
             seed=2,
@@ -454,12 +458,11 @@ def test_a_run_moves_towards_the_person_and_loads_nothing_on_the_way(models, dem
         settings = HostSettings(preset("fast", strength=strength), "vae")
         guided = attach(model, (condition,), settings, vae, on_finish=traces.append)
         sample(guided, conditioning, seen)
-        (value,) = traces[0].final["Face Identity"]
-        return value
+        return sum(traces[0].final["Face Identity"]) / PICTURES
 
     seen: list = []
-    plain, guided = final(0.0), final(0.3, seen)
-    assert guided < plain - 0.15  # measured: 0.53 and 0.18
+    plain, guided = final(0.0), final(0.2, seen)
+    assert guided < plain - 0.15  # measured: 0.45 and 0.23
     assert all(seen[0] == patchers for patchers in seen[1:])
     in_memory = [patcher.model for patcher in seen[0]]
     for needed in condition.networks:

@@ -185,7 +185,8 @@ def test_each_image_of_a_batch_is_guided_for_itself(specimens):
 
     together = run(noise)
     alone = torch.cat([run(noise[:1]), run(noise[1:])])
-    assert torch.allclose(together, alone, atol=2e-4)
+    # Rounding of float32 over three steps, whose size follows that of the latents.
+    assert (together - alone).abs().max() < 1e-5 * together.std()
 
 
 def test_image_to_image_starts_late_and_an_inpaint_mask_keeps_what_it_covers(specimens):
