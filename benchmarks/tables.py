@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -60,7 +61,8 @@ def main() -> None:
     experiment = _experiment(options, attributes, folder)
     store = Store(folder / "runs.jsonl")
 
-    cost = _cost(experiment, options.tasks[0], _sets(options, "test", options.batch))
+    tried = min(options.batch, len(held_out(options.portraits, "test")))
+    cost = _cost(experiment, options.tasks[0], _sets(options, "test", tried))
     made_with = digest(options, attributes.values())
     plan = Plan.load(folder / "plan.json")
     if plan is None:
@@ -150,7 +152,7 @@ class Tables:
             return self._chosen_jobs()
         return list(estimated_jobs(self.plan, self.tested_on))
 
-    def run(self, pool=None) -> None:
+    def run(self, pool: Executor | None = None) -> None:
         """Tune, then test and ablate; what is in the store already is not repeated."""
         self._all(list(jobs_of_tuning(self.plan, self.tuned_on)), pool)
         self._all(self._chosen_jobs(), pool)
@@ -214,7 +216,7 @@ class Tables:
             pair = {name: rows for name, rows in found.items() if name.endswith(ending)}
             yield f"{study}: {n}", BASELINE + ending, pair
 
-    def _all(self, jobs: Sequence[Job], pool) -> None:
+    def _all(self, jobs: Sequence[Job], pool: Executor | None) -> None:
         jobs = [job for job in jobs if not all(run in self.store for run in job.runs)]
         expected, started = self.cost.of(jobs), time.perf_counter()
         done = 0.0

@@ -2,8 +2,11 @@
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -16,19 +19,33 @@ from .jobs import Job
 
 __all__ = ["carried_out", "open_pool"]
 
+PACK = str(Path(__file__).resolve().parents[1])
+
 # How a worker makes what it needs: the experiment, and a job's condition sets by their numbers.
 Recipe = Callable[[], tuple[Experiment, Callable[[Job, Sequence[int]], Sequence[ConditionSet]]]]
 
 
-def open_pool(workers: int, recipe: Recipe):
-    """Processes that wait for jobs; ``recipe`` is a function of a module, or a partial of one."""
-    context = multiprocessing.get_context("spawn")
+def open_pool(workers: int, recipe: Recipe) -> Executor:
+    """Processes that carry out jobs; one that cannot start ends the run with its error.
+
+    Args:
+        recipe: a function of a module, or a partial of one.
+    """
+    # They import this package by the path of this process, from which ``load_host`` has taken it.
+    # At the end of it the host's modules keep their names.
+    if PACK not in sys.path:
+        sys.path.append(PACK)
     threads = max(1, (os.cpu_count() or 1) // workers)
-    return context.Pool(workers, initializer=_open, initargs=(recipe, threads))
+    return ProcessPoolExecutor(
+        workers,
+        multiprocessing.get_context("spawn"),
+        initializer=_open,
+        initargs=(recipe, threads),
+    )
 
 
 def carried_out(
-    jobs: Sequence[Job], experiment: Experiment, pool=None
+    jobs: Sequence[Job], experiment: Experiment, pool: Executor | None = None
 ) -> Iterator[tuple[Job, list[dict]]]:
     """Each job with what it measured, in any order.
 
@@ -40,12 +57,16 @@ def carried_out(
             yield job, experiment.measured(job)
         return
     # Condition sets are pictures: their numbers go to the workers, which have read them too.
-    parcels = [
-        (place, replace(job, sets=()), [wanted.number for wanted in job.sets])
-        for place, job in enumerate(jobs)
-    ]
-    for place, rows in pool.imap_unordered(_carry_out, parcels):
-        yield jobs[place], rows
+    waiting = {
+        pool.submit(_carry_out, replace(job, sets=()), [wanted.number for wanted in job.sets]): job
+        for job in jobs
+    }
+    try:
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
+    finally:  # interrupted or failed: what has not begun is left
+        for future in waiting:
+            future.cancel()
 
 
 _opened: tuple = ()  # of a worker process, made by its initializer
@@ -57,7 +78,6 @@ def _open(recipe: Recipe, threads: int) -> None:
     _opened = recipe()
 
 
-def _carry_out(parcel: tuple[int, Job, list[int]]) -> tuple[int, list[dict]]:
-    place, job, numbers = parcel
+def _carry_out(job: Job, numbers: list[int]) -> list[dict]:
     experiment, sets = _opened
-    return place, experiment.measured(replace(job, sets=tuple(sets(job, numbers))))
+    return experiment.measured(replace(job, sets=tuple(sets(job, numbers))))

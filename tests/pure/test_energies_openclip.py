@@ -486,6 +486,25 @@ def test_several_styles_are_averaged_with_weights(tower, preprocessing):
         torch.testing.assert_close(mean, (first + 3.0 * second) / 4.0)
 
 
+def test_prompts_of_each_picture_are_judged_in_all_views(tower, preprocessing, image):
+    targets = torch.randn(len(image), 1, 16, dtype=torch.float64)
+
+    def text(targets: Tensor) -> Text:
+        return Text(tower, preprocessing, targets, torch.ones(1), views=3).begin_run()
+
+    together = text(targets)
+    together.begin_step(0)
+    cropped = together(image)
+    together.begin_step(None)
+    whole = together(image)
+    assert cropped.shape == whole.shape == image.shape[:1]
+    assert (cropped - whole).abs().min() > 0.0
+    for b in range(len(image)):
+        alone = text(targets[b])
+        alone.begin_step(None)
+        torch.testing.assert_close(alone(image[b : b + 1]), whole[b : b + 1])
+
+
 def test_styles_may_be_those_of_each_picture(tower, preprocessing, image):
     references = torch.rand_like(image)
     targets = [gram(feature) for feature in tower.features(preprocessing(references))]
