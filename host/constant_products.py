@@ -18,6 +18,7 @@ from torch import Tensor, nn
 __all__ = ["CONVOLUTIONS", "Held", "Weights", "convolution", "linear"]
 
 CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
 class Weights(Protocol):
@@ -67,19 +68,26 @@ class _Convolution:
         return convolve(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def transposed(self, g: Tensor, weight: Tensor) -> Tensor:
-        return torch.ops.aten.convolution_backward(
-            g,
-            g.new_empty(1).expand(self.shape),  # only its shape is read
-            weight,
-            None,
-            self.stride,
-            self.padding,
-            self.dilation,
-            False,  # not a transposed convolution
-            [0] * len(self.stride),
-            self.groups,
-            (True, False, False),  # the derivative in the input alone
-        )[0]
+        convolve = TRANSPOSED[weight.ndim - 3]
+        beyond = self._beyond(g, weight)
+        return convolve(
+            g, weight, None, self.stride, self.padding, beyond, self.groups, self.dilation
+        )
+
+    def _beyond(self, g: Tensor, weight: Tensor) -> list[int]:
+        """Of each axis, how much at the input's end the strides do not reach."""
+        return [
+            size - ((length - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
+            for size, length, kernel, stride, padding, dilation in zip(
+                self.shape[2:],
+                g.shape[2:],
+                weight.shape[2:],
+                self.stride,
+                self.padding,
+                self.dilation,
+                strict=True,
+            )
+        ]
 
 
 class _Layer(torch.autograd.Function):
