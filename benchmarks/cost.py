@@ -11,9 +11,9 @@ __all__ = ["Cost", "chosen_plan"]
 
 # Condition sets of test, tuning and ablations, and steps: from the most to the least.
 FULL = (
-    *((100, 8, 16, steps) for steps in (12, 10, 8, 7, 6, 5)),
-    (100, 6, 10, 5),
-    (100, 6, 10, 4),
+    *((100, 8, 16, steps) for steps in (12, 10, 8, 7, 6)),
+    (100, 6, 8, 5),
+    (100, 6, 8, 4),
     (100, 4, 6, 4),
     (100, 4, 6, 3),
 )

@@ -53,11 +53,13 @@ def jobs_of_test(
     plan: Plan, sets: Sequence[ConditionSet], strengths: Callable[[str, str], float | None]
 ) -> Iterator[Job]:
     """Every method with the strength chosen for it; None leaves a method out."""
-    for task in plan.tasks:
-        for method in methods(len(attributes_of(task))):
-            strength = strengths(task, method.name) if method.guided else 0.0
-            if strength is not None:
-                yield from _jobs("test", task, method, strength, plan, sets[: plan.tests])
+    # All methods on some sets before all others: the table of a run that is stopped has fewer sets.
+    for group in _groups(sets[: plan.tests], plan.batch):
+        for task in plan.tasks:
+            for method in methods(len(attributes_of(task))):
+                strength = strengths(task, method.name) if method.guided else 0.0
+                if strength is not None:
+                    yield Job("test", task, method, strength, plan.steps, group)
 
 
 def jobs_of_ablations(
@@ -85,6 +87,10 @@ def _jobs(
     plan: Plan,
     sets: Sequence[ConditionSet],
 ) -> Iterator[Job]:
-    for first in range(0, len(sets), plan.batch):
-        group = tuple(sets[first : first + plan.batch])
+    for group in _groups(sets, plan.batch):
         yield Job(stage, task, method, strength, plan.steps, group)
+
+
+def _groups(sets: Sequence[ConditionSet], size: int) -> Iterator[tuple[ConditionSet, ...]]:
+    for first in range(0, len(sets), size):
+        yield tuple(sets[first : first + size])

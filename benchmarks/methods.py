@@ -58,6 +58,7 @@ class Method:
 def methods(n: int) -> tuple[Method, ...]:
     """The rows of a task of n conditions."""
     freedom, faithful = PRESETS["FreeDoM baseline"], PRESETS["faithful"]
+    prediction = replace(faithful, gradient_path="prediction")
     chain = replace(faithful, order="as_connected")
     times = math.ceil(_per_step(faithful, n) / _per_step(freedom, n))
     return (
@@ -68,7 +69,9 @@ def methods(n: int) -> tuple[Method, ...]:
         Method("chain as connected", chain),
         Method("chain reversed", chain, backwards=True),
         Method("Z-Magic image", PRESETS["balanced"]),
-        Method("Z-Magic prediction", replace(faithful, gradient_path="prediction")),
+        Method("Z-Magic prediction", prediction),
+        # As many evaluations as the baseline needs for three conditions.
+        Method("Z-Magic prediction, twice", replace(prediction, time_travel=2)),
         Method(FAITHFUL, faithful),
         Method(EQUAL_COST[0], replace(freedom, time_travel=times)),
         Method(EQUAL_COST[1], freedom, more_steps=times),

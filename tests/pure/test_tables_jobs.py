@@ -58,7 +58,7 @@ def test_every_method_is_tuned_with_the_same_strengths_on_the_same_sets():
             (run.strength, run.number) for run in job.runs
         )
     guided = [runs for (_, name), runs in tried.items() if name != UNGUIDED]
-    assert len(guided) == len(ALL_TASKS) * 10
+    assert len(guided) == len(ALL_TASKS) * 11
     assert all(runs == guided[0] for runs in guided)
     assert len(guided[0]) == len(plan.strengths) * plan.tunings
 
