@@ -46,13 +46,13 @@ LAYOUT_FILE = FOLDER / "layout.jpg"
 # Left eye, right eye, nose tip, corners of the mouth in fractions of the picture, by the renderer
 # that made the portraits.
 FACE_POINTS = {
-    WOMAN_FILE: ((0.402, 0.421), (0.588, 0.421), (0.490, 0.511), (0.420, 0.624), (0.574, 0.624)),
-    MAN_FILE: ((0.392, 0.421), (0.612, 0.421), (0.501, 0.591), (0.430, 0.701), (0.566, 0.700)),
-    LAYOUT_FILE: ((0.427, 0.461), (0.613, 0.456), (0.527, 0.624), (0.457, 0.686), (0.597, 0.684)),
+    WOMAN_FILE: ((0.404, 0.451), (0.587, 0.458), (0.472, 0.551), (0.414, 0.620), (0.549, 0.628)),
+    MAN_FILE: ((0.475, 0.458), (0.648, 0.457), (0.593, 0.600), (0.496, 0.694), (0.649, 0.694)),
+    LAYOUT_FILE: ((0.419, 0.393), (0.603, 0.407), (0.476, 0.496), (0.405, 0.602), (0.559, 0.617)),
 }
 
 # The same on average over the rendered portraits that the networks of the demo were trained on.
-AVERAGE_POINTS = ((0.411, 0.434), (0.583, 0.434), (0.495, 0.564), (0.422, 0.634), (0.570, 0.635))
+AVERAGE_POINTS = ((0.415, 0.435), (0.588, 0.435), (0.501, 0.566), (0.426, 0.638), (0.575, 0.640))
 AVERAGE_FACE = Faces.from_points(torch.tensor([AVERAGE_POINTS]), 1.0)
 
 # The network was trained without text: its context is a single zero token of this width.

@@ -11,7 +11,7 @@ from zmagic.nodes.model_nodes import ZMagicLoadDemo
 
 STEPS = 12
 # Standard deviation of the latents of the training pictures, in the model's scale.
-TRAINING_SPREAD = 0.93
+TRAINING_SPREAD = 1.14
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +26,10 @@ def samples(demo):
     return sample(demo[0], demo[1])
 
 
-def sample(model, conditioning, seed: int = 1, steps: int = STEPS) -> torch.Tensor:
-    """Two latents ``[2, 4, 16, 16]`` from the stock KSampler."""
+def sample(model, conditioning, seed: int = 1, steps: int = STEPS, batch: int = 2) -> torch.Tensor:
+    """Latents ``[batch, 4, 16, 16]`` from the stock KSampler."""
     with torch.inference_mode():
-        latent = {"samples": torch.zeros(2, 4, 16, 16)}
+        latent = {"samples": torch.zeros(batch, 4, 16, 16)}
         (result,) = nodes.common_ksampler(
             model, seed, steps, 1.0, "dpmpp_2m", "karras", conditioning, conditioning, latent
         )
@@ -58,21 +58,22 @@ def test_every_weight_is_loaded(caplog):
     assert complaints == []
 
 
-def test_samples_are_portraits(demo, samples):
-    """Properties of a frontal portrait before a plain wall which no decoded noise has."""
-    vae = demo[2]
+def test_samples_are_portraits(demo):
+    """Properties of a portrait before a plain wall which no decoded noise has."""
+    model, conditioning, vae, *_ = demo
+    samples = sample(model, conditioning, batch=8)
     with torch.inference_mode():
         image = vae.decode(samples)
         noise = vae.decode(torch.randn_like(samples) * samples.std())
-    assert image.shape == (2, 128, 128, 3)
+    assert image.shape == (8, 128, 128, 3)
     assert image.min() >= 0.0 and image.max() <= 1.0
     assert 0.7 < samples.std() * 0.18215 / TRAINING_SPREAD < 1.2
-    # Measured on 12 samples: symmetry 0.70 to 0.91, wall 0.001 to 0.02, face 0.02 to 0.06;
-    # on decoded noise: symmetry below 0.2, wall and face both above 0.045.
-    assert symmetry(image).min() > 0.5 > 0.3 > symmetry(noise).max()
+    # Measured on 24 samples: symmetry -0.01 to 0.83 (light comes from a side), with a mean of 0.44
+    # to 0.58 over 8, wall 0.003 to 0.022; on decoded noise: symmetry below 0.14, wall above 0.09.
+    assert symmetry(image).mean() > 0.35 > 0.2 > symmetry(noise).mean()
     wall, face = detail(image)
-    assert wall.max() < 0.03 and (face > 2.0 * wall).all()
-    assert detail(noise)[0].min() > 0.03
+    assert wall.max() < 0.04 and (face > 2.0 * wall).all()
+    assert detail(noise)[0].min() > 0.06
 
 
 def test_samples_lie_where_the_autoencoder_works(demo, samples):
