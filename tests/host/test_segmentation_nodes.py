@@ -247,17 +247,18 @@ def test_sampling_is_guided_to_the_layout(segmenter, photograph):
 
     def run(strength: float) -> dict:
         traces = []
-        settings = HostSettings(preset("balanced", strength=strength))
+        # Photograph and masks disagree: along shorter paths the masks win alone.
+        settings = HostSettings(preset("faithful", strength=strength))
         guided = attach(model, chains, settings, vae, traces.append)
         with torch.inference_mode(), one_thread(), warnings.catch_warnings():
             warnings.simplefilter("error")  # converted networks shall not fill the log
-            cond, latent = demo_conditioning(), {"samples": torch.zeros(1, 4, 16, 16)}
+            cond, latent = demo_conditioning(), {"samples": torch.zeros(2, 4, 16, 16)}
             (result,) = host_nodes.common_ksampler(
-                guided, 3, 4, 1.0, "euler", "karras", cond, cond, latent
+                guided, 3, 6, 1.0, "euler", "karras", cond, cond, latent
             )
         assert result["samples"].isfinite().all() and not traces[0].warnings
         return traces[0].final
 
-    plain, guided = run(0.0), run(0.3)
-    for name, (value,) in guided.items():
-        assert value < 0.9 * plain[name][0], name
+    plain, guided = run(0.0), run(0.2)
+    for name, values in guided.items():
+        assert sum(values) < 0.9 * sum(plain[name]), name
