@@ -8,8 +8,8 @@ from .methods import ABLATIONS
 
 __all__ = ["BATCH", "UNTUNED", "Plan"]
 
-# Of the residual step rule. In the few steps that fit here a correction has little time to be mended:
-# 0.2, the default of the nodes, breaks most faces in 5 steps, and few in 10.
+# Of the residual step rule. In the few steps that fit here a correction has little time to be
+# mended: 0.2, the default of the nodes, breaks most faces in 5 steps, and few in 10.
 STRENGTHS = (0.05, 0.1, 0.2, 0.4)
 # Of all methods without tuning.
 UNTUNED = (0.1,)
