@@ -54,11 +54,11 @@ def test_a_second_recogniser_sees_the_person_too(world, face_networks):
             )
             pictures = vae.decode(result["samples"]).movedim(-1, 1)
         found = [d for d in DlibFaces().distances(pictures, photograph[0]) if d is not None]
-        assert len(found) >= BATCH // 2  # dlib sees three of four of the unguided ones
+        assert len(found) > BATCH // 2  # dlib saw 6 unguided ones and 8 guided ones
         energies = traces[0].final["identity"]
         return 1.0 - sum(energies) / BATCH, sum(found) / len(found)
 
     cosine_before, distance_before = run(0.0)
     cosine, distance = run(0.2)
-    assert cosine > cosine_before + 0.2  # 0.30 to 0.7 when it was written
-    assert distance < 0.9 * distance_before  # 0.48 to 0.39
+    assert cosine > cosine_before + 0.2  # 0.30 to 0.62 when it was written
+    assert distance < 0.9 * distance_before  # 0.48 to 0.42
