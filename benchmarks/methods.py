@@ -70,9 +70,10 @@ def methods(n: int) -> tuple[Method, ...]:
         Method("chain reversed", chain, backwards=True),
         Method("Z-Magic image", PRESETS["balanced"]),
         Method("Z-Magic prediction", prediction),
-        # As many evaluations as the baseline needs for three conditions.
+        # Twice: as many evaluations as the baseline needs for three conditions.
         Method("Z-Magic prediction, twice", replace(prediction, time_travel=2)),
         Method("Z-Magic prediction, three times", replace(prediction, time_travel=3)),
+        Method("Z-Magic prediction, twice the steps", prediction, more_steps=2),
         Method(FAITHFUL, faithful),
         Method(EQUAL_COST[0], replace(freedom, time_travel=times)),
         Method(EQUAL_COST[1], freedom, more_steps=times),

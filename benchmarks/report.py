@@ -1,6 +1,7 @@
 """From the store to figures: strengths, tables, comparisons with the baseline."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +15,7 @@ from .statistics import (
     win_rate,
     win_rate_on_all,
 )
+from .tasks import OF_THE_FACE
 
 # isort: split
 from zmagic.training.metrics import frechet_distance
@@ -48,27 +50,13 @@ def rows_of(store: Store, stage: str, task: str, method: str, strength: float) -
     }
 
 
-def relative_distance(rows: Rows, unguided: Rows, by: str = "judge") -> float:
-    """Mean over attributes of the distance, 1 for the unguided pictures of the same sets."""
-    shares = []
-    for name in next(iter(rows.values()))[by]:
-        pairs = [
-            (rows[k][by][name], unguided[k][by][name])
-            for k in rows
-            if rows[k][by][name] is not None and unguided[k][by][name] is not None
-        ]
-        if pairs:
-            shares.append(sum(a for a, _ in pairs) / sum(b for _, b in pairs))
-    return sum(shares) / len(shares)
-
-
 @dataclass(frozen=True)
 class Choice:
     """The strength of every method of one task.
 
     Args:
         strengths: method to strength; of the ways of equal cost only the better one.
-        scores: method to the relative distance at each strength.
+        scores: method to the mean rank at each strength, among all that was tried.
     """
 
     strengths: Mapping[str, float]
@@ -76,22 +64,23 @@ class Choice:
 
 
 def choose(store: Store, task: str, names: Sequence[str], strengths: Sequence[float]) -> Choice:
-    """For each method the strength at which its pictures please the judge most.
+    """For each method the strength at which its pictures rank best by the judge.
 
     The judge is not what guides, and these are not the people of the tables: a strength that only
     pleases the guiding network loses. Without a tuning all have the first strength.
     """
-    unguided = rows_of(store, "tune", task, UNGUIDED, 0.0)
-    if not unguided:
+    if not rows_of(store, "tune", task, UNGUIDED, 0.0):
         kept = [name for name in names if name != EQUAL_COST[1]]
         return Choice({name: strengths[0] for name in kept} | {UNGUIDED: 0.0})
+    guided = [name for name in names if name != UNGUIDED]
+    tried = {
+        (name, strength): rows_of(store, "tune", task, name, strength)
+        for name in guided
+        for strength in strengths
+    }
+    ranks = _ranks(_counted(tried))
     scores = {
-        name: {
-            strength: relative_distance(rows_of(store, "tune", task, name, strength), unguided)
-            for strength in strengths
-        }
-        for name in names
-        if name != UNGUIDED
+        name: {strength: _mean(ranks[name, strength]) for strength in strengths} for name in guided
     }
     best = {name: min(tried, key=tried.__getitem__) for name, tried in scores.items()}
     worse = max(EQUAL_COST, key=lambda name: scores[name][best[name]])
@@ -108,9 +97,11 @@ class Summary:
         guide, judge: mean distance by attribute.
         difference: by attribute, of the judge's distance to the baseline: mean, and the ends of
             its interval; negative is better.
-        wins: by attribute, share of sets in which the judge prefers it to the baseline.
+        wins: by attribute, share of sets in which the judge prefers it to the baseline; without a
+            face there is no identity and no landmark, and nothing is won.
         wins_on_all: share of sets in which it does so in every attribute.
-        rank: mean over sets and attributes of the rank among all methods, by the judge.
+        rank: mean over sets and attributes of the rank among all methods, by the judge; without a
+            face identity and landmarks share the last rank.
         rank_difference: of that rank to the baseline's: mean, and the ends of its interval over the
             sets; negative is better.
         faces: share of pictures in which dlib's detector finds a face.
@@ -148,17 +139,18 @@ def summarise(
     """
     sets = sorted(set.intersection(*(set(rows) for _, rows in found.values())))
     names = list(next(iter(found[baseline][1].values()))["judge"])
-    judged = {
-        method: {name: [rows[k]["judge"].get(name) for k in sets] for name in names}
-        for method, (_, rows) in found.items()
-    }
-    judged = _seen_by_all(judged, names, len(sets))
-    ranks = _ranks(judged, names)
+    each = {method: rows for method, (_, rows) in found.items()}
+    seen = _seen_by_all(each)
+    counted = _counted(each)
+    ranks = _ranks(counted)
     projection = None if reference is None else Projection(reference, COMPONENTS)
     summaries = []
     for method, (strength, rows) in found.items():
         kept = [rows[k] for k in sets]
-        mine, other = judged[method], judged[baseline]
+        mine, other = (
+            {name: [each[which][k]["judge"][name] for k in seen] for name in names}
+            for which in (method, baseline)
+        )
         summaries.append(
             Summary(
                 method=method,
@@ -166,8 +158,10 @@ def summarise(
                 guide={name: _mean(row["guide"][name] for row in kept) for name in names},
                 judge={name: _mean(mine[name]) for name in names},
                 difference={name: _difference(mine[name], other[name]) for name in names},
-                wins={name: win_rate(mine[name], other[name]) for name in names},
-                wins_on_all=win_rate_on_all(mine, other),
+                wins={
+                    name: win_rate(counted[method][name], counted[baseline][name]) for name in names
+                },
+                wins_on_all=win_rate_on_all(counted[method], counted[baseline]),
                 rank=_mean(ranks[method]),
                 rank_difference=_difference(ranks[method], ranks[baseline]),
                 faces=_mean(row["face"] for row in kept),
@@ -257,27 +251,42 @@ def found_rows(
     return {name: pair for name, pair in found.items() if pair[1]}
 
 
-def _seen_by_all(judged: dict, names: Sequence[str], count: int) -> dict:
-    """Without the sets whose reference a judge cannot see: they are the same for all methods."""
-    usable = [
+def _seen_by_all(found: Mapping[Hashable, Rows]) -> list[int]:
+    """The sets that all have, without those whose reference a judge cannot see."""
+    return [
         k
-        for k in range(count)
-        if all(values[name][k] is not None for values in judged.values() for name in names)
+        for k in sorted(set.intersection(*map(set, found.values())))
+        if all(value is not None for rows in found.values() for value in rows[k]["judge"].values())
     ]
+
+
+def _counted(found: Mapping[Hashable, Rows]) -> dict[Hashable, dict[str, list[float]]]:
+    """The judge's distances by attribute; infinite for a face that is not there.
+
+    A network for faces sees one everywhere. A picture broken so far that a detector finds none is
+    nobody's likeness, however near its embedding is.
+    """
+    seen = _seen_by_all(found)
+    names = next(iter(next(iter(found.values())).values()))["judge"]
+
+    def distance(row: dict, name: str) -> float:
+        return math.inf if name in OF_THE_FACE and not row["face"] else row["judge"][name]
+
     return {
-        method: {name: [values[name][k] for k in usable] for name in names}
-        for method, values in judged.items()
+        key: {name: [distance(rows[k], name) for k in seen] for name in names}
+        for key, rows in found.items()
     }
 
 
-def _ranks(judged: Mapping[str, Mapping[str, Sequence[float]]], names) -> dict[str, list[float]]:
-    """Method to its rank in each set, the mean over the attributes."""
+def _ranks(counted: Mapping[Hashable, Mapping[str, Sequence[float]]]) -> dict:
+    """Its rank in each set, the mean over the attributes."""
     by_attribute = [
-        set_ranks({method: values[name] for method, values in judged.items()}) for name in names
+        set_ranks({key: values[name] for key, values in counted.items()})
+        for name in next(iter(counted.values()))
     ]
     return {
-        method: [_mean(each) for each in zip(*(r[method] for r in by_attribute), strict=True)]
-        for method in judged
+        key: [_mean(each) for each in zip(*(r[key] for r in by_attribute), strict=True)]
+        for key in counted
     }
 
 

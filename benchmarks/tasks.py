@@ -2,7 +2,7 @@
 
 from .methods import MOST_CONDITIONS
 
-__all__ = ["ABLATION_TASK", "MANY", "TASKS", "attributes_of"]
+__all__ = ["ABLATION_TASK", "MANY", "OF_THE_FACE", "TASKS", "attributes_of"]
 
 # Names of attributes in the order in which they are connected.
 TASKS = {
@@ -10,6 +10,8 @@ TASKS = {
     "identity + landmarks": ("identity", "landmarks"),
     "text + style": ("text", "style"),
 }
+# Attributes that a picture without a face does not have.
+OF_THE_FACE = ("identity", "landmarks")
 # The ablations are made on the task whose conditions are both of the face.
 ABLATION_TASK = "identity + landmarks"
 

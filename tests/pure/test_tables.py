@@ -145,6 +145,24 @@ def test_a_summary_compares_the_same_sets_by_the_judge(tmp_path):
     assert rows[FAITHFUL].frechet is None
 
 
+def test_a_picture_without_a_face_is_nobodys_likeness(tmp_path):
+    """The network that judges sees a face everywhere: here the nearest one where there is none."""
+    store = Store(tmp_path / "runs.jsonl")
+    store.add((run, {**row, "face": run.method != FAITHFUL}) for run, row in all_runs())
+    found = found_rows(store, "test", TASK, {BASELINE: 0.3, FAITHFUL: 0.3})
+    rows = {summary.method: summary for summary in summarise(found, BASELINE, None)}
+    assert rows[FAITHFUL].difference["identity"][0] == pytest.approx(-0.1)  # as the network says
+    assert rows[FAITHFUL].wins == {"identity": 0.0, "landmarks": 0.0}
+    assert (rows[FAITHFUL].rank, rows[BASELINE].rank) == (2.0, 1.0)
+
+
+def test_a_strength_that_breaks_the_face_is_not_chosen(tmp_path):
+    store = Store(tmp_path / "runs.jsonl")
+    store.add((run, {**row, "face": run.strength < 0.3}) for run, row in all_runs())
+    choice = choose(store, TASK, [method.name for method in methods(2)], (0.15, 0.3))
+    assert set(choice.strengths.values()) == {0.0, 0.15}
+
+
 def test_the_overview_has_every_method_of_every_task(tmp_path):
     store = Store(tmp_path / "runs.jsonl")
     store.add(all_runs())
