@@ -58,6 +58,7 @@ class Method:
 def methods(n: int) -> tuple[Method, ...]:
     """The rows of a task of n conditions."""
     freedom, faithful = PRESETS["FreeDoM baseline"], PRESETS["faithful"]
+    default = PRESETS["balanced"]
     prediction = replace(faithful, gradient_path="prediction")
     chain = replace(faithful, order="as_connected")
     times = math.ceil(_per_step(faithful, n) / _per_step(freedom, n))
@@ -68,12 +69,13 @@ def methods(n: int) -> tuple[Method, ...]:
         Method("MPGD", PRESETS["MPGD baseline"]),
         Method("chain as connected", chain),
         Method("chain reversed", chain, backwards=True),
-        Method("Z-Magic image", PRESETS["balanced"]),
+        Method("Z-Magic image", replace(faithful, gradient_path="image")),
         Method("Z-Magic prediction", prediction),
-        # Twice: as many evaluations as the baseline needs for three conditions.
-        Method("Z-Magic prediction, twice", replace(prediction, time_travel=2)),
         Method("Z-Magic prediction, three times", replace(prediction, time_travel=3)),
         Method("Z-Magic prediction, twice the steps", prediction, more_steps=2),
+        Method("Z-Magic default", default),
+        # What the dependence is worth: all else is as in the default.
+        Method("default, independent", replace(default, dependence="off", balance="sum")),
         Method(FAITHFUL, faithful),
         Method(EQUAL_COST[0], replace(freedom, time_travel=times)),
         Method(EQUAL_COST[1], freedom, more_steps=times),

@@ -56,11 +56,10 @@ def main() -> None:
     for name, settings in rows(options.strength).items():
         energies, totals = final(settings)
         relative = (energies / unguided).mean(1)
-        steps = totals["guided_evaluations"]
         forwards, backwards = (
-            totals[kind].get("denoiser", 0) // steps for kind in ("forwards", "backwards")
+            totals[kind].get("denoiser", 0) // options.steps for kind in ("forwards", "backwards")
         )
-        seconds = totals["seconds"] / steps / options.images
+        seconds = totals["seconds"] / options.steps / options.images
         each = " | ".join(f"{value:.3f}" for value in relative.tolist())
         print(
             f"| {name} | {relative.mean():.3f} | {each} | {forwards} + {backwards} | "

@@ -155,12 +155,12 @@ def measure_preset(name: str, model, vae, conditions) -> dict:
     traces: list[Trace] = []
     guided = attach(model, conditions, HostSettings(ROWS[name]), vae, traces.append)
     guided_step(guided, vae)
-    step = traces[0].steps[0]
+    step = traces[0].totals()  # with time travel several evaluations
     return {
-        "seconds": step.seconds,
-        "denoiser": [step.forwards["denoiser"], step.backwards.get("denoiser", 0)],
-        "decoder": [step.forwards["decoder"], step.backwards.get("decoder", 0)],
-        "energy_calls": step.energy_calls,
+        "seconds": step["seconds"],
+        "denoiser": [step["forwards"]["denoiser"], step["backwards"].get("denoiser", 0)],
+        "decoder": [step["forwards"]["decoder"], step["backwards"].get("decoder", 0)],
+        "energy_calls": step["energy_calls"],
     }
 
 

@@ -13,7 +13,7 @@ from .tasks import attributes_of
 __all__ = ["write_figures"]
 
 # Methods whose energies are drawn: more lines cannot be told apart.
-DRAWN = (UNGUIDED, BASELINE, "FreeDoM + CAGrad", "MPGD", "Z-Magic prediction, twice", FAITHFUL)
+DRAWN = (UNGUIDED, BASELINE, "FreeDoM + CAGrad", "MPGD", "Z-Magic default", FAITHFUL)
 WITH_AND_WITHOUT = {BASELINE: "without dependence", FAITHFUL: "with dependence"}
 
 

@@ -7,7 +7,7 @@ like any other.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import comfy.model_patcher
 import comfy.sd
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..guidance.conditions import Condition
 from ..guidance.engine import GuidedRun
-from ..guidance.settings import GuidanceSettings
+from ..guidance.settings import PRESETS, GuidanceSettings
 from ..guidance.steps import NoiseLevel
 from ..guidance.trace import Trace
 from .decoders import Decoder, choose_decoder
@@ -37,7 +37,7 @@ GRADIENT_MEMORY = 4
 class HostSettings:
     """Guidance settings plus what only the host knows: which decoder shows the image."""
 
-    guidance: GuidanceSettings = field(default_factory=GuidanceSettings)
+    guidance: GuidanceSettings = PRESETS["balanced"]
     decoder: str = "auto"
 
 

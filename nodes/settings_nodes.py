@@ -21,6 +21,8 @@ ALIASES = [
     "CAGrad",
 ]
 AS_PRESET = "as preset"
+# Numbers have no word for it: values below their ranges.
+NUMBERS_AS_PRESET = {"time_travel": 0, "momentum": -1.0}
 DEFAULTS = GuidanceSettings()
 
 
@@ -41,7 +43,7 @@ class ZMagicSettings(io.ComfyNode):
         def number(name: str, low: float, high: float, step: float, tooltip: str, advanced=True):
             return io.Float.Input(
                 name,
-                default=getattr(DEFAULTS, name),
+                default=NUMBERS_AS_PRESET.get(name, getattr(DEFAULTS, name)),
                 min=low,
                 max=high,
                 step=step,
@@ -53,7 +55,7 @@ class ZMagicSettings(io.ComfyNode):
         def count(name: str, low: int, high: int, tooltip: str):
             return io.Int.Input(
                 name,
-                default=getattr(DEFAULTS, name),
+                default=NUMBERS_AS_PRESET.get(name, getattr(DEFAULTS, name)),
                 min=low,
                 max=high,
                 advanced=True,
@@ -72,9 +74,9 @@ class ZMagicSettings(io.ComfyNode):
                     "preset",
                     options=list(PRESETS),
                     default="balanced",
-                    tooltip="balanced: dependent conditions at the price of one backward per "
-                    "step. fast: no backward through the model. faithful: the paper's "
-                    "mathematics through the model, several times slower. The baselines treat "
+                    tooltip="balanced: dependent conditions, every step guided three times; three "
+                    "backwards through the model, whatever their number. fast: no backward. "
+                    "faithful: the paper's mathematics through the model. The baselines treat "
                     "conditions as independent, for comparison.",
                 ),
                 number(
@@ -134,14 +136,21 @@ class ZMagicSettings(io.ComfyNode):
                 count("guide_every", 1, 100, "Guide every k-th step; 1 guides all, 2 halves cost."),
                 count(
                     "time_travel",
-                    1,
+                    0,
                     20,
                     "Predictions per step inside the travel window, with fresh noise in between; "
-                    "1 is off, 2 to 5 follow the conditions closer at a multiple of the cost.",
+                    "0 is as the preset, 1 is off, 2 to 5 follow the conditions closer at a "
+                    "multiple of the cost.",
                 ),
                 number("travel_start", 0.0, 1.0, 0.01, "Start of the travel window, 0 = first."),
                 number("travel_end", 0.0, 1.0, 0.01, "End of the travel window, 1 = last step."),
-                number("momentum", 0.0, 0.99, 0.05, "Share of the last direction kept; 0 is off."),
+                number(
+                    "momentum",
+                    -1.0,
+                    0.99,
+                    0.05,
+                    "Share of the last direction kept; -1 is as the preset, 0 is off.",
+                ),
                 count(
                     "random_shift",
                     0,
@@ -170,8 +179,12 @@ class ZMagicSettings(io.ComfyNode):
 
 
 def _settings_from(name: str, values: dict) -> GuidanceSettings:
-    """The preset with every widget that is not left ``as preset``."""
-    changes = {key: value for key, value in values.items() if value != AS_PRESET}
+    """The preset with every widget that is not left as the preset."""
+    changes = {
+        key: value
+        for key, value in values.items()
+        if value not in (AS_PRESET, NUMBERS_AS_PRESET.get(key, AS_PRESET))
+    }
     try:
         return preset(name, **changes)
     except ValueError as error:

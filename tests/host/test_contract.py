@@ -8,6 +8,9 @@ import nodes as host_nodes
 import pytest
 
 import zmagic
+from zmagic.guidance.settings import PRESETS
+from zmagic.host.hooks import HostSettings
+from zmagic.nodes.settings_nodes import ZMagicSettings
 
 PACK = Path(__file__).resolve().parents[2]
 NODES = asyncio.run(asyncio.run(zmagic.comfy_entrypoint()).get_node_list())
@@ -18,6 +21,9 @@ def inputs(node) -> dict:
     """Name to (type, options) of every input that is not a growing one's slot."""
     types = node.INPUT_TYPES()
     return {**types.get("required", {}), **types.get("optional", {})}
+
+
+SETTINGS = inputs(ZMagicSettings)
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -45,6 +51,17 @@ def test_help_page_names_every_input(node):
 def test_there_is_no_help_page_without_a_node():
     pages = {page.stem for page in (PACK / "web" / "docs").glob("*.md")}
     assert pages == {node.__name__ for node in NODES}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_untouched_settings_are_those_of_the_preset(name):
+    widgets = {key: options.get("default") for key, (_, options, *_) in SETTINGS.items()}
+    (settings,) = ZMagicSettings.execute(**{**widgets, "preset": name}).args
+    assert settings.guidance == PRESETS[name]
+
+
+def test_without_settings_the_preset_is_the_first_one():
+    assert HostSettings().guidance == PRESETS[SETTINGS["preset"][1]["default"]]
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)

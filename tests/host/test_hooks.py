@@ -1,6 +1,7 @@
 """Guided sampling through the host's own samplers, guiders and options."""
 
 import json
+from dataclasses import replace
 
 import comfy.model_management
 import comfy.samplers
@@ -18,7 +19,8 @@ from . import architectures
 from .derivatives import one_thread
 
 EPS, FLOW = "sd15", "sd3"
-CHEAP = HostSettings(preset("balanced"), "linear_rgb")
+DEFAULT = HostSettings(preset("balanced"), "linear_rgb")
+CHEAP = HostSettings(preset("balanced", gradient_path="image", time_travel=1), "linear_rgb")
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +99,9 @@ def test_every_stock_scheduler_is_guided(specimens, scheduler):
     "off",
     [
         lambda: (conditions(), HostSettings(preset("balanced", strength=0.0), "linear_rgb")),
-        lambda: (conditions(weight=0.0), CHEAP),
-        lambda: (conditions(start=0.5, end=0.5), CHEAP),
-        lambda: (conditions(region=torch.zeros(1, 64, 64)), CHEAP),
+        lambda: (conditions(weight=0.0), DEFAULT),
+        lambda: (conditions(start=0.5, end=0.5), DEFAULT),
+        lambda: (conditions(region=torch.zeros(1, 64, 64)), DEFAULT),
     ],
     ids=["strength 0", "weight 0", "empty window", "empty region"],
 )
@@ -266,7 +268,7 @@ def test_a_prediction_detached_by_another_node_is_still_guided(specimens):
 
 def test_the_freedom_step_rule_follows_the_cfg_gap(specimens):
     settings = HostSettings(
-        preset("balanced", gradient_path="image", step_rule="freedom", strength=1.0), "linear_rgb"
+        replace(CHEAP.guidance, step_rule="freedom", strength=1.0), "linear_rgb"
     )
     sizes = [
         guided(specimens[EPS], settings, cfg=cfg, steps=1)[1].steps[0].correction[0]
