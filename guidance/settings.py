@@ -104,8 +104,8 @@ class GuidanceSettings:
         return self.dependence == "exact"
 
 
-# Chosen by `python -m benchmarks.tables`: a chain in the predicted latent, guided three times a step,
-# serves the judges best of what costs about as much as FreeDoM with three conditions.
+# Chosen by `python -m benchmarks.tables`: of what costs about as much as FreeDoM with three
+# conditions, a chain in the predicted latent, guided three times a step, serves the judges best.
 PRESETS = {
     "balanced": GuidanceSettings(time_travel=3, momentum=0.5),
     "fast": GuidanceSettings(gradient_path="image_no_backprop"),
