@@ -71,8 +71,6 @@ def methods(n: int) -> tuple[Method, ...]:
         Method("chain reversed", chain, backwards=True),
         Method("Z-Magic image", replace(faithful, gradient_path="image")),
         Method("Z-Magic prediction", prediction),
-        Method("Z-Magic prediction, three times", replace(prediction, time_travel=3)),
-        Method("Z-Magic prediction, twice the steps", prediction, more_steps=2),
         Method("Z-Magic default", default),
         # What the dependence is worth: all else is as in the default.
         Method("default, independent", replace(default, dependence="off", balance="sum")),

@@ -12,7 +12,7 @@ from .tasks import attributes_of
 
 __all__ = ["write_figures"]
 
-# Methods whose energies are drawn: more lines cannot be told apart.
+# Methods that are drawn: more lines cannot be told apart.
 DRAWN = (UNGUIDED, BASELINE, "FreeDoM + CAGrad", "MPGD", "Z-Magic default", FAITHFUL)
 WITH_AND_WITHOUT = {BASELINE: "without dependence", FAITHFUL: "with dependence"}
 
@@ -47,7 +47,9 @@ def _energies(task: str, name: str, found: Mapping) -> Panel:
 def _tradeoff(store: Store, plan: Plan, task: str, choice: Choice, pair: tuple[str, str]) -> Panel:
     """One curve for each method: the judge's distances while the strength rises."""
     lines = {}
-    for method in choice.scores:
+    for method in DRAWN:
+        if method not in choice.scores:
+            continue
         rows = [rows_of(store, "tune", task, method, strength) for strength in plan.strengths]
         unguided = rows_of(store, "tune", task, UNGUIDED, 0.0)
         lines[method] = [

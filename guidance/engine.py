@@ -117,10 +117,9 @@ class GuidedRun:
         repeats = self._repeats(sigma)
         level = self.noise_level(sigma)
         for repeat in range(repeats):
-            corrected = self._guided(x, sigma, level, denoise, cfg_gap)
+            corrected, prediction = self._guided(x, sigma, level, denoise, cfg_gap)
             if repeat < repeats - 1:
-                kept = self._kept_noise(sigma)
-                x = renoise(x, corrected, level, kept, self.generator)
+                x = self._travelled(x, corrected, prediction, sigma, level)
         return corrected
 
     @torch.no_grad()
@@ -161,7 +160,8 @@ class GuidedRun:
         level: NoiseLevel,
         denoise: Denoise,
         cfg_gap: Callable | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
+        """The prediction with and without the correction."""
         started = time.perf_counter()
         meter = Meter()
         active = self._active(sigma)
@@ -211,7 +211,7 @@ class GuidedRun:
             path=path,
             **record,
         )
-        return corrected
+        return corrected, prediction
 
     def _direction(
         self,
@@ -277,13 +277,11 @@ class GuidedRun:
 
     def _look_ahead(self, path: str, level: NoiseLevel) -> float:
         """``k = kappa * s`` in x (method section 2). Behind the denoiser the same share of what is
-        still uncertain there: the posterior spread of a variable with spread S,
-        ``S * s / sqrt(alpha^2 + s^2)``."""
+        still uncertain there."""
         if path == "full":
             return self.settings.look_ahead * level.s
         spread = LATENT_SPREAD if CUTS[path] == 1 else IMAGE_SPREAD
-        uncertain = level.s / (level.alpha**2 + level.s**2) ** 0.5
-        return self.settings.look_ahead * spread * uncertain
+        return self.settings.look_ahead * spread * level.uncertain
 
     def _random_shift(self) -> tuple[int, int]:
         reach = self.settings.random_shift
@@ -308,10 +306,19 @@ class GuidedRun:
         high = self.percent_to_sigma(self.settings.travel_start)
         return self.settings.time_travel if low <= sigma <= high else 1
 
-    def _kept_noise(self, sigma: float) -> float:
-        """``s_next / s`` at the schedule's next lower sigma; 0 if there is none."""
-        lower = [s for s in self.sigmas if s < sigma * (1.0 - SAME_SIGMA)]
-        return self.noise_level(max(lower, default=0.0)).s / self.noise_level(sigma).s
+    def _travelled(
+        self, x: Tensor, corrected: Tensor, prediction: Tensor, sigma: float, level: NoiseLevel
+    ) -> Tensor:
+        """A noisy latent of the corrected prediction, at the noise level of x."""
+        fresh = self.settings.fresh_noise
+        if fresh is None:  # a step to the schedule's next level, and up again
+            lower = [s for s in self.sigmas if s < sigma * (1.0 - SAME_SIGMA)]
+            kept = self.noise_level(max(lower, default=0.0)).s / level.s
+            noise = level.noise(x, corrected)
+        else:  # what the model takes for noise: the correction is no part of it, and stays whole
+            kept = (1.0 - fresh) ** 0.5
+            noise = level.noise(x, prediction)
+        return renoise(corrected, noise, level, kept, self.generator)
 
     def _warn(self, message: str) -> None:
         if self.trace.warn_once(message):

@@ -26,6 +26,11 @@ class NoiseLevel:
         """``x / alpha``: the noisy latent on the scale of the prediction."""
         return x / max(self.alpha, ALPHA_FLOOR)
 
+    @property
+    def uncertain(self) -> float:
+        """``s / sqrt(alpha^2 + s^2)``: the posterior spread of a variable with spread 1."""
+        return self.s / (self.alpha**2 + self.s**2) ** 0.5
+
     def noise(self, x: Tensor, prediction: Tensor) -> Tensor:
         """``n`` of ``x = alpha * prediction + s * n``."""
         return (x - self.alpha * prediction) / max(self.s, torch.finfo(x.dtype).tiny)
@@ -56,6 +61,14 @@ def residual(state: StepState) -> Tensor:
     return expand_like(remaining, state.direction) * _unit(state.direction)
 
 
+def posterior(state: StepState) -> Tensor:
+    """``s / sqrt(alpha^2 + s^2) * d / RMS(d)``: a share of what is still open about the latent.
+
+    As ``residual`` at little noise. At much noise that one goes far beyond all clean latents,
+    whose spread is about 1."""
+    return state.level.uncertain * _unit(state.direction)
+
+
 def classifier(state: StepState) -> Tensor:
     """``(s^2 / alpha) * d``: classifier guidance (Dhariwal and Nichol, arXiv 2105.05233)."""
     return state.level.s**2 / max(state.level.alpha, ALPHA_FLOOR) * state.direction
@@ -82,6 +95,7 @@ def polyak(state: StepState) -> Tensor:
 
 STEP_RULES = {
     "residual": residual,
+    "posterior": posterior,
     "classifier": classifier,
     "freedom": freedom,
     "polyak": polyak,
@@ -97,19 +111,20 @@ def step(state: StepState, rule: str, strength: float) -> Tensor:
 
 
 def renoise(
-    x: Tensor,
     prediction: Tensor,
+    noise: Tensor,
     level: NoiseLevel,
     kept: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Time travel (FreeDoM, arXiv 2303.09833): back to the same noise level from ``prediction``.
+    """Time travel (FreeDoM, arXiv 2303.09833): ``prediction`` at the noise level again.
 
-    Stepping down to a lower level and noising up again keeps the share ``kept = s_next / s`` of
-    the present noise and draws the rest anew.
+    Args:
+        noise: of the present noisy latent, like it.
+        kept: share of it that stays, as a factor of its size; the rest is drawn anew.
     """
-    fresh = torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x)
-    noise = kept * level.noise(x, prediction) + (1.0 - kept**2) ** 0.5 * fresh
+    fresh = torch.randn(noise.shape, generator=generator, dtype=torch.float32).to(noise)
+    noise = kept * noise + (1.0 - kept**2) ** 0.5 * fresh
     return level.alpha * prediction + level.s * noise
 
 

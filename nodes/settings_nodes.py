@@ -22,7 +22,7 @@ ALIASES = [
 ]
 AS_PRESET = "as preset"
 # Numbers have no word for it: values below their ranges.
-NUMBERS_AS_PRESET = {"time_travel": 0, "momentum": -1.0}
+NUMBERS_AS_PRESET = {"time_travel": 0, "fresh_noise": -1.0}
 DEFAULTS = GuidanceSettings()
 
 
@@ -130,7 +130,8 @@ class ZMagicSettings(io.ComfyNode):
                 ),
                 choice(
                     "step_rule",
-                    "residual: a share of the remaining noise. classifier: the score itself. "
+                    "posterior: a share of what is still open. residual: a share of the remaining "
+                    "noise, far more in the first steps. classifier: the score itself. "
                     "freedom: a share of the CFG difference. polyak: by the energies' values.",
                 ),
                 count("guide_every", 1, 100, "Guide every k-th step; 1 guides all, 2 halves cost."),
@@ -145,12 +146,14 @@ class ZMagicSettings(io.ComfyNode):
                 number("travel_start", 0.0, 1.0, 0.01, "Start of the travel window, 0 = first."),
                 number("travel_end", 0.0, 1.0, 0.01, "End of the travel window, 1 = last step."),
                 number(
-                    "momentum",
+                    "fresh_noise",
                     -1.0,
-                    0.99,
+                    1.0,
                     0.05,
-                    "Share of the last direction kept; -1 is as the preset, 0 is off.",
+                    "Share of the noise that time travel draws anew; -1 is as the preset. Less "
+                    "keeps more of every correction, more repairs the picture.",
                 ),
+                number("momentum", 0.0, 0.99, 0.05, "Share of the last direction kept; 0 is off."),
                 count(
                     "random_shift",
                     0,

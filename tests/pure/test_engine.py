@@ -90,11 +90,20 @@ def test_the_direction_lowers_every_energy(world, path):
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_residual_rule_moves_by_the_share_of_noise_it_promises(world, name):
     x = world.latent(batch=2)
-    settings = preset(name, strength=0.3, time_travel=1)
+    settings = preset(name, strength=0.3, time_travel=1, step_rule="residual")
     run = world.run(world.conditions(3), **settings.__dict__)
     prediction = world.denoise(x)
     moved = run.predict(x, SIGMA, world.denoise) - prediction
     expected = 0.3 * (prediction - x).flatten(1).square().mean(1).sqrt()
+    assert torch.allclose(moved.flatten(1).square().mean(1).sqrt(), expected)
+
+
+@pytest.mark.parametrize("sigma", [0.1, SIGMA, 9.0])
+def test_the_posterior_rule_moves_by_a_share_of_what_is_open(world, sigma):
+    x = world.latent(batch=2)
+    run = world.run(world.conditions(3), step_rule="posterior", strength=0.3)
+    moved = run.predict(x, sigma, world.denoise) - world.denoise(x)
+    expected = torch.full((2,), 0.3 * sigma / (1.0 + sigma**2) ** 0.5, dtype=torch.float64)
     assert torch.allclose(moved.flatten(1).square().mean(1).sqrt(), expected)
 
 
@@ -263,6 +272,25 @@ def test_time_travel_repeats_inside_its_window_and_keeps_the_noise_level(world):
     seen.clear()
     world.run(conditions, **options).predict(x, 8.0, denoise)  # percent 0.2
     assert len(seen) == 1
+
+
+def test_time_travel_without_fresh_noise_carries_the_correction_over(world):
+    conditions, x = world.conditions(2), world.latent()
+    seen = []
+
+    def denoise(z):
+        seen.append(z.detach().clone())
+        return world.denoise(z)
+
+    run = world.run(conditions, time_travel=2, fresh_noise=0.0, gradient_path="prediction")
+    run.predict(x, SIGMA, denoise)
+    once = world.run(conditions, gradient_path="prediction").predict(x, SIGMA, world.denoise)
+    assert torch.allclose(seen[1] - x, once - world.denoise(x))
+    seen.clear()
+    run = world.run(conditions, time_travel=2, fresh_noise=0.5, gradient_path="prediction")
+    run.predict(x, SIGMA, denoise)
+    unchanged = (seen[1] - x - (once - world.denoise(x))) / SIGMA
+    assert 0.1 < float(unchanged.std()) < 2.0  # some of the noise is new
 
 
 @pytest.mark.parametrize("options", [{"time_travel": 2}, {"random_shift": 2}, {"momentum": 0.5}])
