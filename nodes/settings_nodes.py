@@ -84,9 +84,9 @@ class ZMagicSettings(io.ComfyNode):
                     0.0,
                     10.0,
                     0.01,
-                    "How far a step follows the conditions, as a share of the noise that is left. "
-                    "0 is plain sampling with a report; 0.1 to 0.3 is good; too much looks painted "
-                    "over.",
+                    "How far a step follows the conditions, as a share of what is still open about "
+                    "the picture. 0 is plain sampling with a report; 0.1 to 0.4 is good; too much "
+                    "looks painted over.",
                     advanced=False,
                 ),
                 choice(
