@@ -1,7 +1,7 @@
 """What a picture costs here and now, and how much fits into the time there is."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .jobs import Job, estimated_jobs
 from .plan import BATCH, UNTUNED, Plan
@@ -51,12 +51,19 @@ def chosen_plan(
     cost: Cost,
     sets: Callable[[int], Sequence],
     batch: int = BATCH,
+    methods: tuple[str, ...] = (),
+    steps: int | None = None,
 ) -> tuple[Plan, float]:
-    """The largest plan that fits into ``seconds``, the smallest if none does; and its time."""
+    """The largest plan that fits into ``seconds``, the smallest if none does; and its time.
+
+    Args:
+        steps: of the sampler; None chooses these too.
+    """
     if quick:
         plans = [Plan(tasks, n, 0, 0, steps, UNTUNED, (), batch) for n, steps in QUICK]
     else:
         plans = [Plan(tasks, *sizes, studies=studies, batch=batch) for sizes in FULL]
+    plans = [replace(plan, methods=methods, steps=steps or plan.steps) for plan in plans]
     for plan in plans:
         expected = cost.of(estimated_jobs(plan, sets(plan.tests)))
         if expected <= PLANNED * seconds:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .condition_sets import ConditionSet
-from .methods import ABLATIONS, EQUAL_COST, Method, methods
+from .methods import ABLATIONS, EQUAL_COST, Method
 from .plan import Plan
 from .results import Run
 from .tasks import ABLATION_TASK, MANY, attributes_of
@@ -44,7 +44,7 @@ def jobs_of_tuning(plan: Plan, sets: Sequence[ConditionSet]) -> Iterator[Job]:
     if not plan.tunings:
         return
     for task in plan.tasks:
-        for method in methods(len(attributes_of(task))):
+        for method in plan.rows(task):
             for strength in plan.strengths if method.guided else (0.0,):
                 yield from _jobs("tune", task, method, strength, plan, sets[: plan.tunings])
 
@@ -56,7 +56,7 @@ def jobs_of_test(
     # All methods on some sets before all others: the table of a run that is stopped has fewer sets.
     for group in _groups(sets[: plan.tests], plan.batch):
         for task in plan.tasks:
-            for method in methods(len(attributes_of(task))):
+            for method in plan.rows(task):
                 strength = strengths(task, method.name) if method.guided else 0.0
                 if strength is not None:
                     yield Job("test", task, method, strength, plan.steps, group)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .attributes import ATTRIBUTES, BY_DLIB, Attribute
-from .methods import ABLATIONS
+from .methods import ABLATIONS, FAITHFUL, UNGUIDED, methods
 from .networks import KINDS, Networks
 from .plan import BATCH
 from .tasks import ABLATION_TASK, MANY, TASKS, attributes_of
@@ -34,6 +34,14 @@ def read_command_line(description: str) -> argparse.Namespace:
         default=list(TASKS),
         help=f"names of tasks, or attributes joined by plus signs: {', '.join(ATTRIBUTES)}",
     )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=[],
+        choices=[method.name for method in methods(2) if method.name != UNGUIDED],
+        help="rows besides unguided and FreeDoM; all",
+    )
+    parser.add_argument("--steps", type=int, help="of the sampler; as many as there is time for")
     parser.add_argument("--studies", nargs="*", default=list(ABLATIONS), choices=list(ABLATIONS))
     parser.add_argument("--batch", type=int, default=BATCH, help="condition sets of one run")
     parser.add_argument("--workers", type=int, default=1, help="processes, for an accelerator")
@@ -113,5 +121,12 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
                 f"task '{task}': expected {', '.join(TASKS)}, or attributes joined by plus signs "
                 f"({', '.join(ATTRIBUTES)})"
             )
-    if options.studies and not options.quick and ABLATION_TASK not in options.tasks:
-        parser.error(f"the studies need the strengths of the task '{ABLATION_TASK}' among --tasks")
+    if options.steps is not None and options.steps < 1:
+        parser.error(f"--steps: expected 1 or more, got {options.steps}")
+    if options.studies and not options.quick:
+        if ABLATION_TASK not in options.tasks:
+            parser.error(
+                f"the studies need the strengths of the task '{ABLATION_TASK}' among --tasks"
+            )
+        if options.methods and FAITHFUL not in options.methods:
+            parser.error(f"the studies need the strength of '{FAITHFUL}' among --methods")

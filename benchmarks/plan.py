@@ -4,7 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .methods import ABLATIONS
+from .methods import ABLATIONS, BASELINE, UNGUIDED, Method, methods
+from .tasks import attributes_of
 
 __all__ = ["BATCH", "UNTUNED", "Plan"]
 
@@ -27,6 +28,7 @@ class Plan:
         strengths: what is tried for every method.
         studies: names of the ablations.
         batch: condition sets of one run of the sampler.
+        methods: names of the rows, besides unguided and the baseline; empty for all.
         made_with: digest of the networks and portraits.
     """
 
@@ -38,7 +40,17 @@ class Plan:
     strengths: tuple[float, ...] = STRENGTHS
     studies: tuple[str, ...] = tuple(ABLATIONS)
     batch: int = BATCH
+    methods: tuple[str, ...] = ()
     made_with: str = ""
+
+    def rows(self, task: str) -> tuple[Method, ...]:
+        """The methods of a task."""
+        wanted = {UNGUIDED, BASELINE, *self.methods}
+        return tuple(
+            method
+            for method in methods(len(attributes_of(task)))
+            if not self.methods or method.name in wanted
+        )
 
     def save(self, path: Path) -> None:
         """Keep the plan, so that the run continues with it."""

@@ -69,8 +69,9 @@ def choose(store: Store, task: str, names: Sequence[str], strengths: Sequence[fl
     The judge is not what guides, and these are not the people of the tables: a strength that only
     pleases the guiding network loses. Without a tuning all have the first strength.
     """
+    ways = [name for name in EQUAL_COST if name in names]
     if not rows_of(store, "tune", task, UNGUIDED, 0.0):
-        kept = [name for name in names if name != EQUAL_COST[1]]
+        kept = [name for name in names if name not in ways[1:]]
         return Choice({name: strengths[0] for name in kept} | {UNGUIDED: 0.0})
     guided = [name for name in names if name != UNGUIDED]
     tried = {
@@ -83,8 +84,8 @@ def choose(store: Store, task: str, names: Sequence[str], strengths: Sequence[fl
         name: {strength: _mean(ranks[name, strength]) for strength in strengths} for name in guided
     }
     best = {name: min(tried, key=tried.__getitem__) for name, tried in scores.items()}
-    worse = max(EQUAL_COST, key=lambda name: scores[name][best[name]])
-    kept = {name: strength for name, strength in best.items() if name != worse}
+    better = min(ways, key=lambda name: scores[name][best[name]], default=None)
+    kept = {n: strength for n, strength in best.items() if n not in ways or n == better}
     return Choice({UNGUIDED: 0.0, **kept}, scores)
 
 

@@ -1,9 +1,10 @@
 """Cost of a guided step: ``python -m benchmarks.speed`` (about 15 minutes on 2 CPU cores).
 
-An SD1.5-sized UNet (the host's class, random weights), 256x256 pixels, classifier-free guidance, a
-TAESD-type decoder, three conditions. Every preset and the literal method of the paper (all n(n-1)
-pairs, double backward, nothing shared) make the same guided step in one process; seconds are
-reported as ratios, beside the evaluations and the peak of what autograd keeps for the backward.
+An SD1.5-sized UNet (the host's class, random weights), classifier-free guidance, a TAESD-type
+decoder, three conditions; on an accelerator if there is one. Every preset and the literal method of
+the paper (all n(n-1) pairs, double backward, nothing shared) make the same guided step in one
+process; seconds are reported as ratios, beside the evaluations and the peak of what autograd keeps
+for the backward.
 """
 
 import argparse
@@ -87,10 +88,10 @@ class _Held:
             self.account.live -= self.bytes
 
 
-def random_sd15():
+def random_sd15(dtype: torch.dtype):
     """A MODEL of SD1.5's size under the host's memory management."""
     config = comfy.supported_models.SD15(dict(SD15))
-    config.set_inference_dtype(torch.float32, None)
+    config.set_inference_dtype(dtype, None)
     with torch.inference_mode():
         model = config.get_model({}, "", device="cpu")
         generator = torch.Generator().manual_seed(0)
@@ -104,12 +105,12 @@ def random_sd15():
     )
 
 
-def guided_step(model, vae) -> None:
-    """One euler step with CFG at 256x256."""
+def guided_step(model, side: int) -> None:
+    """One euler step with CFG, of a picture of ``side`` pixels."""
     generator = torch.Generator().manual_seed(1)
     with torch.inference_mode():
         cond, uncond = ([[torch.randn(1, 77, 768, generator=generator), {}]] for _ in range(2))
-        empty = {"samples": torch.zeros(1, 4, 32, 32)}
+        empty = {"samples": torch.zeros(1, 4, side // 8, side // 8)}
         common_ksampler(model, 0, 1, 7.0, "euler", "normal", cond, uncond, empty)
 
 
@@ -151,10 +152,10 @@ def literal_model(model, vae, conditions, seconds: list[float]):
     return model
 
 
-def measure_preset(name: str, model, vae, conditions) -> dict:
+def measure_preset(name: str, model, vae, conditions, side: int) -> dict:
     traces: list[Trace] = []
     guided = attach(model, conditions, HostSettings(ROWS[name]), vae, traces.append)
-    guided_step(guided, vae)
+    guided_step(guided, side)
     step = traces[0].totals()  # with time travel several evaluations
     return {
         "seconds": step["seconds"],
@@ -164,9 +165,9 @@ def measure_preset(name: str, model, vae, conditions) -> dict:
     }
 
 
-def measure_literal(model, vae, conditions) -> dict:
+def measure_literal(model, vae, conditions, side: int) -> dict:
     seconds: list[float] = []
-    guided_step(literal_model(model, vae, conditions, seconds), vae)
+    guided_step(literal_model(model, vae, conditions, seconds), side)
     pairs = len(conditions) * (len(conditions) - 1)
     counts = [2 * pairs, 4 * pairs]  # a double backward counts as two
     return {
@@ -180,12 +181,17 @@ def measure_literal(model, vae, conditions) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=2, help="the fastest of so many counts")
+    parser.add_argument("--side", type=int, default=256, help="of the picture, in pixels")
+    parser.add_argument(
+        "--dtype", default="float32", choices=["float32", "float16", "bfloat16"], help="of the UNet"
+    )
     parser.add_argument("--json", help="also write the rows to this file")
     options = parser.parse_args()
-    model = random_sd15()
+    model = random_sd15(getattr(torch, options.dtype))
     with torch.inference_mode():
         vae = load_autoencoder()
-    photograph = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(2))
+    side = options.side
+    photograph = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(2))
     conditions = photograph_conditions(photograph)
 
     rows: dict[str, dict] = {}
@@ -195,9 +201,9 @@ def main() -> None:
             account = SavedBytes()
             with account.watching():
                 if name == LITERAL:
-                    row = measure_literal(model, vae, conditions)
+                    row = measure_literal(model, vae, conditions, side)
                 else:
-                    row = measure_preset(name, model, vae, conditions)
+                    row = measure_preset(name, model, vae, conditions, side)
             row["saved_mib"] = round(account.peak / 2**20)
             if name not in rows or row["seconds"] < rows[name]["seconds"]:
                 rows[name] = row

@@ -70,16 +70,32 @@ def main() -> None:
         seconds -= time.perf_counter() - started
         sets = partial(_sets, options, "test")
         plan, expected = chosen_plan(
-            tuple(options.tasks), options.quick, studies, seconds, cost, sets, options.batch
+            tuple(options.tasks),
+            options.quick,
+            studies,
+            seconds,
+            cost,
+            sets,
+            options.batch,
+            tuple(options.methods),
+            options.steps,
         )
         if expected > seconds:
             print("This machine is too slow for its time: the smallest plan takes longer.")
         plan = replace(plan, made_with=made_with)
         plan.save(folder / "plan.json")
-    if (plan.tasks, plan.studies, plan.made_with) != (tuple(options.tasks), studies, made_with):
+    wanted = replace(
+        plan,
+        tasks=tuple(options.tasks),
+        studies=studies,
+        methods=tuple(options.methods),
+        steps=options.steps or plan.steps,
+        made_with=made_with,
+    )
+    if plan != wanted:
         sys.exit(
-            f"{folder} holds results of other tasks, studies, networks or portraits; choose "
-            "another --folder or remove it"
+            f"{folder} holds results of other tasks, studies, methods, steps, networks or "
+            "portraits; choose another --folder or remove it"
         )
     tables_of = Tables(plan, experiment, store, partial(_sets, options), cost)
     tables_of.announce(folder)
@@ -187,7 +203,7 @@ class Tables:
 
     def choice(self, task: str) -> Choice:
         """The strengths of a task, once its tuning is done."""
-        names = [method.name for method in methods(len(attributes_of(task)))]
+        names = [method.name for method in self.plan.rows(task)]
         return choose(self.store, task, names, self.plan.strengths)
 
     def _chosen_jobs(self) -> list[Job]:

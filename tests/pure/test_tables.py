@@ -131,6 +131,17 @@ def test_the_strength_is_the_judges_choice_and_one_way_of_equal_cost_is_kept(tmp
     assert len(set(EQUAL_COST) & set(choice.strengths)) == 1
 
 
+def test_strengths_are_chosen_among_some_methods_too(tmp_path):
+    store = Store(tmp_path / "runs.jsonl")
+    none_tuned = choose(store, TASK, ["unguided", BASELINE, EQUAL_COST[1]], (0.15, 0.3))
+    assert none_tuned.strengths == {"unguided": 0.0, BASELINE: 0.15, EQUAL_COST[1]: 0.15}
+    store.add(all_runs())
+    assert choose(store, TASK, ["unguided", BASELINE], (0.15, 0.3)).strengths == {
+        "unguided": 0.0,
+        BASELINE: 0.3,
+    }
+
+
 def test_a_summary_compares_the_same_sets_by_the_judge(tmp_path):
     store = Store(tmp_path / "runs.jsonl")
     store.add(all_runs())

@@ -8,7 +8,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from zmagic.benchmarks.condition_sets import ConditionSet, Portrait
 from zmagic.benchmarks.cost import Cost, chosen_plan
 from zmagic.benchmarks.jobs import estimated_jobs, jobs_of_test, jobs_of_tuning
-from zmagic.benchmarks.methods import ABLATIONS, EQUAL_COST, UNGUIDED, methods
+from zmagic.benchmarks.methods import ABLATIONS, BASELINE, EQUAL_COST, UNGUIDED, methods
 from zmagic.benchmarks.pictures import Pictures
 from zmagic.benchmarks.plan import Plan
 from zmagic.benchmarks.results import Run, Store
@@ -41,6 +41,15 @@ def test_a_faster_machine_takes_more_steps_and_the_same_sets():
     slow, _ = planned(False, 3 * 3600.0)
     fast, _ = planned(False, 3 * 3600.0, Cost(0.01, 0.1))
     assert fast.steps > slow.steps and fast.tests == slow.tests
+
+
+def test_methods_and_steps_can_be_chosen():
+    plan, _ = chosen_plan(
+        ALL_TASKS, False, (), 60.0, TWO_CORES, sets, methods=("Z-Magic default",), steps=20
+    )
+    jobs = list(estimated_jobs(plan, sets(plan.tests)))
+    assert {job.method.name for job in jobs} == {UNGUIDED, BASELINE, "Z-Magic default"}
+    assert {job.steps for job in jobs} == {20} and plan.tests == 100
 
 
 def test_a_plan_is_read_as_it_was_saved(tmp_path):
