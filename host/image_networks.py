@@ -11,6 +11,7 @@ from ..guidance.energies.network_output import face_view, features_first
 from ..guidance.faces import Faces
 from ..guidance.networks import OnnxModule, Preprocessing
 from ..guidance.networks.onnx_header import read_onnx_header
+from .gradients import differentiable
 from .model_files import ModelKind, Source
 from .onnx_networks import ImageNetwork
 
@@ -190,7 +191,8 @@ def _size(module: OnnxModule, name: str, options: InputOptions) -> tuple[int, in
 def _tried(network: ImageNetwork, noise: Tensor) -> tuple[Tensor, ...]:
     height, width = network.preprocessing.size
     try:
-        with torch.enable_grad():
+        # As in sampling: the host has moved the weights to the device in inference mode.
+        with differentiable(None, [network.module]):
             outputs = network(noise.requires_grad_())
     except torch.OutOfMemoryError:
         raise

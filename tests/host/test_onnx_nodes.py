@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import comfy.model_management
 import folder_paths
 import nodes as host_nodes
 import onnx
@@ -193,6 +194,21 @@ def test_what_it_says_of_a_picture(expressions, photograph, distance):
     image = photograph.movedim(-1, 1)
     assert condition.energy(image).abs().item() < 1e-5
     assert condition.energy(torch.rand_like(image)).item() > 1e-3
+
+
+def test_a_network_is_tried_on_weights_that_the_host_has_moved(models, monkeypatch):
+    """A prompt runs in inference mode, and so does the copy of the weights to an accelerator."""
+
+    def moved(patchers):
+        loaded.extend(patcher.model for patcher in patchers)
+        for module in [m for root in loaded for m in root.modules()]:
+            for weights in (module._parameters, module._buffers):
+                weights.update({k: w.clone() for k, w in weights.items() if w is not None})
+
+    loaded: list[torch.nn.Module] = []
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", moved)
+    assert energy_of(load("fr_age.onnx"), value="0.5").name == "ONNX"
+    assert loaded and any(w.is_inference() for w in loaded[0].state_dict().values())
 
 
 def test_energy_has_gradients_outside_the_prompt(models, photograph):
