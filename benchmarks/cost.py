@@ -53,17 +53,22 @@ def chosen_plan(
     batch: int = BATCH,
     methods: tuple[str, ...] = (),
     steps: int | None = None,
+    tests: int | None = None,
 ) -> tuple[Plan, float]:
     """The largest plan that fits into ``seconds``, the smallest if none does; and its time.
 
     Args:
-        steps: of the sampler; None chooses these too.
+        methods: names of the rows, see Plan.
+        steps, tests: steps of the sampler and condition sets of the tables; None chooses them.
     """
     if quick:
         plans = [Plan(tasks, n, 0, 0, steps, UNTUNED, (), batch) for n, steps in QUICK]
     else:
         plans = [Plan(tasks, *sizes, studies=studies, batch=batch) for sizes in FULL]
-    plans = [replace(plan, methods=methods, steps=steps or plan.steps) for plan in plans]
+    plans = [
+        replace(plan, methods=methods, steps=steps or plan.steps, tests=tests or plan.tests)
+        for plan in plans
+    ]
     for plan in plans:
         expected = cost.of(estimated_jobs(plan, sets(plan.tests)))
         if expected <= PLANNED * seconds:

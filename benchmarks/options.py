@@ -42,6 +42,9 @@ def read_command_line(description: str) -> argparse.Namespace:
         help="rows besides unguided and FreeDoM; all",
     )
     parser.add_argument("--steps", type=int, help="of the sampler; as many as there is time for")
+    parser.add_argument(
+        "--sets", type=int, help="condition sets of the tables; 100, of --quick fewer"
+    )
     parser.add_argument("--studies", nargs="*", default=list(ABLATIONS), choices=list(ABLATIONS))
     parser.add_argument("--batch", type=int, default=BATCH, help="condition sets of one run")
     parser.add_argument("--workers", type=int, default=1, help="processes, for an accelerator")
@@ -121,8 +124,10 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
                 f"task '{task}': expected {', '.join(TASKS)}, or attributes joined by plus signs "
                 f"({', '.join(ATTRIBUTES)})"
             )
-    if options.steps is not None and options.steps < 1:
-        parser.error(f"--steps: expected 1 or more, got {options.steps}")
+    for name in ("steps", "sets"):
+        number = getattr(options, name)
+        if number is not None and number < 1:
+            parser.error(f"--{name}: expected 1 or more, got {number}")
     if options.studies and not options.quick:
         if ABLATION_TASK not in options.tasks:
             parser.error(

@@ -76,9 +76,10 @@ def main() -> None:
             seconds,
             cost,
             sets,
-            options.batch,
-            tuple(options.methods),
-            options.steps,
+            batch=options.batch,
+            methods=tuple(options.methods),
+            steps=options.steps,
+            tests=options.sets,
         )
         if expected > seconds:
             print("This machine is too slow for its time: the smallest plan takes longer.")
@@ -90,12 +91,13 @@ def main() -> None:
         studies=studies,
         methods=tuple(options.methods),
         steps=options.steps or plan.steps,
+        tests=options.sets or plan.tests,
         made_with=made_with,
     )
     if plan != wanted:
         sys.exit(
-            f"{folder} holds results of other tasks, studies, methods, steps, networks or "
-            "portraits; choose another --folder or remove it"
+            f"{folder} holds results of other tasks, studies, methods, steps, sets, networks "
+            "or portraits; choose another --folder or remove it"
         )
     tables_of = Tables(plan, experiment, store, partial(_sets, options), cost)
     tables_of.announce(folder)

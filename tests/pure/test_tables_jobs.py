@@ -43,13 +43,16 @@ def test_a_faster_machine_takes_more_steps_and_the_same_sets():
     assert fast.steps > slow.steps and fast.tests == slow.tests
 
 
-def test_methods_and_steps_can_be_chosen():
+def test_methods_steps_and_sets_can_be_chosen():
     plan, _ = chosen_plan(
-        ALL_TASKS, False, (), 60.0, TWO_CORES, sets, methods=("Z-Magic default",), steps=20
+        *(ALL_TASKS, False, (), 60.0, TWO_CORES, sets),
+        methods=("Z-Magic default",),
+        steps=20,
+        tests=50,
     )
     jobs = list(estimated_jobs(plan, sets(plan.tests)))
     assert {job.method.name for job in jobs} == {UNGUIDED, BASELINE, "Z-Magic default"}
-    assert {job.steps for job in jobs} == {20} and plan.tests == 100
+    assert {job.steps for job in jobs} == {20} and plan.tests == 50
 
 
 def test_a_plan_is_read_as_it_was_saved(tmp_path):
