@@ -1,15 +1,16 @@
 """What a picture costs here and now, and how much fits into the time there is."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .jobs import Job, estimated_jobs
-from .plan import BATCH, UNTUNED, Plan
+from .plan import STRENGTHS, UNTUNED, Plan
 from .results import Store
 
 __all__ = ["Cost", "chosen_plan"]
 
-# Condition sets of test, tuning and ablations, and steps: from the most to the least.
+# Condition sets and steps, from the most to the least.
+SIZES = ("tests", "tunings", "ablations", "steps")
 FULL = (
     *((100, 8, 16, steps) for steps in (12, 10, 8, 7, 6)),
     (100, 6, 8, 5),
@@ -17,7 +18,10 @@ FULL = (
     (100, 4, 6, 4),
     (100, 4, 6, 3),
 )
-QUICK = ((8, 6), (6, 6), (4, 6), (3, 6), (2, 6), (2, 5), (2, 4), (2, 3))
+QUICK = (
+    *((tests, 0, 0, 6) for tests in (8, 6, 4, 3, 2)),
+    *((2, 0, 0, steps) for steps in (5, 4, 3)),
+)
 # Share of the time that is planned for: other programs may slow the machine down.
 PLANNED = 0.85
 
@@ -44,32 +48,18 @@ class Cost:
 
 
 def chosen_plan(
-    tasks: tuple[str, ...],
-    quick: bool,
-    studies: tuple[str, ...],
-    seconds: float,
-    cost: Cost,
-    sets: Callable[[int], Sequence],
-    batch: int = BATCH,
-    methods: tuple[str, ...] = (),
-    steps: int | None = None,
-    tests: int | None = None,
+    quick: bool, seconds: float, cost: Cost, sets: Callable[[int], Sequence], **asked: object
 ) -> tuple[Plan, float]:
     """The largest plan that fits into ``seconds``, the smallest if none does; and its time.
 
     Args:
-        methods: names of the rows, see Plan.
-        steps, tests: steps of the sampler and condition sets of the tables; None chooses them.
+        sets: number to condition sets.
+        asked: fields of the plan that are given, not chosen; the tasks always are.
     """
-    if quick:
-        plans = [Plan(tasks, n, 0, 0, steps, UNTUNED, (), batch) for n, steps in QUICK]
-    else:
-        plans = [Plan(tasks, *sizes, studies=studies, batch=batch) for sizes in FULL]
-    plans = [
-        replace(plan, methods=methods, steps=steps or plan.steps, tests=tests or plan.tests)
-        for plan in plans
-    ]
-    for plan in plans:
+    strengths = UNTUNED if quick else STRENGTHS
+    for sizes in QUICK if quick else FULL:
+        chosen = dict(zip(SIZES, sizes, strict=True), strengths=strengths)
+        plan = Plan(**{**chosen, **asked})
         expected = cost.of(estimated_jobs(plan, sets(plan.tests)))
         if expected <= PLANNED * seconds:
             break

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .condition_sets import ConditionSet
-from .methods import ABLATIONS, EQUAL_COST, Method
+from .methods import ABLATIONS, Method, of_equal_cost
 from .plan import Plan
 from .results import Run
 from .tasks import ABLATION_TASK, MANY, attributes_of
@@ -75,7 +75,12 @@ def jobs_of_ablations(
 def estimated_jobs(plan: Plan, sets: Sequence[ConditionSet]) -> Iterator[Job]:
     """For the estimate: the strengths do not matter, one way of equal cost is tested."""
     yield from jobs_of_tuning(plan, sets)
-    yield from jobs_of_test(plan, sets, lambda _, name: None if name == EQUAL_COST[1] else 1.0)
+
+    def strength(task: str, name: str) -> float | None:
+        ways = of_equal_cost(method.name for method in plan.rows(task))
+        return None if name in ways[1:] else 1.0
+
+    yield from jobs_of_test(plan, sets, strength)
     yield from jobs_of_ablations(plan, sets, lambda _: 1.0)
 
 

@@ -1,7 +1,7 @@
 """The methods of the paper's tables and of the ablations, and what each costs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from zmagic.guidance.settings import NO_BACKPROP, PRESETS, GuidanceSettings
@@ -15,6 +15,7 @@ __all__ = [
     "UNGUIDED",
     "Method",
     "methods",
+    "of_equal_cost",
 ]
 
 UNGUIDED, BASELINE, FAITHFUL = "unguided", "FreeDoM", "Z-Magic full"
@@ -78,6 +79,11 @@ def methods(n: int) -> tuple[Method, ...]:
         Method(EQUAL_COST[0], replace(freedom, time_travel=times)),
         Method(EQUAL_COST[1], freedom, more_steps=times),
     )
+
+
+def of_equal_cost(names: Iterable[str]) -> list[str]:
+    """Those of EQUAL_COST among the names; only one of them gets into a table."""
+    return [name for name in names if name in EQUAL_COST]
 
 
 def _ablations() -> dict[str, tuple[Method, ...]]:

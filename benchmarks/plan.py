@@ -7,7 +7,7 @@ from pathlib import Path
 from .methods import ABLATIONS, BASELINE, UNGUIDED, Method, methods
 from .tasks import attributes_of
 
-__all__ = ["BATCH", "UNTUNED", "Plan"]
+__all__ = ["BATCH", "STRENGTHS", "UNTUNED", "Plan"]
 
 # Of the residual step rule. In the few steps that fit here a correction has little time to be
 # mended: 0.2, the default of the nodes, breaks most faces in 5 steps, and few in 10.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .methods import EQUAL_COST, UNGUIDED
+from .methods import UNGUIDED, of_equal_cost
 from .results import Store, markdown
 from .statistics import (
     Projection,
@@ -69,7 +69,7 @@ def choose(store: Store, task: str, names: Sequence[str], strengths: Sequence[fl
     The judge is not what guides, and these are not the people of the tables: a strength that only
     pleases the guiding network loses. Without a tuning all have the first strength.
     """
-    ways = [name for name in EQUAL_COST if name in names]
+    ways = of_equal_cost(names)
     if not rows_of(store, "tune", task, UNGUIDED, 0.0):
         kept = [name for name in names if name not in ways[1:]]
         return Choice({name: strengths[0] for name in kept} | {UNGUIDED: 0.0})

@@ -63,38 +63,25 @@ def main() -> None:
 
     tried = min(options.batch, len(held_out(options.portraits, "test")))
     cost = _cost(experiment, options.tasks[0], _sets(options, "test", tried))
-    made_with = digest(options, attributes.values())
+    asked = {
+        "tasks": tuple(options.tasks),
+        "studies": studies,
+        "methods": tuple(options.methods),
+        "made_with": digest(options, attributes.values()),
+        **{key: n for key, n in (("steps", options.steps), ("tests", options.sets)) if n},
+    }
     plan = Plan.load(folder / "plan.json")
     if plan is None:
         seconds = 60.0 * (QUICK_MINUTES if options.quick else 60.0 * options.hours)
         seconds -= time.perf_counter() - started
         sets = partial(_sets, options, "test")
         plan, expected = chosen_plan(
-            tuple(options.tasks),
-            options.quick,
-            studies,
-            seconds,
-            cost,
-            sets,
-            batch=options.batch,
-            methods=tuple(options.methods),
-            steps=options.steps,
-            tests=options.sets,
+            options.quick, seconds, cost, sets, batch=options.batch, **asked
         )
         if expected > seconds:
             print("This machine is too slow for its time: the smallest plan takes longer.")
-        plan = replace(plan, made_with=made_with)
         plan.save(folder / "plan.json")
-    wanted = replace(
-        plan,
-        tasks=tuple(options.tasks),
-        studies=studies,
-        methods=tuple(options.methods),
-        steps=options.steps or plan.steps,
-        tests=options.sets or plan.tests,
-        made_with=made_with,
-    )
-    if plan != wanted:
+    if plan != replace(plan, **asked):
         sys.exit(
             f"{folder} holds results of other tasks, studies, methods, steps, sets, networks "
             "or portraits; choose another --folder or remove it"

@@ -27,7 +27,8 @@ def sets(count: int) -> list[ConditionSet]:
 
 
 def planned(quick: bool, seconds: float, cost: Cost = TWO_CORES) -> tuple[Plan, float]:
-    return chosen_plan(ALL_TASKS, quick, () if quick else ALL_STUDIES, seconds, cost, sets)
+    studies = () if quick else ALL_STUDIES
+    return chosen_plan(quick, seconds, cost, sets, tasks=ALL_TASKS, studies=studies)
 
 
 def test_both_runs_fit_into_their_time_on_two_cores():
@@ -45,14 +46,20 @@ def test_a_faster_machine_takes_more_steps_and_the_same_sets():
 
 def test_methods_steps_and_sets_can_be_chosen():
     plan, _ = chosen_plan(
-        *(ALL_TASKS, False, (), 60.0, TWO_CORES, sets),
-        methods=("Z-Magic default",),
+        *(False, 60.0, TWO_CORES, sets),
+        tasks=ALL_TASKS,
+        studies=(),
+        methods=("Z-Magic default", EQUAL_COST[1]),
         steps=20,
         tests=50,
     )
     jobs = list(estimated_jobs(plan, sets(plan.tests)))
-    assert {job.method.name for job in jobs} == {UNGUIDED, BASELINE, "Z-Magic default"}
+    assert {job.method.name for job in jobs} == {
+        *(UNGUIDED, BASELINE, "Z-Magic default", EQUAL_COST[1])
+    }
     assert {job.steps for job in jobs} == {20} and plan.tests == 50
+    # The only way of equal cost that is asked for is tested, so its time counts.
+    assert any(job.stage == "test" and job.method.name == EQUAL_COST[1] for job in jobs)
 
 
 def test_a_plan_is_read_as_it_was_saved(tmp_path):
