@@ -200,10 +200,11 @@ def test_a_network_is_tried_on_weights_that_the_host_has_moved(models, monkeypat
     """A prompt runs in inference mode, and so does the copy of the weights to an accelerator."""
 
     def moved(patchers):
-        loaded.extend(patcher.model for patcher in patchers)
-        for module in [m for root in loaded for m in root.modules()]:
-            for weights in (module._parameters, module._buffers):
-                weights.update({k: w.clone() for k, w in weights.items() if w is not None})
+        for patcher in patchers:
+            loaded.append(patcher.model)
+            for module in patcher.model.modules():
+                for weights in (module._parameters, module._buffers):
+                    weights.update({k: w.clone() for k, w in weights.items() if w is not None})
 
     loaded: list[torch.nn.Module] = []
     monkeypatch.setattr(comfy.model_management, "load_models_gpu", moved)
