@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from torch.nn import functional as F
 
-from .energies import Energy, RunEnergy
+from .energies import Energy, RandomEnergy, RunEnergy
 
 __all__ = [
     "Condition",
@@ -16,6 +16,7 @@ __all__ = [
     "begin_run",
     "begin_step",
     "region_at",
+    "reports",
     "with_distinct_names",
 ]
 
@@ -63,7 +64,7 @@ class Condition:
         """Whether the condition guides at noise level ``sigma``."""
         if self.weight == 0.0 or self.start == self.end:
             return False
-        if self.region is not None and not self.region.any():
+        if self.region is not None and not (self.region > 0.0).any():
             return False
         return percent_to_sigma(self.end) <= sigma <= percent_to_sigma(self.start)
 
@@ -97,11 +98,33 @@ def begin_run(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
     )
 
 
-def begin_step(conditions: Iterable[Condition], step: int | None) -> None:
-    """Tell the energies that follow the run that ``step`` begins; None: the finished image."""
+def begin_step(conditions: Iterable[Condition], step: int | None, seed: int = 0) -> None:
+    """Tell the energies that follow the run that ``step`` begins; None: the finished image.
+
+    Args:
+        conditions: those of the step.
+        step: its number in the run.
+        seed: of the random choices that an energy makes for this step.
+    """
     for condition in conditions:
+        if isinstance(condition.energy, RandomEnergy):
+            condition.energy.draw_from(seed)
         if isinstance(condition.energy, RunEnergy):
             condition.energy.begin_step(step)
+
+
+def reports(conditions: Iterable[Condition], kind: str) -> list[str]:
+    """What the energies have to say of their run, each sentence behind its condition's name.
+
+    Args:
+        conditions: of the run.
+        kind: ``notes`` or ``warnings``, the method of the energy that is asked if it has it.
+    """
+    return [
+        f"{condition.name}: {sentence}"
+        for condition in conditions
+        for sentence in getattr(condition.energy, kind, list)()
+    ]
 
 
 def region_at(condition: Condition, image: Tensor) -> Tensor | None:

@@ -24,11 +24,14 @@ class ConditionGradients:
 
     Args:
         vectors: n tensors like u.
-        scales: ``lambda`` as ``[n, B]``; 0 where a condition has no finite gradient.
+        scales: ``lambda`` as ``[n, B]``; 0 where a condition has no gradient to follow.
+        finite: ``[n, B]``; False where the gradient is not finite. Where it is finite and the
+            scale is 0, the gradient is 0.
     """
 
     vectors: list[Tensor]
     scales: Tensor
+    finite: Tensor
 
     @property
     def valid(self) -> Tensor:
@@ -48,7 +51,7 @@ class Tasks:
 
 def condition_gradients(point: Evaluation, weights: Sequence[float]) -> ConditionGradients:
     """Independent gradients at ``point``, each scaled to RMS ``w_i`` per sample."""
-    vectors, scales = [], []
+    vectors, scales, finite = [], [], []
     for j, weight in enumerate(weights):
         one = torch.ones_like(point.energies[j])
         gradient = point.gradient({j: one})
@@ -59,7 +62,8 @@ def condition_gradients(point: Evaluation, weights: Sequence[float]) -> Conditio
         keep = expand_like(usable, gradient) > 0
         vectors.append(torch.where(keep, -expand_like(scale, gradient) * gradient, 0.0))
         scales.append(scale)
-    return ConditionGradients(vectors, torch.stack(scales))
+        finite.append(torch.isfinite(size))
+    return ConditionGradients(vectors, torch.stack(scales), torch.stack(finite))
 
 
 def dependent_tasks(

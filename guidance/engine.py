@@ -10,7 +10,7 @@ D'          = D + strength * RMS(D - x / alpha) * d / RMS(d)
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -21,11 +21,21 @@ from .conditions import (
     active_conditions,
     begin_run,
     begin_step,
+    reports,
     with_distinct_names,
 )
-from .dependence import Tasks, condition_gradients, dependent_tasks
-from .field import EnergyField, Meter, NotDifferentiable, Stage, Tape
+from .denoiser import Denoise, Denoiser
+from .dependence import (
+    ConditionGradients,
+    Tasks,
+    condition_gradients,
+    dependent_tasks,
+)
+from .field import DENOISER, EnergyField, Meter, NotDifferentiable, Stage, Tape
+from .influence import Influence
+from .jacobian_check import PullBack, has_right_slope
 from .norms import expand_like, gram, rms
+from .random_streams import RandomStreams
 from .settings import NO_BACKPROP, GuidanceSettings
 from .steps import NoiseLevel, StepState, renoise, step
 from .trace import StepRecord, Trace, cosines, rounded
@@ -44,7 +54,6 @@ LATENT_SPREAD, IMAGE_SPREAD = 1.0, 0.25
 # Relative difference below which two sigmas are the same step of the schedule.
 SAME_SIGMA = 1e-4
 
-Denoise = Callable[[Tensor], Tensor]
 Decode = Callable[[Tensor], Tensor]
 
 
@@ -64,7 +73,8 @@ class GuidedRun:
         noise_level: Callable[[float], NoiseLevel],
         percent_to_sigma: Callable[[float], float],
         sigmas: Sequence[float] = (),
-        seed: int = 0,
+        streams: RandomStreams | None = None,
+        check_slope: bool = False,
     ):
         """
         Args:
@@ -73,7 +83,9 @@ class GuidedRun:
             noise_level: noise model at a sigma.
             percent_to_sigma: a fraction of the sampling to its sigma, decreasing.
             sigmas: the sampler's schedule, decreasing.
-            seed: of the random shifts and the re-noising.
+            streams: of the random shifts, crops and the re-noising; None: those of seed 0.
+            check_slope: make sure once, by one more forward, that the denoiser's gradient is the
+                slope of its prediction; guide without its Jacobian if it is not.
         """
         self.conditions = begin_run(with_distinct_names(conditions))
         self.settings = settings
@@ -81,9 +93,12 @@ class GuidedRun:
         self.noise_level = noise_level
         self.percent_to_sigma = percent_to_sigma
         self.sigmas = tuple(sigmas)
-        self.generator = torch.Generator().manual_seed(seed % 2**63)
+        self.streams = streams or RandomStreams()
         self.trace = Trace(asdict(settings))
+        self._influence = Influence()
         self._momentum: Tensor | None = None
+        self._check_slope = check_slope  # until it has been done
+        self._without_jacobian = False  # the model cannot be differentiated in this run
 
     def step_at(self, sigma: float) -> int:
         """The sampler step that ``sigma`` belongs to; a solver may look between two sigmas."""
@@ -94,15 +109,23 @@ class GuidedRun:
         """Whether the prediction at ``sigma`` is to be corrected."""
         return (
             self.settings.strength > 0.0
-            and self.step_at(sigma) % self.settings.guide_every == 0
+            and self._is_guided_step(sigma)
             and bool(self._active(sigma))
         )
+
+    def _is_guided_step(self, sigma: float) -> bool:
+        return self.step_at(sigma) % self.settings.guide_every == 0
 
     def _active(self, sigma: float) -> tuple[Condition, ...]:
         return active_conditions(self.conditions, sigma, self.percent_to_sigma)
 
     def predict(
-        self, x: Tensor, sigma: float, denoise: Denoise, cfg_gap: Callable | None = None
+        self,
+        x: Tensor,
+        sigma: float,
+        denoise: Denoise,
+        cfg_gap: Callable[[], Tensor | None] | None = None,
+        reused: Callable[[], bool] | None = None,
     ) -> Tensor:
         """The corrected prediction ``D'``, like x, without a gradient.
 
@@ -112,14 +135,19 @@ class GuidedRun:
             denoise: ``x -> D(x)``, called once per evaluation.
             cfg_gap: returns ``cfg * (D_cond - D_uncond)`` of the last call of denoise, or None;
                 asked after the first one.
+            reused: whether the last call of denoise was answered without the model, by a cache
+                of another node; None: never.
         """
-        begin_step(self._active(sigma), self.step_at(sigma))
-        repeats = self._repeats(sigma)
+        self._begin_step(self._active(sigma), sigma)
         level = self.noise_level(sigma)
-        for repeat in range(repeats):
-            corrected, prediction = self._guided(x, sigma, level, denoise, cfg_gap)
-            if repeat < repeats - 1:
-                x = self._travelled(x, corrected, prediction, sigma, level)
+        corrected = prediction = x
+        for repeat in range(self._repeats(sigma)):
+            if repeat > 0:
+                x = self._travelled(x, corrected, prediction, sigma, level, repeat)
+            denoiser = Denoiser(denoise, cfg_gap, reused)
+            corrected, prediction = self._guided(x, sigma, level, denoiser, repeat)
+            if denoiser.reused_first:
+                break  # a cache would answer the next repeat with the same old prediction
         return corrected
 
     @torch.no_grad()
@@ -130,21 +158,48 @@ class GuidedRun:
             return
         started = time.perf_counter()
         meter = Meter()
-        begin_step(active, self.step_at(sigma))
+        self._warn_if_not_finite(prediction)
+        self._begin_step(active, sigma)
         energies = self._energies(prediction, active, meter)
         self._record(sigma, active, energies, meter, started)
 
     @torch.no_grad()
-    def finish(self, latent: Tensor) -> Trace:
-        """Record the energies of the finished clean latent and return the trace."""
+    def finish(self, latent: Tensor, *, clean: bool = True) -> Trace:
+        """Record what is known at the end of the run and return the trace.
+
+        Args:
+            latent: what the sampler returned, ``[B, ...]``.
+            clean: whether it is free of noise; the energies of a noisy latent mean nothing.
+        """
+        self._report()
         present = tuple(c for c in self.conditions if c.weight > 0.0)
-        if present:
+        if not clean:
+            self.trace.notes.append(
+                "the latent still has noise (another sampler goes on with it): final energies "
+                "are those of the sampler that ends"
+            )
+        elif present:
             begin_step(present, None)
             energies = self._energies(latent, present, Meter())
             self.trace.final = {
                 c.name: rounded(energy) for c, energy in zip(present, energies, strict=True)
             }
         return self.trace
+
+    def _report(self) -> None:
+        """Say which conditions had no effect, and what the energies have to say."""
+        self.trace.notes += reports(self.conditions, "notes")
+        if self.settings.strength == 0.0:
+            self.trace.notes.append("strength is 0: energies were measured and nothing was guided")
+        else:
+            sigmas = [s for s in self.sigmas if s > 0.0 and self._is_guided_step(s)]
+            for sentence in self._influence.of_run(self.conditions, sigmas, self.percent_to_sigma):
+                self.warn(sentence)
+        for sentence in reports(self.conditions, "warnings"):
+            self.warn(sentence)
+
+    def _begin_step(self, active: tuple[Condition, ...], sigma: float) -> None:
+        begin_step(active, self.step_at(sigma), self.streams.step_seed(sigma))
 
     def _energies(
         self, latent: Tensor, conditions: Sequence[Condition], meter: Meter
@@ -154,52 +209,45 @@ class GuidedRun:
         return [field.energy(j, image) for j in range(len(conditions))]
 
     def _guided(
-        self,
-        x: Tensor,
-        sigma: float,
-        level: NoiseLevel,
-        denoise: Denoise,
-        cfg_gap: Callable | None,
+        self, x: Tensor, sigma: float, level: NoiseLevel, denoiser: Denoiser, repeat: int
     ) -> tuple[Tensor, Tensor]:
         """The prediction with and without the correction."""
         started = time.perf_counter()
         meter = Meter()
         active = self._active(sigma)
         path = self.settings.gradient_path
-        predictions: list[Tensor] = []
-        gap: Tensor | None = None
-
-        def remembered(z: Tensor) -> Tensor:
-            nonlocal gap
-            prediction = denoise(z)
-            if not predictions:  # the one of x; the others are look-aheads
-                predictions.append(prediction.detach())
-                gap = cfg_gap and cfg_gap()
-            return prediction
-
+        if self._without_jacobian:
+            path = _without_jacobian(path)
+        look = _Look(x, level, active, self._random_shifts(len(x), sigma, repeat), meter)
+        made = None
         try:
-            direction, prediction, merit, record = self._direction(
-                x, level, remembered, active, path, meter
-            )
+            made = self._direction(look, denoiser, path)
+            if not self._slope_is_right(made.pulled, denoiser, meter):
+                raise NotDifferentiable(DENOISER, "its gradient is not the slope of its prediction")
         except NotDifferentiable as stop:
-            if stop.stage != "denoiser":
+            if stop.stage != DENOISER or path in NO_BACKPROP:
                 raise
-            path = "image_no_backprop" if path == "image" else "no_backprop"
-            self._warn(
-                "the model's prediction carries no gradient (cached or detached by another "
-                f"node); guiding without the denoiser's Jacobian ({path}) instead"
-            )
-            direction, prediction, merit, record = self._direction(
-                x, level, lambda _: predictions[0], active, path, meter
-            )
-            meter.forwards["denoiser"] -= 1  # that prediction was not computed again
+            made = None
+            path = _without_jacobian(path)
+            self._say_without_jacobian(stop, path)
+        if made is None:  # out here the memory of the failed pass is free again
+            meter.forwards[DENOISER] -= denoiser.first is not None  # it is not computed again
+            made = self._direction(look, denoiser.again, path)
+        if denoiser.reused_first:
+            meter.forwards[DENOISER] -= 1
+            meter.forwards[f"{DENOISER} reused"] += 1
+        warnings, notes = self._influence.of_step(active, made.own)
+        for sentence in warnings:
+            self.warn(sentence)
+        self.trace.notes += [note for note in notes if note not in self.trace.notes]
+        self._warn_if_not_finite(made.prediction)
         state = StepState(
             x,
-            prediction,
-            self._with_momentum(direction),
+            made.prediction,
+            self._with_momentum(made.direction),
             level,
-            merit,
-            gap,
+            made.merit,
+            denoiser.gap,
         )
         corrected = step(state, self.settings.step_rule, self.settings.strength)
         self._record(
@@ -207,23 +255,40 @@ class GuidedRun:
             active,
             meter=meter,
             started=started,
-            correction=rounded(rms(corrected - prediction)),
+            correction=rounded(rms(corrected - made.prediction)),
             path=path,
-            **record,
+            **made.record,
         )
-        return corrected, prediction
+        return corrected, made.prediction
 
-    def _direction(
-        self,
-        x: Tensor,
-        level: NoiseLevel,
-        denoise: Denoise,
-        active: tuple[Condition, ...],
-        path: str,
-        meter: Meter,
-    ) -> tuple[Tensor, Tensor, Tensor, dict]:
-        """The balanced direction in x, the prediction, the merit and what to record."""
-        stages = [Stage("denoiser", denoise), Stage("decoder", self.decode)]
+    def _slope_is_right(self, pulled: PullBack | None, denoiser: Denoiser, meter: Meter) -> bool:
+        """Once a run, at the first gradient through the denoiser: one more forward."""
+        if not self._check_slope or pulled is None or denoiser.reused_first:
+            return True
+        meter.forwards[f"{DENOISER} check"] += 1
+        right = has_right_slope(pulled, denoiser.plain)
+        if not right and denoiser.reused:  # a cache answered: this says nothing of the model
+            return True
+        self._check_slope = False
+        return right
+
+    def _say_without_jacobian(self, stop: NotDifferentiable, path: str) -> None:
+        if stop.cause is None:
+            self.warn(
+                "the model's prediction carries no gradient (cached or detached by another "
+                f"node); guiding without the denoiser's Jacobian ({path}) instead"
+            )
+            return
+        self._without_jacobian = True
+        self.warn(
+            "the model cannot be differentiated here (a patch of another node is the usual "
+            f"reason); guiding without the denoiser's Jacobian ({path}) instead: {stop.cause}"
+        )
+
+    def _direction(self, look: "_Look", denoise: Denoise, path: str) -> "_Direction":
+        """The balanced direction in x."""
+        x, active, meter = look.x, look.active, look.meter
+        stages = [Stage(DENOISER, denoise), Stage("decoder", self.decode)]
         cut = CUTS[path]
         start, prediction = x, None
         if path in NO_BACKPROP:  # the prediction takes the place of x
@@ -234,7 +299,7 @@ class GuidedRun:
             stages[cut:],
             active,
             meter,
-            shift=self._random_shift(),
+            shifts=look.shifts,
             second_order=self.settings.second_order,
         )
         point = field.at(before.output)
@@ -242,8 +307,6 @@ class GuidedRun:
             prediction = (before.outputs + point.tape.outputs[1:])[1].detach()
         energies = [point.energies[j].detach() for j in range(len(active))]
         own = condition_gradients(point, [c.weight for c in active])
-        for j in (~own.valid).all(1).nonzero().flatten().tolist():
-            self._warn(f"{active[j].name} has no finite gradient and was left out of a step")
         tasks = dependent_tasks(
             field,
             point,
@@ -251,8 +314,9 @@ class GuidedRun:
             dependence=self.settings.dependence,
             tasks=self.settings.tasks,
             order=self.settings.order,
-            look_ahead=self._look_ahead(path, level),
+            look_ahead=self._look_ahead(path, look.level),
         )
+        pulled = point.tape.pulled
         del point
         direction, weights = self._combine(tasks)
         direction = before.pull_back(direction)
@@ -263,7 +327,8 @@ class GuidedRun:
             "balance": rounded(weights),
             "order": tasks.ranks.T.tolist(),
         }
-        return direction.detach(), prediction, merit, record
+        pulled = before.pulled or pulled
+        return _Direction(direction.detach(), prediction, merit, own, pulled, record)
 
     def _combine(self, tasks: Tasks) -> tuple[Tensor, Tensor]:
         """The balanced direction, like u, and the weights ``[B, T]`` of the tasks."""
@@ -283,12 +348,9 @@ class GuidedRun:
         spread = LATENT_SPREAD if CUTS[path] == 1 else IMAGE_SPREAD
         return self.settings.look_ahead * spread * level.uncertain
 
-    def _random_shift(self) -> tuple[int, int]:
+    def _random_shifts(self, batch: int, sigma: float, repeat: int) -> list[tuple[int, int]]:
         reach = self.settings.random_shift
-        if reach == 0:
-            return (0, 0)
-        rows, columns = torch.randint(-reach, reach + 1, (2,), generator=self.generator).tolist()
-        return (rows, columns)
+        return self.streams.shifts(batch, reach, sigma, repeat) if reach else []
 
     def _with_momentum(self, direction: Tensor) -> Tensor:
         share = self.settings.momentum
@@ -296,7 +358,7 @@ class GuidedRun:
             return direction
         size = rms(direction)
         unit = direction / expand_like(size.clamp_min(torch.finfo(size.dtype).tiny), direction)
-        if self._momentum is None:
+        if self._momentum is None or self._momentum.shape != unit.shape:  # another tile or batch
             self._momentum = torch.zeros_like(unit)
         self._momentum = share * self._momentum + (1.0 - share) * unit
         return self._momentum * expand_like(size, direction)
@@ -307,7 +369,13 @@ class GuidedRun:
         return self.settings.time_travel if low <= sigma <= high else 1
 
     def _travelled(
-        self, x: Tensor, corrected: Tensor, prediction: Tensor, sigma: float, level: NoiseLevel
+        self,
+        x: Tensor,
+        corrected: Tensor,
+        prediction: Tensor,
+        sigma: float,
+        level: NoiseLevel,
+        repeat: int,
     ) -> Tensor:
         """A noisy latent of the corrected prediction, at the noise level of x."""
         fresh = self.settings.fresh_noise
@@ -318,11 +386,21 @@ class GuidedRun:
         else:  # what the model takes for noise: the correction is no part of it, and stays whole
             kept = (1.0 - fresh) ** 0.5
             noise = level.noise(x, prediction)
-        return renoise(corrected, noise, level, kept, self.generator)
+        return renoise(corrected, noise, level, kept, self.streams.normal(x, sigma, repeat))
 
-    def _warn(self, message: str) -> None:
+    def warn(self, message: str) -> None:
+        """Keep a warning for the report and log it, once a run."""
         if self.trace.warn_once(message):
             log.warning("Z-Magic: %s", message)
+
+    def _warn_if_not_finite(self, prediction: Tensor) -> None:
+        finite = torch.isfinite(prediction).flatten(1).all(1).tolist()
+        broken = ", ".join(str(b + 1) for b, is_finite in enumerate(finite) if not is_finite)
+        if broken:
+            self.warn(
+                f"the model's prediction is not finite (NaN or infinite) for picture {broken} of "
+                f"{len(finite)}: it is not guided there"
+            )
 
     def _record(
         self,
@@ -346,3 +424,33 @@ class GuidedRun:
                 **details,
             )
         )
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One evaluation to be made: where, of which conditions, and who counts it."""
+
+    x: Tensor
+    level: NoiseLevel
+    active: tuple[Condition, ...]
+    shifts: list[tuple[int, int]]
+    meter: Meter
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """What one evaluation found: the direction in x, and what belongs to it.
+
+    ``pulled`` is a product through the denoiser at x, None on a path without its Jacobian.
+    """
+
+    direction: Tensor
+    prediction: Tensor
+    merit: Tensor
+    own: ConditionGradients
+    pulled: PullBack | None
+    record: dict
+
+
+def _without_jacobian(path: str) -> str:
+    return "image_no_backprop" if path.startswith("image") else "no_backprop"

@@ -5,25 +5,42 @@ path of method section 4 is a cut through that row: the pair gradients are taken
 and one vector-Jacobian product brings the result back through the stages before it.
 """
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from .conditions import Condition, region_at
+from .jacobian_check import PullBack
 from .norms import expand_like, peak
 
-__all__ = ["EnergyField", "Evaluation", "Meter", "NotDifferentiable", "Stage", "Tape"]
+__all__ = ["DENOISER", "EnergyField", "Evaluation", "Meter", "NotDifferentiable", "Stage", "Tape"]
+
+log = logging.getLogger(__name__)
+
+DENOISER = "denoiser"
+CAUSE_LENGTH = 200  # characters of a foreign error message in a warning
+# What code that cannot be differentiated raises. A host's interruption is none of them.
+ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
+ERRORS += (ValueError,)
 
 
 class NotDifferentiable(RuntimeError):
-    """A stage returned a tensor without a gradient (cached or detached by other code)."""
+    """A stage has no gradient: its result came without one, or it failed with one.
 
-    def __init__(self, stage: str):
-        super().__init__(f"the {stage} returned a result without a gradient")
-        self.stage = stage
+    Args:
+        stage: its name.
+        cause: what went wrong with gradients; None if the result came without one (cached or
+            detached by other code).
+    """
+
+    def __init__(self, stage: str, cause: str | None = None):
+        super().__init__(cause or f"the {stage} returned a result without a gradient")
+        self.stage, self.cause = stage, cause
 
 
 @dataclass(frozen=True)
@@ -50,15 +67,21 @@ class Tape:
     """
 
     def __init__(self, stages: Sequence[Stage], start: Tensor, meter: Meter, track: bool = True):
-        """Evaluate the stages. Raises NotDifferentiable when one loses the gradient."""
+        """Evaluate the stages.
+
+        Raises:
+            NotDifferentiable: a stage loses the gradient, or the denoiser fails with gradients.
+        """
         self.stages = stages
         self.meter = meter
+        self.pulled: PullBack | None = None  # the last product through the denoiser
         start = start.detach()
         self.outputs = [start.clone().requires_grad_(True) if track else start]
         with torch.set_grad_enabled(track):
             for stage in stages:
                 meter.forwards[stage.name] += 1
-                output = stage.function(self.outputs[-1])
+                with _failures(stage, track):
+                    output = stage.function(self.outputs[-1])
                 if track and not output.requires_grad:
                     raise NotDifferentiable(stage.name)
                 self.outputs.append(output)
@@ -74,17 +97,41 @@ class Tape:
         half-precision backward neither underflows nor overflows, whatever the energy's size.
         """
         for k in range(len(self.stages), 0, -1):
-            self.meter.backwards[self.stages[k - 1].name] += 1
+            stage = self.stages[k - 1]
+            self.meter.backwards[stage.name] += 1
             scale = expand_like(peak(cotangent.detach()), cotangent)
-            (pulled,) = torch.autograd.grad(
-                self.outputs[k],
-                self.outputs[k - 1],
-                (cotangent / scale).to(self.outputs[k]),
-                retain_graph=True,
-                create_graph=create_graph,
-            )
-            cotangent = pulled * expand_like(scale, pulled)
+            with _failures(stage):
+                (pulled,) = torch.autograd.grad(
+                    self.outputs[k],
+                    self.outputs[k - 1],
+                    (cotangent / scale).to(self.outputs[k]),
+                    retain_graph=True,
+                    create_graph=create_graph,
+                )
+            pulled = pulled * expand_like(scale, pulled)
+            if stage.name == DENOISER:
+                ends = (self.outputs[k - 1], self.outputs[k], cotangent, pulled)
+                self.pulled = PullBack(*(tensor.detach() for tensor in ends))
+            cotangent = pulled
         return cotangent
+
+
+@contextmanager
+def _failures(stage: Stage, track: bool = True) -> Iterator[None]:
+    """An error of the denoiser with gradients becomes NotDifferentiable; others pass.
+
+    The error itself is not kept: its traceback would hold the memory of the failed pass.
+    """
+    try:
+        yield
+    except ERRORS as error:
+        if stage.name != DENOISER or not track or isinstance(error, NotDifferentiable):
+            raise
+        log.debug("the denoiser failed with gradients", exc_info=True)
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+    else:
+        return
+    raise NotDifferentiable(stage.name, cause[:CAUSE_LENGTH])
 
 
 class EnergyField:
@@ -96,28 +143,30 @@ class EnergyField:
         conditions: Sequence[Condition],
         meter: Meter,
         *,
-        shift: tuple[int, int] = (0, 0),
+        shifts: Sequence[tuple[int, int]] = (),
         second_order: bool = False,
     ):
         """
         Args:
             stages: from the variable to the image ``[B, 3, H, W]``; empty if it is the image.
             conditions: the n conditions.
-            shift: circular shift (rows, columns) of the image before the energies.
+            shifts: for each picture a circular shift (rows, columns) before the energies see it;
+                empty: none.
             second_order: gradients will be differentiated again.
         """
         self.stages = stages
         self.conditions = conditions
         self.meter = meter
-        self.shift = shift
+        self.shifts = shifts
         self.second_order = second_order
 
     def at(self, u: Tensor, which: Sequence[int] | None = None) -> "Evaluation":
         """Evaluate the energies ``which`` (default all) at ``u``."""
         tape = Tape(self.stages, u, self.meter)
         image = tape.output
-        if self.shift != (0, 0):
-            image = torch.roll(image, self.shift, (-2, -1))
+        if self.shifts:
+            pairs = zip(image, self.shifts, strict=True)
+            image = torch.stack([torch.roll(one, shift, (-2, -1)) for one, shift in pairs])
         which = range(len(self.conditions)) if which is None else which
         return Evaluation(self, tape, {j: self.energy(j, image) for j in which})
 
@@ -175,9 +224,12 @@ class Evaluation:
             return torch.zeros_like(v)
         for stage in self.tape.stages:  # through the stage's forward and its backward graph
             self.field.meter.backwards[stage.name] += 2
-        (product,) = torch.autograd.grad(
-            gradient, self.u, v.to(gradient), retain_graph=True, allow_unused=True
-        )
+        with ExitStack() as stack:
+            for stage in self.tape.stages[:1]:  # the denoiser, if the pairs lie in front of it
+                stack.enter_context(_failures(stage))
+            (product,) = torch.autograd.grad(
+                gradient, self.u, v.to(gradient), retain_graph=True, allow_unused=True
+            )
         return torch.zeros_like(v) if product is None else product
 
     def release(self) -> None:

@@ -111,19 +111,17 @@ def step(state: StepState, rule: str, strength: float) -> Tensor:
 
 
 def renoise(
-    prediction: Tensor,
-    noise: Tensor,
-    level: NoiseLevel,
-    kept: float,
-    generator: torch.Generator,
+    prediction: Tensor, noise: Tensor, level: NoiseLevel, kept: float, fresh: Tensor
 ) -> Tensor:
     """Time travel (FreeDoM, arXiv 2303.09833): ``prediction`` at the noise level again.
 
     Args:
+        prediction: clean latent ``[B, ...]``.
         noise: of the present noisy latent, like it.
-        kept: share of it that stays, as a factor of its size; the rest is drawn anew.
+        level: the noise level.
+        kept: share of ``noise`` that stays, as a factor of its size, in [0, 1].
+        fresh: standard normal noise, like ``noise``, that takes the rest of its variance.
     """
-    fresh = torch.randn(noise.shape, generator=generator, dtype=torch.float32).to(noise)
     noise = kept * noise + (1.0 - kept**2) ** 0.5 * fresh
     return level.alpha * prediction + level.s * noise
 

@@ -40,12 +40,16 @@ class StepRecord:
 
 @dataclass
 class Trace:
-    """The records of a run, its settings, warnings, and the energies of the finished image."""
+    """The records of a run, its settings, warnings, and the energies of the finished image.
+
+    ``warnings`` say what should be otherwise, ``notes`` what is worth knowing.
+    """
 
     settings: dict
     steps: list[StepRecord] = field(default_factory=list)
     final: dict[str, list[float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     host_forwards: int = 0
 
     def warn_once(self, message: str) -> bool:
@@ -82,6 +86,7 @@ class Trace:
             "totals": self.totals(),
             "final": self.final,
             "warnings": self.warnings,
+            "notes": self.notes,
             "steps": [asdict(record) for record in self.steps],
         }
         return json.dumps(_finite(content), allow_nan=False)

@@ -7,21 +7,26 @@ like any other.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Self
 
-import comfy.model_patcher
+import comfy.model_management
 import comfy.sd
 import torch
-from comfy.patcher_extension import WrappersMP
+from comfy.patcher_extension import WrappersMP, get_all_wrappers
 from torch import Tensor
 
 from ..guidance.conditions import Condition
 from ..guidance.engine import GuidedRun
+from ..guidance.random_streams import RandomStreams
 from ..guidance.settings import PRESETS, GuidanceSettings
 from ..guidance.steps import NoiseLevel
 from ..guidance.trace import Trace
+from .batch_index import batch_indices
 from .decoders import Decoder, choose_decoder
 from .gradients import differentiable, differentiable_options, normal
+from .model_calls import ModelCalls, compiled
+from .neighbor_state import NeighborState, lent
 
 __all__ = ["HostSettings", "attach"]
 
@@ -31,6 +36,8 @@ KEY = "zmagic"
 # What a backward keeps, in multiples of the host's estimate for a plain forward: the saved
 # activations of the denoiser (about three forwards' worth) and those of the decoder.
 GRADIENT_MEMORY = 4
+# Noise that is left in a latent which still counts as clean, in units of the latent's own spread.
+LEAST_NOISE = 0.01
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class _Attachment:
     vae: comfy.sd.VAE | None
     decoder: Decoder
     on_finish: tuple[Callable[[Trace], None], ...] = ()
+    shapes: set[tuple[int, ...]] = field(default_factory=set)  # of the latents sampled so far
 
 
 def attach(
@@ -99,9 +107,13 @@ def attach(
 
 @dataclass(frozen=True)
 class _Hooks:
-    """The wrappers; the state of a run lives in the run's own model options."""
+    """The wrappers; the state of a run lives on the run's own guider."""
 
     attachment: _Attachment
+
+    def __deepcopy__(self, memo: dict) -> Self:
+        """The same: other packs deep-copy the model options, and these hold weights."""
+        return self
 
     def prepare_sampling(self, executor, model, noise_shape, conds, *args, **kwargs):
         """Ask the host for the memory of a backward: its estimate is that of a forward."""
@@ -118,35 +130,52 @@ class _Hooks:
                 f"{parts} parts (audio-video model)"
             )
         guider = executor.class_obj
-        run = _HostRun(self.attachment, guider, sigmas, _seed(args, kwargs))
-        guider.model_options[KEY] = run
+        run = _HostRun(self.attachment, guider, noise, sigmas, _seed(args, kwargs))
+        setattr(guider, KEY, run)
         try:
             samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-            trace = run.finish(samples)
+            self._report(run, samples)
         finally:
-            guider.model_options.pop(KEY, None)
-        log.info(trace.summary())
-        for on_finish in self.attachment.on_finish:
-            on_finish(trace)
+            delattr(guider, KEY)
         return samples
 
     def predict_noise(self, executor, x, timestep, model_options=None, seed=None):
         """The corrected prediction of one evaluation."""
-        run: _HostRun | None = executor.class_obj.model_options.get(KEY)
+        run: _HostRun | None = getattr(executor.class_obj, KEY, None)
         model_options = {} if model_options is None else model_options
         if run is None:  # called by another node outside a sampling run
             return executor(x, timestep, model_options, seed)
         return run.predict(executor, x, timestep, model_options, seed)
 
+    def _report(self, run: "_HostRun", samples: Tensor) -> None:
+        """Tell what happened; the samples are there, so nothing in here may lose them."""
+        trace = run.engine.trace
+        for tell in (
+            lambda: run.finish(samples),
+            lambda: log.info(trace.summary()),
+            *(lambda told=told: told(trace) for told in self.attachment.on_finish),
+        ):
+            try:
+                tell()
+            except comfy.model_management.InterruptProcessingException:
+                raise
+            except Exception as error:
+                log.debug("the report failed", exc_info=True)
+                run.engine.warn(
+                    "the picture is done, but its report is not complete: "
+                    f"{type(error).__name__}: {str(error)[:200]!r}"
+                )
+
 
 class _HostRun:
     """One sampling run: the engine's state and the host objects it works on."""
 
-    def __init__(self, attachment: _Attachment, guider, sigmas: Tensor, seed: int):
+    def __init__(self, attachment: _Attachment, guider, noise: Tensor, sigmas: Tensor, seed: int):
         self.attachment = attachment
         self.guider = guider
         patcher = guider.model_patcher
         sampling = patcher.get_model_object("model_sampling")
+        self.calls = ModelCalls(patcher.model.diffusion_model)
         self.engine = GuidedRun(
             attachment.conditions,
             attachment.settings.guidance,
@@ -154,7 +183,8 @@ class _HostRun:
             noise_level=lambda sigma: noise_level(sampling, sigma),
             percent_to_sigma=lambda percent: float(sampling.percent_to_sigma(percent)),
             sigmas=sigmas.tolist(),
-            seed=seed,
+            streams=RandomStreams(seed, batch_indices(noise, seed)),
+            check_slope=True,
         )
         self.engine.trace.settings["decoder"] = attachment.decoder.name
 
@@ -163,34 +193,150 @@ class _HostRun:
             self.guider.model_patcher.model.process_latent_out, latent
         )
 
-    def predict(self, executor, x: Tensor, timestep: Tensor, model_options: dict, seed) -> Tensor:
-        """Plain where no condition guides, bit for bit; else corrected."""
-        sigma = float(timestep.max())
-        if not self.engine.guides(sigma):
-            prediction = executor(x, timestep, model_options, seed)
-            self.engine.trace.host_forwards += 1
-            if self.attachment.settings.guidance.strength == 0.0:
-                self.engine.measure(prediction, sigma)
-            return prediction
+    def predict(self, executor, x: Tensor, timestep: Tensor, model_options: dict, seed) -> Any:
+        """Plain where no condition guides, bit for bit; else corrected.
 
+        Returns:
+            What the executor returns, a tensor or several of which the first is the prediction.
+        """
+        sigma = float(timestep.max())
+        self._watch_shape(x)
+        if not self.engine.guides(sigma):
+            return self._plain(executor, x, timestep, model_options, seed, sigma)
         guider = self.guider
         modules = [guider.inner_model, *(p.model for p in _patchers(guider))]
-        second_order = self.attachment.settings.guidance.second_order
-        gap = _CfgGap() if self.attachment.settings.guidance.step_rule == "freedom" else None
-        with differentiable(guider.model_patcher, modules, second_order=second_order):
-            timestep = normal(timestep)
-            options = differentiable_options(model_options)
-            if gap is not None:
-                options = gap.watch(options)
-            return self.engine.predict(
-                normal(x), sigma, lambda z: executor(z, timestep, options, seed), gap
+        settings = self.attachment.settings.guidance
+        gap = _CfgGap() if settings.step_rule == "freedom" else None
+        with differentiable(guider.model_patcher, modules, second_order=settings.second_order):
+            denoise = _Evaluations(executor, normal(timestep), model_options, seed, self.calls, gap)
+            prediction = self.engine.predict(
+                normal(x), sigma, denoise, gap, lambda: self.calls.reused
             )
+        return denoise.answer(prediction)
+
+    def _plain(self, executor, x, timestep, model_options, seed, sigma: float) -> Any:
+        if compiled():
+            answer = executor(x, timestep, model_options, seed)
+            self.engine.trace.host_forwards += 1
+        else:
+            with self.calls.evaluation():
+                answer = executor(x, timestep, model_options, seed)
+            self.engine.trace.host_forwards += not self.calls.reused
+        if self.attachment.settings.guidance.strength == 0.0:
+            self.engine.measure(_prediction(answer), sigma)
+        return answer
+
+    def _watch_shape(self, x: Tensor) -> None:
+        """One map of the whole picture does not fit its tiles, nor the crop of a detailer."""
+        shape = tuple(x.shape[2:])
+        shapes = self.attachment.shapes
+        maps = [c.name for c in self.engine.conditions if _describes_places(c)]
+        if shapes and shape not in shapes and maps:
+            sizes = ", ".join("x".join(map(str, each)) for each in sorted(shapes))
+            self.engine.warn(
+                f"this guided model now samples a latent of {'x'.join(map(str, shape))}, before "
+                f"of {sizes}: what {' and '.join(maps)} asks for is stretched over it. That is "
+                "right for the whole picture in another size; for tiles or the crop of a "
+                "detailer use a model without these conditions"
+            )
+        shapes.add(shape)
 
     def finish(self, samples: Tensor) -> Trace:
         """The trace, with the energies of the finished samples (in the VAE's scale)."""
         model = self.guider.model_patcher.model
         device = self.guider.model_patcher.load_device
-        return self.engine.finish(model.process_latent_in(samples.to(device)))
+        self._warn_of_unasked_steps()
+        left = self.engine.noise_level(self.engine.sigmas[-1]).uncertain
+        latent = model.process_latent_in(samples.to(device))
+        return self.engine.finish(latent, clean=left <= LEAST_NOISE)
+
+    def _warn_of_unasked_steps(self) -> None:
+        """Say where a node in front of this one answered in the model's place."""
+        options = self.guider.model_options
+        wrappers = get_all_wrappers(WrappersMP.PREDICT_NOISE, options, is_model_options=True)
+        in_front = [w for w in wrappers if not isinstance(getattr(w, "__self__", None), _Hooks)]
+        if not in_front:
+            return
+        sigmas = [s for s in self.engine.sigmas if s > 0.0 and self.engine.guides(s)]
+        steps = {self.engine.step_at(sigma) for sigma in sigmas}
+        missed = steps - {record.step for record in self.engine.trace.steps}
+        if missed:
+            self.engine.warn(
+                f"{len(missed)} of {len(steps)} steps were not guided: another node answered them "
+                "from its cache before Z-Magic was asked; connect that node in front of Z-Magic, "
+                "or leave it out"
+            )
+
+
+class _Evaluations:
+    """The host's denoiser during one guided prediction.
+
+    Other packs see one evaluation, the first: it runs on the run's own options. The later ones, at
+    look-aheads and repeats, find the packs as that one found them, and leave no trace.
+    """
+
+    def __init__(
+        self,
+        executor: Callable,
+        timestep: Tensor,
+        model_options: dict,
+        seed: int | None,
+        calls: ModelCalls,
+        gap: "_CfgGap | None",
+    ):
+        self._executor, self._timestep, self._seed = executor, timestep, seed
+        self._options, self._calls, self._gap = model_options, calls, gap
+        self._before = NeighborState(model_options)
+        self._first: Any = None
+
+    def __call__(self, z: Tensor) -> Tensor:
+        if self._first is None:
+            self._first = self._evaluated(z, self._options)
+            return _prediction(self._first)
+        with self._before.again() as options:
+            return _prediction(self._evaluated(z, options))
+
+    def answer(self, prediction: Tensor) -> Any:
+        """``prediction`` in the form in which the first evaluation answered."""
+        first = self._first
+        if isinstance(first, Tensor):
+            return prediction
+        rest = [each.detach() if isinstance(each, Tensor) else each for each in first[1:]]
+        if hasattr(first, "_fields"):  # a named tuple takes its fields one by one
+            return type(first)(prediction, *rest)
+        return type(first)([prediction, *rest])
+
+    def _evaluated(self, z: Tensor, options: dict) -> Any:
+        changed = differentiable_options(options)
+        if self._gap is not None:
+            key = "sampler_post_cfg_function"
+            changed[key] = [*changed.get(key, ()), self._gap.after_cfg]
+        wrappers = changed["transformer_options"]["wrappers"] = {
+            **changed["transformer_options"].get("wrappers", {})
+        }
+        wrappers[WrappersMP.APPLY_MODEL] = {
+            **wrappers.get(WrappersMP.APPLY_MODEL, {}),
+            KEY: [lambda *args, **kwargs: self._calls.asked(*args, **kwargs)],
+        }
+        with lent(options, changed), self._calls.evaluation():
+            return self._executor(z, self._timestep, options, self._seed)
+
+
+def _prediction(answer: Any) -> Tensor:
+    """The prediction in what an executor returned.
+
+    Raises:
+        TypeError: it is neither a tensor nor several of which the first is one.
+    """
+    if isinstance(answer, list | tuple) and answer and isinstance(answer[0], Tensor):
+        return answer[0]
+    if not isinstance(answer, Tensor):
+        raise TypeError(
+            "Z-Magic cannot guide this model together with another node that replaces the "
+            "prediction: expected a tensor, or a tuple that begins with one, got "
+            f"{type(answer).__name__}"
+        )
+    return answer
 
 
 class _CfgGap:
@@ -199,21 +345,22 @@ class _CfgGap:
     def __init__(self):
         self.value: Tensor | None = None
 
-    def watch(self, model_options: dict) -> dict:
-        """Model options whose last post-CFG function reports here."""
-        options = comfy.model_patcher.create_model_options_clone(model_options)
-        return comfy.model_patcher.set_model_options_post_cfg_function(options, self._after_cfg)
+        def after_cfg(args: dict) -> Tensor:
+            uncond = args["uncond_denoised"]
+            self.value = None
+            if uncond is not None:  # cfg 1 skips the unconditional prediction
+                gap = args["cond_denoised"] - uncond
+                self.value = (args["cond_scale"] * gap).detach()
+            return args["denoised"]
 
-    def _after_cfg(self, args: dict) -> Tensor:
-        uncond = args["uncond_denoised"]
-        self.value = None
-        if uncond is not None:  # cfg 1 skips the unconditional prediction
-            gap = args["cond_denoised"] - uncond
-            self.value = (args["cond_scale"] * gap).detach()
-        return args["denoised"]
+        self.after_cfg = after_cfg  # a function: a deep copy of the options still reports here
 
     def __call__(self) -> Tensor | None:
         return self.value
+
+
+def _describes_places(condition: Condition) -> bool:
+    return condition.region is not None or getattr(condition.energy, "describes_places", False)
 
 
 def noise_level(model_sampling, sigma: float) -> NoiseLevel:

@@ -1,7 +1,7 @@
 """One file per attribute energy."""
 
 from .color_palette import ColorPalette
-from .energy import Energy, RunEnergy
+from .energy import Energy, RandomEnergy, RunEnergy
 from .face_identity import FaceIdentity
 from .image_similarity import ImageSimilarity
 from .landmarks import Landmarks
@@ -20,6 +20,7 @@ __all__ = [
     "ImageSimilarity",
     "Landmarks",
     "NetworkOutput",
+    "RandomEnergy",
     "ReferenceImage",
     "RunEnergy",
     "Segmentation",

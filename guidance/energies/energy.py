@@ -4,7 +4,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["Energy", "RunEnergy"]
+__all__ = ["Energy", "RandomEnergy", "RunEnergy"]
 
 
 @runtime_checkable
@@ -47,4 +47,17 @@ class RunEnergy(Energy, Protocol):
 
     def begin_step(self, step: int | None) -> None:
         """The next evaluation is the first one of this step; None: it is the finished image."""
+        ...
+
+
+@runtime_checkable
+class RandomEnergy(Energy, Protocol):
+    """An energy that makes random choices for a step, such as where crops lie.
+
+    They may depend on the seed alone: the run gives the same one wherever and however often the
+    step is made, in a batch or alone, in one run or in a split one.
+    """
+
+    def draw_from(self, seed: int) -> None:
+        """The coming step's seed; comes before ``begin_step``."""
         ...

@@ -29,8 +29,8 @@ class Text:
     A negative weight pushes away. Unit: 1 - cosine, between 0 and 2.
 
     With n views E is their mean: the whole picture and n - 1 random crops in perspective, new in
-    every step and fixed during it; they depend on the targets and the step's number alone. The
-    finished image is judged by the whole picture.
+    every step and fixed during it, the same for every picture of a batch. The finished image is
+    judged by the whole picture.
 
     Args:
         network: the image tower, ``[B, 3, h, w] -> [B, D]``.
@@ -65,17 +65,23 @@ class Text:
         self.targets = Targets(targets, weights, "Text Energy")
         self.views = views
         self.least_crop = least_crop
+        self._seed: int | None = None
         self._crops: Crops | None = None
 
     def begin_run(self) -> "Text":
         """This energy with fresh state."""
         return copy.copy(self)
 
+    def draw_from(self, seed: int) -> None:
+        """The seed of the coming step's crops."""
+        self._seed = seed
+
     def begin_step(self, step: int | None) -> None:
         """Draw the crops of this step; None: the finished image, without crops."""
         self._crops = None
         if step is not None and self.views > 1:
-            self._crops = Crops(self.views - 1, self.least_crop, self._seed(step))
+            seed = step if self._seed is None else self._seed
+            self._crops = Crops(self.views - 1, self.least_crop, self._mixed(seed))
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
@@ -85,10 +91,12 @@ class Text:
         embeddings = self.network(torch.cat(views)).unflatten(0, (len(views), -1))
         return self.targets.distance(embeddings).mean(0)
 
-    def _seed(self, step: int) -> int:
-        digest = hashlib.sha256(f"{step}".encode())
-        for tensor in (self.targets.directions, self.targets.shares):
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    def _mixed(self, seed: int) -> int:
+        """The seed for these prompts, so that two energies do not look at the same crops."""
+        digest = hashlib.sha256(f"{seed}".encode())
+        if self.targets.directions.ndim == 2:  # the same for every picture, alone or in a batch
+            for tensor in (self.targets.directions, self.targets.shares):
+                digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return int.from_bytes(digest.digest()[:7])  # seeds have 64 bits, one for the sign
 
 

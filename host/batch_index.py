@@ -1,0 +1,61 @@
+"""Which picture of a batch is which, as the host counts: its noise is drawn by that index.
+
+The host takes picture 3 out of a batch and draws its noise again, alone (Latent From Batch). It
+tells nobody behind the drawing, but the noise itself tells: it is the one with that place in the
+stream of the seed.
+"""
+
+import sys
+from types import FrameType
+
+import torch
+from torch import Tensor
+
+__all__ = ["batch_indices"]
+
+MOST_DRAWN = 256  # places in the stream that are compared
+MOST_FRAMES = 40  # callers that are asked
+
+
+def batch_indices(noise: Tensor, seed: int) -> list[int] | None:
+    """The host's index of each picture.
+
+    Args:
+        noise: ``[B, ...]`` with which the host starts the run.
+        seed: from which it was drawn.
+
+    Returns:
+        B numbers >= 0, or None if it cannot be told; then the pictures count from 0.
+    """
+    if not noise.any():  # a run that goes on with what another one left
+        return _of_calling_node(len(noise))
+    return _places_in_stream(noise.cpu(), seed)
+
+
+def _places_in_stream(noise: Tensor, seed: int) -> list[int] | None:
+    generator = torch.Generator().manual_seed(seed)
+    places: dict[int, int] = {}
+    for place in range(MOST_DRAWN):
+        drawn = torch.randn([1, *noise.shape[1:]], generator=generator).to(noise.dtype)[0]
+        missing = [b for b in range(len(noise)) if b not in places]
+        places |= {b: place for b in missing if torch.equal(noise[b], drawn)}
+        if len(places) == len(noise):
+            return [places[b] for b in range(len(noise))]
+        if place == len(noise) and not places:
+            return None  # noise of another kind: of another node, or drawn on another device
+    return None
+
+
+def _of_calling_node(count: int) -> list[int] | None:
+    """``batch_index`` of the latent that the sampling node works on: it has no other way here."""
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(MOST_FRAMES):
+        if frame is None:
+            return None
+        for value in frame.f_locals.values():
+            if isinstance(value, dict) and isinstance(value.get("samples"), Tensor):
+                indices = value.get("batch_index")
+                known = indices is not None and len(indices) == count
+                return [int(index) for index in indices] if known else None
+        frame = frame.f_back
+    return None

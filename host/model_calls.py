@@ -1,0 +1,70 @@
+"""Did the model itself answer, or a cache of another node in its place?
+
+A cached answer looks like any other: ``x + residual`` even has a gradient. So a few modules,
+spread over the model, tell whether they ran.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+__all__ = ["ModelCalls"]
+
+WITNESSES = 8  # modules that are watched
+# Share of the usual witnesses below which a call was answered by a cache: those run a block or
+# two at most. Nodes that leave single layers out on purpose stay above it.
+LEAST = 0.5
+
+
+class ModelCalls:
+    """Watches the calls of one diffusion model during a run."""
+
+    def __init__(self, model: nn.Module):
+        leaves = [m for m in model.modules() if not m._modules and m._parameters]
+        spread = {(2 * k + 1) * len(leaves) // (2 * WITNESSES) for k in range(WITNESSES)}
+        self._witnesses = [leaves[k] for k in sorted(spread) if k < len(leaves)]
+        self._usual: set[int] = set()  # the witnesses of the fullest call so far
+        self._calls: list[set[int]] = []
+
+    def asked(self, executor: Callable, *args, **kwargs):
+        """Wrapper around one call of the model: the host splits an evaluation into several."""
+        self._calls.append(set())
+        return executor(*args, **kwargs)
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Watch the calls inside the block, which is one evaluation."""
+        self._calls = []
+        handles = [
+            module.register_forward_pre_hook(self._witness(k))
+            for k, module in enumerate(self._witnesses)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+        self._usual = max([self._usual, *self._calls], key=len)
+
+    @property
+    def reused(self) -> bool:
+        """Whether the last evaluation, or a part of it, was answered without the model."""
+        if not self._witnesses:
+            return False
+        least = LEAST * len(self._usual)
+        return not self._calls or any(not call or len(call) < least for call in self._calls)
+
+    def _witness(self, k: int) -> Callable:
+        def ran(module: nn.Module, args: tuple) -> None:
+            if not self._calls:  # called past the host's wrappers
+                self._calls.append(set())
+            self._calls[-1].add(k)
+
+        return ran
+
+
+def compiled() -> bool:
+    """Whether models may be compiled in this process: hooks would compile them anew."""
+    return "torch._dynamo" in sys.modules

@@ -1,0 +1,153 @@
+"""What other packs keep between two evaluations of the model.
+
+A pack may keep a running average or a counter in the model options, in a variable of its patch or
+in an object. The host evaluates the model once a step; a guided step evaluates it several times.
+For the pack it must remain one: its state advances by the first evaluation, and the others see it
+as it was before and leave no trace.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import CellType, FunctionType, MethodType
+from typing import Any
+
+import torch
+from comfy.model_patcher import create_model_options_clone
+
+__all__ = ["NeighborState", "lent"]
+
+_ABSENT = object()
+# Objects of these packages are no neighbours: what they keep belongs to the run itself.
+_HOST = ("builtins", "collections", "comfy", "functools", "numpy", "torch", "types", "typing")
+
+
+class NeighborState:
+    """The state of the neighbours at the moment of its making.
+
+    Bindings count: keys of the options, variables of patches, attributes of objects. A tensor or
+    list that is changed in place is not copied.
+    """
+
+    def __init__(self, model_options: dict[str, Any]):
+        self._options = create_model_options_clone(model_options)
+        self._kept = [(holder, holder.read()) for holder in _holders(model_options)]
+
+    @contextmanager
+    def again(self) -> Iterator[dict[str, Any]]:
+        """Inside the block all is as it was then; yields the options. Afterwards as before it."""
+        now = [(holder, holder.read()) for holder, _ in self._kept]
+        try:
+            for holder, values in self._kept:
+                holder.write(values)
+            yield create_model_options_clone(self._options)
+        finally:
+            for holder, values in now:
+                holder.write(values)
+
+
+@contextmanager
+def lent(options: dict[str, Any], changed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """``options`` themselves with the entries of ``changed`` for the time of the block.
+
+    Args:
+        options: model options of the host.
+        changed: a changed copy of them, down to ``transformer_options``.
+    """
+    inner = options.setdefault("transformer_options", {})
+    new_inner = changed["transformer_options"]
+    undo = []
+    try:
+        for entries, new in ((inner, new_inner), (options, changed)):
+            for key in entries.keys() | new.keys():
+                before, after = entries.get(key, _ABSENT), new.get(key, _ABSENT)
+                if after is before or after is new_inner:
+                    continue
+                undo.append((entries, key, before))
+                _set(entries, key, after)
+        yield options
+    finally:
+        for entries, key, before in undo:
+            _set(entries, key, before)
+
+
+def _set(entries: dict, key: str, value: Any) -> None:
+    if value is _ABSENT:
+        entries.pop(key, None)
+    else:
+        entries[key] = value
+
+
+class _Cell:
+    """A variable that a function shares with the one around it."""
+
+    def __init__(self, cell: CellType):
+        self._cell = cell
+
+    def read(self) -> Any:
+        return _contents(self._cell)
+
+    def write(self, value: Any) -> None:
+        if value is not _ABSENT:
+            self._cell.cell_contents = value
+
+
+class _Attributes:
+    """The attributes of an object."""
+
+    def __init__(self, owner: object):
+        self._attributes = owner.__dict__
+
+    def read(self) -> dict[str, Any]:
+        return dict(self._attributes)
+
+    def write(self, values: dict[str, Any]) -> None:
+        for name in self._attributes.keys() - values.keys():
+            del self._attributes[name]
+        self._attributes.update(values)
+
+
+def _contents(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not bound yet
+        return _ABSENT
+
+
+def _holders(model_options: dict[str, Any]) -> list[_Cell | _Attributes]:
+    """Where the functions and objects in the options keep something."""
+    holders: list[_Cell | _Attributes] = []
+    seen: set[int] = set()
+    waiting: list[Any] = [model_options]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif isinstance(value, FunctionType):
+            for cell in value.__closure__ or ():
+                holders.append(_Cell(cell))
+                contents = _contents(cell)
+                if isinstance(contents, Callable) or _is_neighbor(contents):
+                    waiting.append(contents)
+        elif isinstance(value, MethodType):
+            waiting += [value.__func__, value.__self__]
+        elif isinstance(value, partial):
+            waiting += [value.func, value.args, value.keywords]
+        elif _is_neighbor(value):
+            holders.append(_Attributes(value))
+    return holders
+
+
+def _is_neighbor(value: Any) -> bool:
+    """Whether an object of another pack, or of the host's own nodes, may keep a state in it."""
+    kind = type(value)
+    ours = __name__.partition(".")[0]
+    root = kind.__module__.partition(".")[0]
+    if root in _HOST or root == ours or isinstance(value, type | torch.nn.Module):
+        return False
+    return hasattr(value, "__dict__")
