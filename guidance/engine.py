@@ -139,16 +139,31 @@ class GuidedRun:
                 of another node; None: never.
         """
         self._begin_step(self._active(sigma), sigma)
+        corrected, pulled = self._repeated(x, sigma, denoise, cfg_gap, reused)
+        if not self._slope_is_right(pulled, denoise, reused):
+            corrected, _ = self._repeated(x, sigma, denoise, cfg_gap, reused)
+        return corrected
+
+    def _repeated(
+        self,
+        x: Tensor,
+        sigma: float,
+        denoise: Denoise,
+        cfg_gap: Callable | None,
+        reused: Callable | None,
+    ) -> tuple[Tensor, PullBack | None]:
+        """The corrected prediction after all repeats, and a product through the denoiser."""
         level = self.noise_level(sigma)
         corrected = prediction = x
+        pulled = None
         for repeat in range(self._repeats(sigma)):
             if repeat > 0:
                 x = self._travelled(x, corrected, prediction, sigma, level, repeat)
             denoiser = Denoiser(denoise, cfg_gap, reused)
-            corrected, prediction = self._guided(x, sigma, level, denoiser, repeat)
+            corrected, prediction, pulled = self._guided(x, sigma, level, denoiser, repeat)
             if denoiser.reused_first:
                 break  # a cache would answer the next repeat with the same old prediction
-        return corrected
+        return corrected, pulled
 
     @torch.no_grad()
     def measure(self, prediction: Tensor, sigma: float) -> None:
@@ -210,8 +225,8 @@ class GuidedRun:
 
     def _guided(
         self, x: Tensor, sigma: float, level: NoiseLevel, denoiser: Denoiser, repeat: int
-    ) -> tuple[Tensor, Tensor]:
-        """The prediction with and without the correction."""
+    ) -> tuple[Tensor, Tensor, PullBack | None]:
+        """The prediction with and without the correction, and a product through the denoiser."""
         started = time.perf_counter()
         meter = Meter()
         active = self._active(sigma)
@@ -222,12 +237,9 @@ class GuidedRun:
         made = None
         try:
             made = self._direction(look, denoiser, path)
-            if not self._slope_is_right(made.pulled, denoiser, meter):
-                raise NotDifferentiable(DENOISER, "its gradient is not the slope of its prediction")
         except NotDifferentiable as stop:
             if stop.stage != DENOISER or path in NO_BACKPROP:
                 raise
-            made = None
             path = _without_jacobian(path)
             self._say_without_jacobian(stop, path)
         if made is None:  # out here the memory of the failed pass is free again
@@ -259,17 +271,24 @@ class GuidedRun:
             path=path,
             **made.record,
         )
-        return corrected, made.prediction
+        return corrected, made.prediction, made.pulled
 
-    def _slope_is_right(self, pulled: PullBack | None, denoiser: Denoiser, meter: Meter) -> bool:
-        """Once a run, at the first gradient through the denoiser: one more forward."""
-        if not self._check_slope or pulled is None or denoiser.reused_first:
+    def _slope_is_right(
+        self, pulled: PullBack | None, denoise: Denoise, reused: Callable | None
+    ) -> bool:
+        """Once a run, after the first step with a gradient through the denoiser."""
+        if not self._check_slope or pulled is None:
             return True
-        meter.forwards[f"{DENOISER} check"] += 1
-        right = has_right_slope(pulled, denoiser.plain)
-        if not right and denoiser.reused:  # a cache answered: this says nothing of the model
+        meter = self.trace.extra_forwards
+        meter[f"{DENOISER} check"] = meter.get(f"{DENOISER} check", 0) + 1
+        right = has_right_slope(pulled, denoise)
+        if reused is not None and reused():  # a cache answered: this says nothing of the model
             return True
         self._check_slope = False
+        if not right:
+            wrong = "its gradient is not the slope of its prediction"
+            path = _without_jacobian(self.settings.gradient_path)
+            self._say_without_jacobian(NotDifferentiable(DENOISER, wrong), path)
         return right
 
     def _say_without_jacobian(self, stop: NotDifferentiable, path: str) -> None:

@@ -51,6 +51,7 @@ class Trace:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     host_forwards: int = 0
+    extra_forwards: dict[str, int] = field(default_factory=dict)  # besides those of the steps
 
     def warn_once(self, message: str) -> bool:
         """Keep the message; True if it is new."""
@@ -61,7 +62,7 @@ class Trace:
 
     def totals(self) -> dict:
         """Evaluations and seconds summed over the run."""
-        forwards: dict[str, int] = {}
+        forwards: dict[str, int] = dict(self.extra_forwards)
         backwards: dict[str, int] = {}
         for record in self.steps:
             for total, part in (

@@ -13,7 +13,9 @@ from torch import Tensor
 
 __all__ = ["batch_indices"]
 
-MOST_DRAWN = 256  # places in the stream that are compared
+# Places in the stream that are compared, and numbers that are drawn for it: noise of another kind,
+# of another node or drawn on another device, is in none of them.
+MOST_PLACES, MOST_NUMBERS = 256, 2**26
 MOST_FRAMES = 40  # callers that are asked
 
 
@@ -35,14 +37,13 @@ def batch_indices(noise: Tensor, seed: int) -> list[int] | None:
 def _places_in_stream(noise: Tensor, seed: int) -> list[int] | None:
     generator = torch.Generator().manual_seed(seed)
     places: dict[int, int] = {}
-    for place in range(MOST_DRAWN):
+    affordable = max(len(noise), MOST_NUMBERS // noise[0].numel())
+    for place in range(min(MOST_PLACES, affordable)):
         drawn = torch.randn([1, *noise.shape[1:]], generator=generator).to(noise.dtype)[0]
         missing = [b for b in range(len(noise)) if b not in places]
         places |= {b: place for b in missing if torch.equal(noise[b], drawn)}
         if len(places) == len(noise):
             return [places[b] for b in range(len(noise))]
-        if place == len(noise) and not places:
-            return None  # noise of another kind: of another node, or drawn on another device
     return None
 
 

@@ -25,7 +25,7 @@ from ..guidance.trace import Trace
 from .batch_index import batch_indices
 from .decoders import Decoder, choose_decoder
 from .gradients import differentiable, differentiable_options, normal
-from .model_calls import ModelCalls, compiled
+from .model_calls import ModelCalls
 from .neighbor_state import NeighborState, lent
 
 __all__ = ["HostSettings", "attach"]
@@ -175,7 +175,7 @@ class _HostRun:
         self.guider = guider
         patcher = guider.model_patcher
         sampling = patcher.get_model_object("model_sampling")
-        self.calls = ModelCalls(patcher.model.diffusion_model)
+        self.calls = ModelCalls(patcher.get_model_object("diffusion_model"))
         self.engine = GuidedRun(
             attachment.conditions,
             attachment.settings.guidance,
@@ -215,7 +215,7 @@ class _HostRun:
         return denoise.answer(prediction)
 
     def _plain(self, executor, x, timestep, model_options, seed, sigma: float) -> Any:
-        if compiled():
+        if self.calls.compiled or _compiles(model_options):
             answer = executor(x, timestep, model_options, seed)
             self.engine.trace.host_forwards += 1
         else:
@@ -357,6 +357,12 @@ class _CfgGap:
 
     def __call__(self) -> Tensor | None:
         return self.value
+
+
+def _compiles(model_options: dict) -> bool:
+    """Whether the host's own compiling wrapper, of the same name as its package, is there."""
+    wrappers = model_options.get("transformer_options", {}).get("wrappers", {})
+    return any("torch.compile" in kind for kind in wrappers.values())
 
 
 def _describes_places(condition: Condition) -> bool:

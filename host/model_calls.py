@@ -4,7 +4,6 @@ A cached answer looks like any other: ``x + residual`` even has a gradient. So a
 spread over the model, tell whether they ran.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,10 +18,17 @@ LEAST = 0.5
 
 
 class ModelCalls:
-    """Watches the calls of one diffusion model during a run."""
+    """Watches the calls of one diffusion model during a run.
+
+    Attributes:
+        compiled: whether a part of the model is compiled. Where it runs compiled it must not be
+            watched.
+    """
 
     def __init__(self, model: nn.Module):
-        leaves = [m for m in model.modules() if not m._modules and m._parameters]
+        modules = list(model.modules())
+        self.compiled = any(map(_is_compiled, modules))
+        leaves = [m for m in modules if not m._modules and m._parameters]
         spread = {(2 * k + 1) * len(leaves) // (2 * WITNESSES) for k in range(WITNESSES)}
         self._witnesses = [leaves[k] for k in sorted(spread) if k < len(leaves)]
         self._usual: set[int] = set()  # the witnesses of the fullest call so far
@@ -65,6 +71,6 @@ class ModelCalls:
         return ran
 
 
-def compiled() -> bool:
-    """Whether models may be compiled in this process: hooks would compile them anew."""
-    return "torch._dynamo" in sys.modules
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether a module runs compiled: a hook on it would have it compiled anew."""
+    return type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None
