@@ -1,0 +1,56 @@
+"""Warnings of nodes: in the log, and on the node itself.
+
+The host's frontend shows a text that a node sends while it runs under the node's widgets, and keeps
+it there until the node sends another one.
+"""
+
+import html
+import logging
+import sys
+from collections.abc import Sequence
+
+from comfy_api.latest import io
+
+from ..guidance.wording import printable
+from .titles import title
+
+__all__ = ["notify", "show"]
+
+log = logging.getLogger(__name__)
+
+# What replaces a warning that no longer holds: the frontend cannot take a text away.
+NOTHING = "No warnings."
+
+# Numbers of the nodes that show a warning.
+_warned: set[str] = set()
+
+
+def notify(node: type[io.ComfyNode], sentences: Sequence[str]) -> None:
+    """Say ``sentences`` in the log, behind the node's title, and show them on the node.
+
+    To be called once in an execution, without sentences too: what an earlier execution showed is
+    then taken back.
+
+    Args:
+        node: the class that the host executes; on the node itself it shows only if its schema asks
+            for ``io.Hidden.unique_id``.
+        sentences: without the node's title, the thing to do first; any text may be in them.
+    """
+    for sentence in sentences:
+        log.warning("%s: %s", title(node), printable(sentence))
+    show(node, sentences)
+
+
+def show(node: type[io.ComfyNode], sentences: Sequence[str]) -> None:
+    """Show ``sentences`` on the node alone, for those that are in the log already; see ``notify``.
+
+    Without a server, or outside a graph, nothing happens.
+    """
+    number = getattr(node.hidden, "unique_id", None)
+    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    if number is None or server is None or not (sentences or number in _warned):
+        return
+    (_warned.add if sentences else _warned.discard)(number)
+    text = "\n\n".join(map(printable, sentences)) or NOTHING
+    # The frontend puts it into the page as HTML.
+    server.send_progress_text(html.escape(text, quote=False), number, server.client_id)
