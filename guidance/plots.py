@@ -145,14 +145,15 @@ def _cosine_lines(run: dict) -> dict[str, list[tuple[float, float]]]:
         names = step["conditions"]
         for i in range(len(names)):
             for j in range(i):
-                values = [sample[i][j] for sample in step["cosines"]]
-                if values:
-                    lines.setdefault(f"{names[j]} / {names[i]}", []).append((x, _mean(values)))
+                mean = _mean([sample[i][j] for sample in step["cosines"]])
+                if mean is not None:
+                    lines.setdefault(f"{names[j]} / {names[i]}", []).append((x, mean))
     return lines
 
 
 def _line(run: dict, key: str) -> list[tuple[float, float]]:
-    return [(x, _mean(step[key])) for x, step in enumerate(run["steps"]) if step[key]]
+    points = [(x, _mean(step[key])) for x, step in enumerate(run["steps"])]
+    return [(x, y) for x, y in points if y is not None]
 
 
 def _draw_panels(panels: list[Panel]) -> Tensor:

@@ -1,17 +1,24 @@
 """Three doors to one engine: Z-Magic Sampler, Z-Magic Guider, Apply Z-Magic."""
 
 import json
+import logging
 
 import comfy.samplers
+import torch
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..guidance.plots import run_curves
 from ..guidance.trace import Trace
 from ..host.hooks import attach
+from .notices import show
 from .settings_nodes import ALIASES, CATEGORY
 from .sockets import Conditions, Settings
+from .titles import title
 
 __all__ = ["NODES"]
+
+log = logging.getLogger(__name__)
 
 
 def _vae_input() -> io.Vae.Input:
@@ -52,12 +59,30 @@ def _cfg_input() -> io.Float.Input:
     )
 
 
-def _attached(owner: str, model, conditions, settings, vae, on_finish=None):
-    """``attach``, with the display name of the node in front of what can go wrong."""
+def _attached(node: type[io.ComfyNode], model, conditions, settings, vae, traces=None):
+    """``attach``, with the display name of the node in front of what can go wrong.
+
+    Every run's warnings are shown on the node, and its trace is appended to ``traces``.
+    """
+
+    def on_finish(trace: Trace) -> None:
+        if traces is not None:
+            traces.append(trace)
+        show(node, trace.warnings)  # in the log they are already
+
     try:
         return attach(model, conditions, settings, vae, on_finish)
     except ValueError as error:
-        raise ValueError(f"{owner}: {error}") from error
+        raise ValueError(f"{title(node)}: {error}") from error
+
+
+def _curves(report: str) -> Tensor:
+    """The plots of a report, ``[1, H, W, 3]``; a white pixel if they cannot be drawn."""
+    try:
+        return run_curves({"": json.loads(report)})
+    except Exception:  # the picture is done, and a plot is no reason to lose it
+        log.warning("Z-Magic Sampler: the report could not be drawn", exc_info=True)
+        return torch.ones(1, 1, 1, 3)
 
 
 class ZMagicApply(io.ComfyNode):
@@ -83,11 +108,12 @@ class ZMagicApply(io.ComfyNode):
                 _vae_input(),
             ],
             outputs=[io.Model.Output(tooltip="The guided model.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, model, conditions, settings=None, vae=None) -> io.NodeOutput:
-        return io.NodeOutput(_attached("Apply Z-Magic", model, conditions, settings, vae))
+        return io.NodeOutput(_attached(cls, model, conditions, settings, vae))
 
 
 class ZMagicGuider(io.ComfyNode):
@@ -117,13 +143,14 @@ class ZMagicGuider(io.ComfyNode):
                 _cfg_input(),
             ],
             outputs=[io.Guider.Output(tooltip="Connect to SamplerCustomAdvanced.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(
         cls, model, positive, conditions, cfg, negative=None, settings=None, vae=None
     ) -> io.NodeOutput:
-        model = _attached("Z-Magic Guider", model, conditions, settings, vae)
+        model = _attached(cls, model, conditions, settings, vae)
         guider = comfy.samplers.CFGGuider(model)
         if negative is None:
             guider.inner_set_conds({"positive": positive})
@@ -200,6 +227,7 @@ class ZMagicSampler(io.ComfyNode):
                     display_name="report_json", tooltip="The same and more as JSON, for scripts."
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -222,8 +250,7 @@ class ZMagicSampler(io.ComfyNode):
         from nodes import common_ksampler
 
         traces: list[Trace] = []
-        owner = "Z-Magic Sampler"
-        guided = _attached(owner, model, conditions, settings, vae, traces.append)
+        guided = _attached(cls, model, conditions, settings, vae, traces)
         (latent,) = common_ksampler(
             guided,
             seed,
@@ -238,7 +265,7 @@ class ZMagicSampler(io.ComfyNode):
         )
         # denoise 0 samples nothing: the host returns the latent without a run.
         report = traces[-1].to_json() if traces else Trace({}).to_json()
-        return io.NodeOutput(latent, run_curves({"": json.loads(report)}), report)
+        return io.NodeOutput(latent, _curves(report), report)
 
 
 NODES = [ZMagicSampler, ZMagicApply, ZMagicGuider]

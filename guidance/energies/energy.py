@@ -16,6 +16,9 @@ class Energy(Protocol):
     It is a sum of squared or smoothed terms, twice differentiable almost everywhere: an
     un-squared norm has no curvature along its residual and is singular at zero
     (method section 8).
+
+    One that asks for something at places of the whole picture (a layout, a drawing) says so by an
+    attribute ``describes_places = True``: over a part of the picture it would be stretched.
     """
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:

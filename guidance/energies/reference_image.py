@@ -32,6 +32,8 @@ class ReferenceImage:
         ValueError: ``reference`` has another shape, or ``blur`` is negative.
     """
 
+    describes_places = True  # what it asks for lies at places of the whole picture
+
     def __init__(self, reference: Tensor, blur: float = 0.02):
         if not blur >= 0.0:
             raise ValueError(f"Reference Image Energy: blur must be >= 0, got {blur}")

@@ -48,6 +48,8 @@ class Segmentation:
             cross-entropy or where the parser gives probabilities, or a choice is unknown.
     """
 
+    describes_places = True  # what it asks for lies at places of the whole picture
+
     def __init__(
         self,
         parser: Callable[[Tensor], Tensor],

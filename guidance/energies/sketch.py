@@ -50,6 +50,8 @@ class Sketch:
         ValueError: ``reference`` has another shape, or ``line_width`` is not positive.
     """
 
+    describes_places = True  # what it asks for lies at places of the whole picture
+
     def __init__(self, reference: Tensor, drawing: bool = False, line_width: float = 0.012):
         if not line_width > 0.0:
             raise ValueError(f"Sketch Energy: line width must be > 0, got {line_width}")
