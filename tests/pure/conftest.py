@@ -65,7 +65,7 @@ def world():
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(batch, 4, 4, 4, generator=generator, dtype=torch.float64)
 
-    def run(conditions, **settings):
+    def run(conditions, check_slope=False, streams=None, **settings):
         return GuidedRun(
             conditions,
             GuidanceSettings(**settings),
@@ -73,6 +73,8 @@ def world():
             noise_level=lambda sigma: NoiseLevel(1.0, sigma),
             percent_to_sigma=lambda percent: SIGMA_MAX * (1.0 - percent),
             sigmas=(10.0, 5.0, 2.0, 1.0, 0.0),
+            check_slope=check_slope,
+            streams=streams,
         )
 
     def field(conditions, **options):

@@ -7,6 +7,7 @@ import torch
 
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.field import NotDifferentiable
+from zmagic.guidance.random_streams import RandomStreams
 from zmagic.guidance.settings import PRESETS, GuidanceSettings, preset
 from zmagic.guidance.steps import NoiseLevel
 
@@ -291,6 +292,60 @@ def test_time_travel_without_fresh_noise_carries_the_correction_over(world):
     run.predict(x, SIGMA, denoise)
     unchanged = (seen[1] - x - (once - world.denoise(x))) / SIGMA
     assert 0.1 < float(unchanged.std()) < 2.0  # some of the noise is new
+
+
+@pytest.mark.parametrize("options", [{"time_travel": 3}, {"random_shift": 2}])
+def test_random_options_give_a_picture_of_a_batch_what_it_has_alone(world, options):
+    """Whatever came before, and in whatever company; only the index in the batch counts."""
+    conditions, x = world.conditions(2), world.latent(batch=3)
+    run = world.run(conditions, **options)
+    run.predict(x, 5.0, world.denoise)
+    together = run.predict(x, SIGMA, world.denoise)
+    alone = world.run(conditions, streams=RandomStreams(0, [2]), **options)
+    assert torch.allclose(alone.predict(x[2:], SIGMA, world.denoise), together[2:])
+    other = world.run(conditions, streams=RandomStreams(1, [2]), **options)
+    assert not torch.allclose(other.predict(x[2:], SIGMA, world.denoise), together[2:])
+
+
+def test_a_denoiser_that_fails_with_gradients_is_guided_without_them(world, caplog):
+    conditions, x = world.conditions(2), world.latent()
+
+    class Fails(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, z):
+            return z.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            raise RuntimeError("modified by an\n inplace operation")
+
+    expected = predict(world, conditions, x, gradient_path="no_backprop")[0]
+    calls = []
+
+    def denoise(z):
+        calls.append(1)
+        return world.denoise(Fails.apply(z))
+
+    for path in ("full", "prediction"):
+        calls.clear()
+        run = world.run(conditions, gradient_path=path)
+        assert torch.allclose(run.predict(x, SIGMA, denoise), expected)
+        run.predict(x, 1.0, denoise)
+        (warning,) = run.trace.warnings
+        assert "RuntimeError: modified by an inplace operation" in warning
+        assert len(calls) == 2  # the prediction that was made is not made again
+        assert [record.path for record in run.trace.steps] == ["no_backprop"] * 2
+
+
+def test_an_interruption_is_no_failure_with_gradients(world):
+    class Interrupted(Exception):
+        """As older hosts derive theirs."""
+
+    def denoise(z):
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        world.run(world.conditions(1)).predict(world.latent(), SIGMA, denoise)
 
 
 @pytest.mark.parametrize("options", [{"time_travel": 2}, {"random_shift": 2}, {"momentum": 0.5}])
