@@ -20,6 +20,7 @@ __all__ = ["NeighborState", "lent"]
 _ABSENT = object()
 # Objects of these packages are no neighbours: what they keep belongs to the run itself.
 _HOST = ("builtins", "collections", "comfy", "functools", "numpy", "torch", "types", "typing")
+_OURS = __name__.removesuffix(".host.neighbor_state")
 
 
 class NeighborState:
@@ -145,9 +146,7 @@ def _holders(model_options: dict[str, Any]) -> list[_Cell | _Attributes]:
 
 def _is_neighbor(value: Any) -> bool:
     """Whether an object of another pack, or of the host's own nodes, may keep a state in it."""
-    kind = type(value)
-    ours = __name__.partition(".")[0]
-    root = kind.__module__.partition(".")[0]
-    if root in _HOST or root == ours or isinstance(value, type | torch.nn.Module):
+    module = type(value).__module__
+    if module.partition(".")[0] in _HOST or module.startswith(f"{_OURS}."):
         return False
-    return hasattr(value, "__dict__")
+    return hasattr(value, "__dict__") and not isinstance(value, type | torch.nn.Module)
