@@ -10,12 +10,11 @@ D'          = D + strength * RMS(D - x / alpha) * d / RMS(d)
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
-from .balance import balance
 from .conditions import (
     Condition,
     active_conditions,
@@ -25,36 +24,22 @@ from .conditions import (
     with_distinct_names,
 )
 from .denoiser import Denoise, Denoiser
-from .dependence import (
-    ConditionGradients,
-    Tasks,
-    condition_gradients,
-    dependent_tasks,
-)
+from .direction import Decode, Look, balanced_direction
 from .field import DENOISER, EnergyField, Meter, NotDifferentiable, Stage, Tape
 from .influence import Influence
 from .jacobian_check import PullBack, has_right_slope
-from .norms import expand_like, gram, rms
+from .norms import expand_like, rms
 from .random_streams import RandomStreams
 from .settings import NO_BACKPROP, GuidanceSettings
 from .steps import NoiseLevel, StepState, renoise, step
-from .trace import StepRecord, Trace, cosines, rounded
+from .trace import StepRecord, Trace, rounded
 
 __all__ = ["GuidedRun"]
 
 log = logging.getLogger(__name__)
 
-# Stages before the cut of each gradient path: what the pairs are differentiated through lies
-# behind the cut, what one vector-Jacobian product serves lies before it (method section 4).
-CUTS = {"full": 0, "prediction": 1, "no_backprop": 1, "image": 2, "image_no_backprop": 2}
-# Typical spread of the variable behind the cut: the host's latents have about unit variance,
-# an image in [0, 1] has about a quarter of that.
-LATENT_SPREAD, IMAGE_SPREAD = 1.0, 0.25
-
 # Relative difference below which two sigmas are the same step of the schedule.
 SAME_SIGMA = 1e-4
-
-Decode = Callable[[Tensor], Tensor]
 
 
 class GuidedRun:
@@ -233,10 +218,10 @@ class GuidedRun:
         path = self.settings.gradient_path
         if self._without_jacobian:
             path = _without_jacobian(path)
-        look = _Look(x, level, active, self._random_shifts(len(x), sigma, repeat), meter)
+        look = Look(x, level, active, self._random_shifts(len(x), sigma, repeat), meter)
         made = None
         try:
-            made = self._direction(look, denoiser, path)
+            made = balanced_direction(look, denoiser, self.decode, self.settings, path)
         except NotDifferentiable as stop:
             if stop.stage != DENOISER or path in NO_BACKPROP:
                 raise
@@ -244,7 +229,7 @@ class GuidedRun:
             self._say_without_jacobian(stop, path)
         if made is None:  # out here the memory of the failed pass is free again
             meter.forwards[DENOISER] -= denoiser.first is not None  # it is not computed again
-            made = self._direction(look, denoiser.again, path)
+            made = balanced_direction(look, denoiser.again, self.decode, self.settings, path)
         if denoiser.reused_first:
             meter.forwards[DENOISER] -= 1
             meter.forwards[f"{DENOISER} reused"] += 1
@@ -303,69 +288,6 @@ class GuidedRun:
             "the model cannot be differentiated here (a patch of another node is the usual "
             f"reason); guiding without the denoiser's Jacobian ({path}) instead: {stop.cause}"
         )
-
-    def _direction(self, look: "_Look", denoise: Denoise, path: str) -> "_Direction":
-        """The balanced direction in x."""
-        x, active, meter = look.x, look.active, look.meter
-        stages = [Stage(DENOISER, denoise), Stage("decoder", self.decode)]
-        cut = CUTS[path]
-        start, prediction = x, None
-        if path in NO_BACKPROP:  # the prediction takes the place of x
-            start = prediction = Tape(stages[:1], x, meter, track=False).output
-            stages, cut = stages[1:], cut - 1
-        before = Tape(stages[:cut], start, meter)
-        field = EnergyField(
-            stages[cut:],
-            active,
-            meter,
-            shifts=look.shifts,
-            second_order=self.settings.second_order,
-        )
-        point = field.at(before.output)
-        if prediction is None:
-            prediction = (before.outputs + point.tape.outputs[1:])[1].detach()
-        energies = [point.energies[j].detach() for j in range(len(active))]
-        own = condition_gradients(point, [c.weight for c in active])
-        tasks = dependent_tasks(
-            field,
-            point,
-            own,
-            dependence=self.settings.dependence,
-            tasks=self.settings.tasks,
-            order=self.settings.order,
-            look_ahead=self._look_ahead(path, look.level),
-        )
-        pulled = point.tape.pulled
-        del point
-        direction, weights = self._combine(tasks)
-        direction = before.pull_back(direction)
-        merit = sum(scale * energy for scale, energy in zip(own.scales, energies, strict=True))
-        record = {
-            "energies": energies,
-            "cosines": cosines([g.detach() for g in own.vectors]),
-            "balance": rounded(weights),
-            "order": tasks.ranks.T.tolist(),
-        }
-        pulled = before.pulled or pulled
-        return _Direction(direction.detach(), prediction, merit, own, pulled, record)
-
-    def _combine(self, tasks: Tasks) -> tuple[Tensor, Tensor]:
-        """The balanced direction, like u, and the weights ``[B, T]`` of the tasks."""
-        stacked = torch.stack(tasks.vectors, dim=1)  # [B, T, ...]
-        finite = torch.isfinite(stacked).flatten(2).all(2).cpu()
-        stacked = torch.nan_to_num(stacked, 0.0, 0.0, 0.0)  # 0 * NaN would not be 0
-        weights = balance(
-            gram(stacked), tasks.valid & finite, self.settings.balance, self.settings.cagrad_c
-        )
-        return torch.einsum("bt,bt...->b...", weights.to(stacked), stacked), weights
-
-    def _look_ahead(self, path: str, level: NoiseLevel) -> float:
-        """``k = kappa * s`` in x (method section 2). Behind the denoiser the same share of what is
-        still uncertain there."""
-        if path == "full":
-            return self.settings.look_ahead * level.s
-        spread = LATENT_SPREAD if CUTS[path] == 1 else IMAGE_SPREAD
-        return self.settings.look_ahead * spread * level.uncertain
 
     def _random_shifts(self, batch: int, sigma: float, repeat: int) -> list[tuple[int, int]]:
         reach = self.settings.random_shift
@@ -443,32 +365,6 @@ class GuidedRun:
                 **details,
             )
         )
-
-
-@dataclass(frozen=True)
-class _Look:
-    """One evaluation to be made: where, of which conditions, and who counts it."""
-
-    x: Tensor
-    level: NoiseLevel
-    active: tuple[Condition, ...]
-    shifts: list[tuple[int, int]]
-    meter: Meter
-
-
-@dataclass(frozen=True)
-class _Direction:
-    """What one evaluation found: the direction in x, and what belongs to it.
-
-    ``pulled`` is a product through the denoiser at x, None on a path without its Jacobian.
-    """
-
-    direction: Tensor
-    prediction: Tensor
-    merit: Tensor
-    own: ConditionGradients
-    pulled: PullBack | None
-    record: dict
 
 
 def _without_jacobian(path: str) -> str:

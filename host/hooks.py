@@ -24,9 +24,9 @@ from ..guidance.steps import NoiseLevel
 from ..guidance.trace import Trace
 from .batch_index import batch_indices
 from .decoders import Decoder, choose_decoder
-from .gradients import differentiable, differentiable_options, normal
+from .evaluations import CfgGap, Evaluations, prediction_of
+from .gradients import differentiable, normal
 from .model_calls import ModelCalls
-from .neighbor_state import NeighborState, lent
 
 __all__ = ["HostSettings", "attach"]
 
@@ -206,9 +206,9 @@ class _HostRun:
         guider = self.guider
         modules = [guider.inner_model, *(p.model for p in _patchers(guider))]
         settings = self.attachment.settings.guidance
-        gap = _CfgGap() if settings.step_rule == "freedom" else None
+        gap = CfgGap() if settings.step_rule == "freedom" else None
         with differentiable(guider.model_patcher, modules, second_order=settings.second_order):
-            denoise = _Evaluations(executor, normal(timestep), model_options, seed, self.calls, gap)
+            denoise = Evaluations(executor, normal(timestep), model_options, seed, self.calls, gap)
             prediction = self.engine.predict(
                 normal(x), sigma, denoise, gap, lambda: self.calls.reused
             )
@@ -223,7 +223,7 @@ class _HostRun:
                 answer = executor(x, timestep, model_options, seed)
             self.engine.trace.host_forwards += not self.calls.reused
         if self.attachment.settings.guidance.strength == 0.0:
-            self.engine.measure(_prediction(answer), sigma)
+            self.engine.measure(prediction_of(answer), sigma)
         return answer
 
     def _watch_shape(self, x: Tensor) -> None:
@@ -266,97 +266,6 @@ class _HostRun:
                 "from its cache before Z-Magic was asked; connect that node in front of Z-Magic, "
                 "or leave it out"
             )
-
-
-class _Evaluations:
-    """The host's denoiser during one guided prediction.
-
-    Other packs see one evaluation, the first: it runs on the run's own options. The later ones, at
-    look-aheads and repeats, find the packs as that one found them, and leave no trace.
-    """
-
-    def __init__(
-        self,
-        executor: Callable,
-        timestep: Tensor,
-        model_options: dict,
-        seed: int | None,
-        calls: ModelCalls,
-        gap: "_CfgGap | None",
-    ):
-        self._executor, self._timestep, self._seed = executor, timestep, seed
-        self._options, self._calls, self._gap = model_options, calls, gap
-        self._before = NeighborState(model_options)
-        self._first: Any = None
-
-    def __call__(self, z: Tensor) -> Tensor:
-        if self._first is None:
-            self._first = self._evaluated(z, self._options)
-            return _prediction(self._first)
-        with self._before.again() as options:
-            return _prediction(self._evaluated(z, options))
-
-    def answer(self, prediction: Tensor) -> Any:
-        """``prediction`` in the form in which the first evaluation answered."""
-        first = self._first
-        if isinstance(first, Tensor):
-            return prediction
-        rest = [each.detach() if isinstance(each, Tensor) else each for each in first[1:]]
-        if hasattr(first, "_fields"):  # a named tuple takes its fields one by one
-            return type(first)(prediction, *rest)
-        return type(first)([prediction, *rest])
-
-    def _evaluated(self, z: Tensor, options: dict) -> Any:
-        changed = differentiable_options(options)
-        if self._gap is not None:
-            key = "sampler_post_cfg_function"
-            changed[key] = [*changed.get(key, ()), self._gap.after_cfg]
-        wrappers = changed["transformer_options"]["wrappers"] = {
-            **changed["transformer_options"].get("wrappers", {})
-        }
-        wrappers[WrappersMP.APPLY_MODEL] = {
-            **wrappers.get(WrappersMP.APPLY_MODEL, {}),
-            KEY: [lambda *args, **kwargs: self._calls.asked(*args, **kwargs)],
-        }
-        with lent(options, changed), self._calls.evaluation():
-            return self._executor(z, self._timestep, options, self._seed)
-
-
-def _prediction(answer: Any) -> Tensor:
-    """The prediction in what an executor returned.
-
-    Raises:
-        TypeError: it is neither a tensor nor several of which the first is one.
-    """
-    if isinstance(answer, list | tuple) and answer and isinstance(answer[0], Tensor):
-        return answer[0]
-    if not isinstance(answer, Tensor):
-        raise TypeError(
-            "Z-Magic cannot guide this model together with another node that replaces the "
-            "prediction: expected a tensor, or a tuple that begins with one, got "
-            f"{type(answer).__name__}"
-        )
-    return answer
-
-
-class _CfgGap:
-    """Remembers ``cfg * (D_cond - D_uncond)`` of the last prediction."""
-
-    def __init__(self):
-        self.value: Tensor | None = None
-
-        def after_cfg(args: dict) -> Tensor:
-            uncond = args["uncond_denoised"]
-            self.value = None
-            if uncond is not None:  # cfg 1 skips the unconditional prediction
-                gap = args["cond_denoised"] - uncond
-                self.value = (args["cond_scale"] * gap).detach()
-            return args["denoised"]
-
-        self.after_cfg = after_cfg  # a function: a deep copy of the options still reports here
-
-    def __call__(self) -> Tensor | None:
-        return self.value
 
 
 def _compiles(model_options: dict) -> bool:

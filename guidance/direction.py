@@ -1,0 +1,135 @@
+"""The balanced direction of one evaluation: energies, pair gradients, balance.
+
+Whatever the path, the row of stages from the noisy latent to the image is cut once: the pairs are
+taken behind the cut, and one vector-Jacobian product brings their balance back to x.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .balance import balance
+from .conditions import Condition
+from .denoiser import Denoise
+from .dependence import ConditionGradients, Tasks, condition_gradients, dependent_tasks
+from .field import DENOISER, EnergyField, Meter, Stage, Tape
+from .jacobian_check import PullBack
+from .norms import gram
+from .settings import NO_BACKPROP, GuidanceSettings
+from .steps import NoiseLevel
+from .trace import cosines, rounded
+
+__all__ = ["Decode", "Direction", "Look", "balanced_direction"]
+
+# Stages before the cut of each gradient path: what the pairs are differentiated through lies
+# behind the cut, what one vector-Jacobian product serves lies before it (method section 4).
+CUTS = {"full": 0, "prediction": 1, "no_backprop": 1, "image": 2, "image_no_backprop": 2}
+# Typical spread of the variable behind the cut: the host's latents have about unit variance,
+# an image in [0, 1] has about a quarter of that.
+LATENT_SPREAD, IMAGE_SPREAD = 1.0, 0.25
+
+Decode = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One evaluation to be made: where, of which conditions, and who counts it."""
+
+    x: Tensor
+    level: NoiseLevel
+    active: tuple[Condition, ...]
+    shifts: list[tuple[int, int]]
+    meter: Meter
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What one evaluation found: the direction in x, and what belongs to it.
+
+    ``pulled`` is a product through the denoiser at x, None on a path without its Jacobian.
+    """
+
+    direction: Tensor
+    prediction: Tensor
+    merit: Tensor
+    own: ConditionGradients
+    pulled: PullBack | None
+    record: dict
+
+
+def balanced_direction(
+    look: Look, denoise: Denoise, decode: Decode, settings: GuidanceSettings, path: str
+) -> Direction:
+    """The balanced direction in x.
+
+    Args:
+        look: the point, and what is looked at.
+        denoise: ``x -> D(x)``; decode: predicted latent to image ``[B, 3, H, W]``.
+        settings: of the run.
+        path: gradient path of this evaluation, which may be another one than the run's.
+
+    Raises:
+        NotDifferentiable: the denoiser or the decoder has no gradient.
+    """
+    x, active, meter = look.x, look.active, look.meter
+    stages = [Stage(DENOISER, denoise), Stage("decoder", decode)]
+    cut = CUTS[path]
+    start, prediction = x, None
+    if path in NO_BACKPROP:  # the prediction takes the place of x
+        start = prediction = Tape(stages[:1], x, meter, track=False).output
+        stages, cut = stages[1:], cut - 1
+    before = Tape(stages[:cut], start, meter)
+    field = EnergyField(
+        stages[cut:],
+        active,
+        meter,
+        shifts=look.shifts,
+        second_order=settings.second_order,
+    )
+    point = field.at(before.output)
+    if prediction is None:
+        prediction = (before.outputs + point.tape.outputs[1:])[1].detach()
+    energies = [point.energies[j].detach() for j in range(len(active))]
+    own = condition_gradients(point, [c.weight for c in active])
+    tasks = dependent_tasks(
+        field,
+        point,
+        own,
+        dependence=settings.dependence,
+        tasks=settings.tasks,
+        order=settings.order,
+        look_ahead=_look_ahead(settings.look_ahead, path, look.level),
+    )
+    pulled = point.tape.pulled
+    del point
+    direction, weights = _combine(tasks, settings)
+    direction = before.pull_back(direction)
+    merit = sum(scale * energy for scale, energy in zip(own.scales, energies, strict=True))
+    record = {
+        "energies": energies,
+        "cosines": cosines([g.detach() for g in own.vectors]),
+        "balance": rounded(weights),
+        "order": tasks.ranks.T.tolist(),
+    }
+    pulled = before.pulled or pulled
+    return Direction(direction.detach(), prediction, merit, own, pulled, record)
+
+
+def _combine(tasks: Tasks, settings: GuidanceSettings) -> tuple[Tensor, Tensor]:
+    """The balanced direction, like u, and the weights ``[B, T]`` of the tasks."""
+    stacked = torch.stack(tasks.vectors, dim=1)  # [B, T, ...]
+    finite = torch.isfinite(stacked).flatten(2).all(2).cpu()
+    stacked = torch.nan_to_num(stacked, 0.0, 0.0, 0.0)  # 0 * NaN would not be 0
+    weights = balance(gram(stacked), tasks.valid & finite, settings.balance, settings.cagrad_c)
+    return torch.einsum("bt,bt...->b...", weights.to(stacked), stacked), weights
+
+
+def _look_ahead(kappa: float, path: str, level: NoiseLevel) -> float:
+    """``k = kappa * s`` in x (method section 2). Behind the denoiser the same share of what is
+    still uncertain there."""
+    if path == "full":
+        return kappa * level.s
+    spread = LATENT_SPREAD if CUTS[path] == 1 else IMAGE_SPREAD
+    return kappa * spread * level.uncertain
