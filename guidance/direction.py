@@ -105,7 +105,7 @@ def balanced_direction(
     pulled = point.tape.pulled
     del point
     direction, weights = _combine(tasks, settings)
-    direction = before.pull_back(direction)
+    direction = before.pull_back(direction, last=True)
     merit = sum(scale * energy for scale, energy in zip(own.scales, energies, strict=True))
     record = {
         "energies": energies,

@@ -188,6 +188,7 @@ class GuidedRun:
 
     def _report(self) -> None:
         """Say which conditions had no effect, and what the energies have to say."""
+        self.trace.notes += self.settings.without_effect
         self.trace.notes += reports(self.conditions, "notes")
         if self.settings.strength == 0.0:
             self.trace.notes.append("strength is 0: energies were measured and nothing was guided")

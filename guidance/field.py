@@ -90,8 +90,12 @@ class Tape:
     def output(self) -> Tensor:
         return self.outputs[-1]
 
-    def pull_back(self, cotangent: Tensor, create_graph: bool = False) -> Tensor:
+    def pull_back(
+        self, cotangent: Tensor, create_graph: bool = False, last: bool = False
+    ) -> Tensor:
         """Vector-Jacobian product of all stages: a cotangent of the output to one of the start.
+
+        ``last`` frees what was saved for it: other code may still hold a tensor of the graph.
 
         The cotangent is scaled to magnitude 1 before each stage and back afterwards, so that a
         half-precision backward neither underflows nor overflows, whatever the energy's size.
@@ -105,7 +109,7 @@ class Tape:
                     self.outputs[k],
                     self.outputs[k - 1],
                     (cotangent / scale).to(self.outputs[k]),
-                    retain_graph=True,
+                    retain_graph=not last,
                     create_graph=create_graph,
                 )
             pulled = pulled * expand_like(scale, pulled)

@@ -105,6 +105,25 @@ class GuidanceSettings:
         return self.gradient_path not in NO_BACKPROP
 
     @property
+    def without_effect(self) -> list[str]:
+        """Sentences on what is set here and changes nothing, because of another setting."""
+        default = type(self)()
+        reasons = {
+            f"balance is {self.balance}": (self.balance != "cagrad", ("cagrad_c",)),
+            "dependence is off": (
+                self.dependence == "off",
+                ("look_ahead", "tasks", "order"),
+            ),
+            "time_travel is 1": (self.time_travel == 1, ("travel_start", "travel_end")),
+        }
+        return [
+            f"{name} has no effect: {reason}"
+            for reason, (holds, names) in reasons.items()
+            for name in names
+            if holds and getattr(self, name) != getattr(default, name)
+        ]
+
+    @property
     def second_order(self) -> bool:
         """Whether gradients are differentiated again (double backward)."""
         return self.dependence == "exact"

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..guidance.plots import run_curves
 from ..guidance.trace import Trace
 from ..host.hooks import attach
-from .notices import show
+from .notices import notify, show
 from .settings_nodes import ALIASES, CATEGORY
 from .sockets import Conditions, Settings
 from .titles import title
@@ -263,8 +263,10 @@ class ZMagicSampler(io.ComfyNode):
             latent_image,
             denoise=denoise,
         )
-        # denoise 0 samples nothing: the host returns the latent without a run.
-        report = traces[-1].to_json() if traces else Trace({}).to_json()
+        if not traces:  # the host returns the latent without a run
+            traces.append(Trace({}, warnings=["Nothing was sampled and guided: denoise is 0."]))
+            notify(cls, traces[0].warnings)
+        report = traces[-1].to_json()
         return io.NodeOutput(latent, _curves(report), report)
 
 

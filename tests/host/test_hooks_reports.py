@@ -249,3 +249,10 @@ def test_no_report_loses_a_finished_picture(specimen, broken, monkeypatch):
     assert len(report["steps"]) == 3
     if broken == "energy at the end":
         assert any("cannot judge this" in warning for warning in report["warnings"])
+
+
+def test_a_sampling_of_nothing_says_so(specimen):
+    latent = {"samples": torch.ones(1, 4, 8, 8)}
+    samples, _, report = sampler_node(specimen, conditions(), latent=latent, denoise=0.0)
+    assert torch.equal(samples, latent["samples"])
+    assert report["warnings"] == ["Nothing was sampled and guided: denoise is 0."]

@@ -459,6 +459,17 @@ def test_conditions_say_what_was_expected_and_what_came(options, message):
         Condition("name", lambda image, region=None: image.mean((1, 2, 3)), **options)
 
 
+def test_settings_that_change_nothing_are_named(world):
+    run = world.run(world.conditions(1), balance="sum", cagrad_c=0.9, travel_end=0.5)
+    notes = run.finish(world.latent()).notes
+    assert "cagrad_c has no effect: balance is sum" in notes
+    assert "travel_end has no effect: time_travel is 1" in notes
+    assert preset("fast", dependence="off", order="auto").without_effect == [
+        "order has no effect: dependence is off"
+    ]
+    assert not any(settings.without_effect for settings in PRESETS.values())
+
+
 def test_unknown_presets_and_fields_are_refused():
     with pytest.raises(ValueError, match="preset must be one of balanced"):
         preset("turbo")
