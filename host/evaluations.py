@@ -33,15 +33,17 @@ class Evaluations:
     ):
         self._executor, self._timestep, self._seed = executor, timestep, seed
         self._options, self._calls, self._gap = model_options, calls, gap
-        self._before = NeighborState(model_options)
+        self._before = NeighborState(model_options, timestep.device)
         self._first: Any = None
 
     def __call__(self, z: Tensor) -> Tensor:
         if self._first is None:
             self._first = self._evaluated(z, self._options)
-            return prediction_of(self._first)
-        with self._before.again() as options:
-            return prediction_of(self._evaluated(z, options))
+            prediction = prediction_of(self._first)
+        else:
+            with self._before.again() as options:
+                prediction = prediction_of(self._evaluated(z, options))
+        return prediction.detach() if self._calls.detached else prediction
 
     def answer(self, prediction: Tensor) -> Any:
         """``prediction`` in the form in which the first evaluation answered."""
@@ -65,7 +67,7 @@ class Evaluations:
             **wrappers.get(WrappersMP.APPLY_MODEL, {}),
             WATCH: [lambda *args, **kwargs: self._calls.asked(*args, **kwargs)],
         }
-        with lent(options, changed), self._calls.evaluation():
+        with lent(options, changed), self._calls.evaluation(with_gradients=z.requires_grad):
             return self._executor(z, self._timestep, options, self._seed)
 
 

@@ -1,13 +1,15 @@
-"""Did the model itself answer, or a cache of another node in its place?
+"""Did the model itself answer, or a cache of another node in its place, and with gradients?
 
 A cached answer looks like any other: ``x + residual`` even has a gradient. So a few modules,
-spread over the model, tell whether they ran.
+spread over the model, tell whether they ran. An answer of which a part was computed without
+gradients looks like any other, too: once a run all modules tell whether they had to do without.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 __all__ = ["ModelCalls"]
 
@@ -23,12 +25,15 @@ class ModelCalls:
     Attributes:
         compiled: whether a part of the model is compiled. Where it runs compiled it must not be
             watched.
+        detached: whether a module had to compute with what depends on x, and without gradients.
     """
 
     def __init__(self, model: nn.Module):
         modules = list(model.modules())
         self.compiled = any(map(_is_compiled, modules))
-        leaves = [m for m in modules if not m._modules and m._parameters]
+        self.detached = False
+        self._looked_closely = False
+        self._leaves = leaves = [m for m in modules if not m._modules and m._parameters]
         spread = {(2 * k + 1) * len(leaves) // (2 * WITNESSES) for k in range(WITNESSES)}
         self._witnesses = [leaves[k] for k in sorted(spread) if k < len(leaves)]
         self._usual: set[int] = set()  # the witnesses of the fullest call so far
@@ -40,13 +45,20 @@ class ModelCalls:
         return executor(*args, **kwargs)
 
     @contextmanager
-    def evaluation(self) -> Iterator[None]:
-        """Watch the calls inside the block, which is one evaluation."""
+    def evaluation(self, *, with_gradients: bool = False) -> Iterator[None]:
+        """Watch the calls inside the block, which is one evaluation.
+
+        Args:
+            with_gradients: it is to be differentiated; the first such one is looked at closely.
+        """
         self._calls = []
         handles = [
             module.register_forward_pre_hook(self._witness(k))
             for k, module in enumerate(self._witnesses)
         ]
+        if with_gradients and not self._looked_closely:
+            self._looked_closely = True
+            handles += [m.register_forward_pre_hook(self._complain) for m in self._leaves]
         try:
             yield
         finally:
@@ -61,6 +73,10 @@ class ModelCalls:
             return False
         least = LEAST * len(self._usual)
         return not self._calls or any(not call or len(call) < least for call in self._calls)
+
+    def _complain(self, module: nn.Module, args: tuple) -> None:
+        if not torch.is_grad_enabled():
+            self.detached |= any(isinstance(a, Tensor) and a.requires_grad for a in args)
 
     def _witness(self, k: int) -> Callable:
         def ran(module: nn.Module, args: tuple) -> None:

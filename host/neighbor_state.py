@@ -27,24 +27,39 @@ class NeighborState:
     """The state of the neighbours at the moment of its making.
 
     Bindings count: keys of the options, variables of patches, attributes of objects. A tensor or
-    list that is changed in place is not copied.
+    list that is changed in place is not copied. The global random streams belong to it: a patch
+    that draws from them draws the same at every point of a step.
     """
 
-    def __init__(self, model_options: dict[str, Any]):
+    def __init__(self, model_options: dict[str, Any], device: torch.device):
+        """
+        Args:
+            model_options: those of the run.
+            device: on which it runs.
+        """
         self._options = create_model_options_clone(model_options)
+        self._streams = [torch] + [getattr(torch, device.type)] * (device.type != "cpu")
+        self._drawn = [stream.get_rng_state() for stream in self._streams]
         self._kept = [(holder, holder.read()) for holder in _holders(model_options)]
 
     @contextmanager
     def again(self) -> Iterator[dict[str, Any]]:
         """Inside the block all is as it was then; yields the options. Afterwards as before it."""
         now = [(holder, holder.read()) for holder, _ in self._kept]
+        drawn = [stream.get_rng_state() for stream in self._streams]
         try:
             for holder, values in self._kept:
                 holder.write(values)
+            self._draw_from(self._drawn)
             yield create_model_options_clone(self._options)
         finally:
+            self._draw_from(drawn)
             for holder, values in now:
                 holder.write(values)
+
+    def _draw_from(self, states: list[torch.Tensor]) -> None:
+        for stream, state in zip(self._streams, states, strict=True):
+            stream.set_rng_state(state)
 
 
 @contextmanager

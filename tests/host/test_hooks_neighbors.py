@@ -242,16 +242,28 @@ def test_an_answer_that_is_no_prediction_is_refused_in_a_sentence(specimen, monk
 
 
 @pytest.mark.parametrize("path", ["prediction", "image", "full"])
+def test_blocks_that_run_without_gradients_are_noticed(specimen, path):
+    """As Token Perturbation Guidance runs them; what is left of the gradient is not the slope."""
+    model = specimen.patcher.clone()
+    unet = model.model.diffusion_model
+    for name, module in unet.named_modules():
+        if type(module).__name__ == "BasicTransformerBlock":
+            model.add_object_patch(
+                f"diffusion_model.{name}.forward", torch.no_grad()(module.forward)
+            )
+    settings = HostSettings(preset("faithful", gradient_path=path), "linear_rgb")
+    samples, trace = guided(specimen, model, settings)
+    assert torch.isfinite(samples).all()
+    assert len(trace.warnings) == 1 and "carries no gradient" in trace.warnings[0]
+    without = "image_no_backprop" if path == "image" else "no_backprop"
+    assert {record.path for record in trace.steps} == {without}
+    assert trace.totals()["forwards"] == {"denoiser": 3, "decoder": 3 if path == "image" else 15}
+
+
+@pytest.mark.parametrize("path", ["prediction", "image", "full"])
 def test_a_model_computed_in_part_without_gradients_is_noticed(specimen, path):
     """The prediction then requires a gradient, and has a wrong one."""
     model = specimen.patcher.clone()
-
-    def without_gradients(block):
-        def replaced(q, k, v, options):
-            with torch.no_grad():
-                return block(q, k, v)
-
-        return replaced
 
     def blocked(apply_model, args):
         with torch.no_grad():
