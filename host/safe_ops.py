@@ -1,12 +1,13 @@
 """Torch functions as a derivative needs them, in a host that was written for inference.
 
 The host runs everything in inference mode, so weights, conditionings and caches are inference
-tensors, which autograd refuses to save; its blocks write into tensors that a norm has saved; its
-fused kernels have no derivative. ``SafeOps`` sees every call of torch and mends these three.
+tensors, which autograd refuses to save; its blocks, and other packs' patches, write into tensors
+that autograd has saved; its fused kernels have no derivative. ``SafeOps`` sees every call of torch
+and mends these three.
 """
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
 from types import MethodWrapperType
 from typing import Any
 
