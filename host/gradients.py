@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .frozen_weights import hooked_modules, recast_in_backward
 from .safe_ops import SafeOps
+from .saved_tensors import SavedTensors
 
 __all__ = ["differentiable", "differentiable_options", "normal"]
 
@@ -64,7 +65,9 @@ def differentiable(
         if second_order:  # for attention inside torch's own layers, which SafeOps does not see
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(recast_in_backward(patcher, modules, hooked))
-        stack.enter_context(SafeOps(second_order=second_order, copy_constants=bool(hooked)))
+        saved = stack.enter_context(SavedTensors().watching())
+        copies = bool(hooked)
+        stack.enter_context(SafeOps(saved, second_order=second_order, copy_constants=copies))
         yield
 
 

@@ -6,8 +6,8 @@ that autograd has saved; its fused kernels have no derivative. ``SafeOps`` sees 
 and mends these three.
 """
 
-from collections.abc import Callable, Iterable
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from types import MethodWrapperType
 from typing import Any
 
@@ -19,11 +19,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from .constant_products import CONVOLUTIONS, convolution
+from .saved_tensors import SavedTensors
 
 __all__ = ["SafeOps", "ordinary_alias"]
 
-# They save their input, into which Flux and CLIP blocks then write (x = x + f(norm(x)) in place),
-# and their weight, which may lie in a transfer buffer that the next layer reuses.
+# They save their weight, which may lie in a transfer buffer that the next layer reuses.
 _SAVING = (
     *(F.layer_norm, F.group_norm, F.rms_norm, F.batch_norm, F.instance_norm),
     *(torch.layer_norm, torch.group_norm, torch.rms_norm, torch.batch_norm, torch.instance_norm),
@@ -68,44 +68,83 @@ def _interruptible(grad: Tensor) -> None:
     comfy.ops.run_every_op()
 
 
-def _in_place(func: Callable) -> bool:
+_AUGMENTED = {
+    *("__iadd__", "__isub__", "__imul__", "__idiv__", "__itruediv__", "__ifloordiv__"),
+    *("__imod__", "__ipow__", "__imatmul__", "__iand__", "__ior__", "__ixor__"),
+    *("__ilshift__", "__irshift__"),
+}
+
+
+@cache
+def _written(func: Callable) -> tuple[int, ...]:
+    """Positions of the arguments that ``func`` writes into, whatever else it is given."""
+    schema = getattr(getattr(func, "default", func), "_schema", None)  # of a registered operator
+    if schema is not None:
+        written = (a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
+        return tuple(k for k, is_written in enumerate(written) if is_written)
     name = getattr(func, "__name__", "")
-    return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
+    in_place = name.endswith("_") and not name.endswith("__")
+    return (0,) if in_place or name == "__setitem__" or name in _AUGMENTED else ()
+
+
+def _destinations(func: Callable, args: tuple, kwargs: dict) -> Iterator[Any]:
+    """The arguments, tensors or lists of them, that this call writes into."""
+    for position in _written(func):
+        if position < len(args):
+            yield args[position]
+    if kwargs.get("out") is not None:
+        yield kwargs["out"]
+    if kwargs.get("inplace") and args:  # activations and dropout
+        yield args[0]
 
 
 class SafeOps(TorchFunctionMode):
     """Makes inference code differentiable while it runs; parameters count as constants.
 
     Args:
+        saved: what autograd saves: before a write into its memory it gets a copy of its own.
         second_order: compute attention by the formula that can be differentiated twice.
         copy_constants: copy inference tensors instead of aliasing them; needed where the host
             rewrites weights in place before the backward pass has read them.
     """
 
-    def __init__(self, *, second_order: bool, copy_constants: bool) -> None:
+    def __init__(self, saved: SavedTensors, *, second_order: bool, copy_constants: bool) -> None:
         super().__init__()
+        self._saved = saved
         self._ordinary = torch.clone if copy_constants else ordinary_alias
         self._handlers: dict[Callable, Callable] = dict.fromkeys(_SAVING, self._copying)
         self._handlers |= dict.fromkeys(CONVOLUTIONS, self._convolution)
         self._handlers |= dict.fromkeys(_kernel_formulas(), self._formula)
-        self._handlers[torch.exp] = self._exp
         self._handlers[torch.autograd.grad] = self._unchanged
         if second_order:
             self._handlers[F.scaled_dot_product_attention] = self._attention
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         # Called for every access to .shape too (a method wrapper): this line is the hot one.
-        if type(func) is MethodWrapperType or not torch.is_grad_enabled():
+        if type(func) is MethodWrapperType:
             return func(*args, **kwargs) if kwargs else func(*args)
+        kwargs = kwargs or {}
+        if kwargs or _written(func):
+            self._before_write(_destinations(func, args, kwargs))
+        if not torch.is_grad_enabled():
+            return func(*args, **kwargs)
         handler = self._handlers.get(func)
         if handler is not None:
-            return handler(func, args, kwargs or {})
+            return handler(func, args, kwargs)
+        if kwargs.get("out") is not None:
+            return self._out(func, args, kwargs)
         fixed = [self._constant(value) for value in args]
-        if fixed and fixed[0] is not args[0] and _in_place(func):
-            fixed[0] = args[0]  # the destination: a write into a copy would be lost silently
+        for position in _written(func)[: len(args)]:  # a write into a copy would be lost silently
+            fixed[position] = args[position]
         if not kwargs:
             return func(*fixed)
         return func(*fixed, **{name: self._constant(value) for name, value in kwargs.items()})
+
+    def _before_write(self, destinations: Iterable[Any]) -> None:
+        for destination in destinations:
+            for tensor in destination if isinstance(destination, (list, tuple)) else [destination]:
+                if isinstance(tensor, Tensor):
+                    self._saved.before_write(tensor)
 
     def _constant(self, value: Any) -> Any:
         """``value`` with inference tensors and parameters inside replaced by ordinary constants."""
@@ -127,7 +166,6 @@ class SafeOps(TorchFunctionMode):
                 return value
             if isinstance(value, nn.Parameter) or not value.requires_grad:
                 return value.detach().clone()
-            value = value.clone()
             value.register_hook(_interruptible)  # every model has norms: backward can be stopped
             return value
 
@@ -146,8 +184,16 @@ class SafeOps(TorchFunctionMode):
         with sdpa_kernel(SDPBackend.MATH):  # the host may have chosen another one around this call
             return func(*args, **{k: self._constant(v) for k, v in kwargs.items()})
 
-    def _exp(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
-        # Chunked sub-quadratic attention: exp(x, out=x), which autograd refuses; exp_ is the same.
-        if args and kwargs.get("out") is args[0]:
-            return args[0].exp_()
-        return func(*map(self._constant, args), **kwargs)
+    def _out(self, func: Callable, args: tuple, kwargs: dict) -> Any:
+        """``func(..., out=tensor)``, which autograd refuses, as an operation and a write."""
+        kwargs = {name: self._constant(value) for name, value in kwargs.items()}
+        out = kwargs.pop("out")
+        args = tuple(map(self._constant, args))
+        if not isinstance(out, Tensor):
+            return func(*args, out=out, **kwargs)
+        # Chunked sub-quadratic attention: exp(x, out=x); exp_ is the same and needs no memory.
+        in_place = getattr(Tensor, f"{func.__name__}_", None)
+        if in_place is not None and args[0] is out:
+            return in_place(*args, **kwargs)
+        result = func(*args, **kwargs)
+        return out.copy_(result) if result.shape == out.shape else func(*args, out=out, **kwargs)

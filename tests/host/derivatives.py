@@ -32,9 +32,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def quotient(f: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor) -> Tensor:
+def quotient(
+    f: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor, step: float = STEP
+) -> Tensor:
     """The derivative of f at x along ``direction``, by the fourth-order central difference."""
-    h = STEP * x.norm() / direction.norm()
+    h = step * x.norm() / direction.norm()
     near = f(x + h * direction) - f(x - h * direction)
     far = f(x + 2 * h * direction) - f(x - 2 * h * direction)
     return (8 * near - far) / (12 * h)
@@ -44,18 +46,32 @@ def relative(value: Tensor, reference: Tensor) -> float:
     return ((value - reference).norm() / reference.norm()).item()
 
 
-def gradient_error(f: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> float:
-    """Relative error of <gradient, v>, with v between the gradient's direction and a random one."""
+def gradient_error(
+    f: Callable[[Tensor], Tensor],
+    x: Tensor,
+    gradient: Tensor,
+    steps: tuple[float, ...] = (STEP,),
+) -> float:
+    """Relative error of <gradient, v>, with v between the gradient's direction and a random one.
+
+    Functions with kinks or steep places need a smaller step than rounding likes: of several
+    ``steps`` the best counts. A wrong gradient agrees with none.
+    """
     random = torch.randn_like(x)
     v = gradient / gradient.norm() + random / random.norm()
-    return relative((gradient * v).sum(), quotient(f, x, v))
+    slope = (gradient * v).sum()
+    return min(relative(slope, quotient(f, x, v, step)) for step in steps)
 
 
 def hessian_error(
-    gradient: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor, product: Tensor
+    gradient: Callable[[Tensor], Tensor],
+    x: Tensor,
+    direction: Tensor,
+    product: Tensor,
+    steps: tuple[float, ...] = (STEP,),
 ) -> float:
     """Relative error of a Hessian-vector product, against differences of ``gradient``."""
-    return relative(product, quotient(gradient, x, direction))
+    return min(relative(product, quotient(gradient, x, direction, step)) for step in steps)
 
 
 @dataclass
@@ -75,6 +91,7 @@ class Evaluation:
 
     def plain(self, x: Tensor | None = None) -> Tensor:
         """The denoised latent as the host computes it."""
+        torch.manual_seed(7)  # some patches draw random numbers in every evaluation
         return self.executor(self.x if x is None else x, self.sigma, self.options, self.seed)
 
     def plain_energy(self, x: Tensor) -> Tensor:
@@ -89,6 +106,7 @@ class Evaluation:
     def denoise(self, x: Tensor) -> Tensor:
         """The denoised latent inside ``differentiable``."""
         options = differentiable_options(self.options)
+        torch.manual_seed(7)
         return self.executor(x, normal(self.sigma), options, self.seed)
 
     def energy(self, x: Tensor) -> Tensor:
@@ -106,13 +124,14 @@ class Evaluation:
             (gradient,) = torch.autograd.grad(self.energy(x), x, create_graph=True)
             return torch.autograd.grad((gradient * normal(direction)).sum(), x)[0]
 
-    def gradient_error(self) -> float:
-        return gradient_error(self.plain_energy, self.x, self.gradient(self.x))
+    def gradient_error(self, *steps: float) -> float:
+        gradient = self.gradient(self.x)
+        return gradient_error(self.plain_energy, self.x, gradient, steps or (STEP,))
 
-    def hessian_error(self) -> float:
+    def hessian_error(self, *steps: float) -> float:
         direction = torch.randn_like(self.x)
         product = self.hessian_product(self.x, direction)
-        return hessian_error(self.gradient, self.x, direction, product)
+        return hessian_error(self.gradient, self.x, direction, product, steps or (STEP,))
 
 
 def sample(
