@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import comfy.cli_args
 import comfy.ldm.modules.attention as host_attention
 import comfy.model_management
 import torch
@@ -39,10 +40,13 @@ def differentiable(
     """Inside the block the frozen ``modules`` are differentiable in their inputs.
 
     Inference mode is off and gradients are on, also under an outer ``no_grad``; weights are
-    constants that are not kept for the backward pass; compiled models run eagerly. The backward
-    pass belongs inside the block too. On every exit, an interruption by the user included
-    (a BaseException, raised in the forward or in the backward pass), all is as it was before.
-    Blocks may be nested.
+    constants that are not kept for the backward pass; compiled models run eagerly. Code of other
+    packs may write in place into anything, also into what autograd has saved.
+
+    The backward pass belongs inside the block: at its end all that was saved is dropped, whoever
+    keeps a tensor with a graph; a backward after that raises a RuntimeError. On every exit, an
+    interruption by the user included (a BaseException, raised in the forward or in the backward
+    pass), all is as it was before. Blocks may be nested; the outermost drops what was saved.
 
     A result that does not depend on the input by differentiable operations has
     ``requires_grad == False``: parameters never require a gradient inside the block.
@@ -62,12 +66,12 @@ def differentiable(
         stack.enter_context(torch.enable_grad())
         stack.enter_context(_training_paths())
         stack.enter_context(_eager())
+        stack.enter_context(_nothing_recorded())
         if second_order:  # for attention inside torch's own layers, which SafeOps does not see
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(recast_in_backward(patcher, modules, hooked))
         saved = stack.enter_context(SavedTensors().watching())
-        copies = bool(hooked)
-        stack.enter_context(SafeOps(saved, second_order=second_order, copy_constants=copies))
+        stack.enter_context(SafeOps(saved, second_order=second_order))
         yield
 
 
@@ -93,6 +97,21 @@ def _eager() -> Iterator[None]:
         yield  # nothing has been compiled in this process, and the import would take seconds
         return
     with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextmanager
+def _nothing_recorded() -> Iterator[None]:
+    """Newer hosts record a forward's allocations and replay them: saved tensors cannot lie there.
+
+    Their own switches, set while an evaluation runs; hosts without them have nothing to switch.
+    """
+    args = comfy.cli_args.args
+    with ExitStack() as stack:
+        for name in ("disable_comfy_compiler", "disable_cuda_graphs"):
+            if hasattr(args, name):
+                stack.callback(setattr, args, name, getattr(args, name))
+                setattr(args, name, True)
         yield
 
 

@@ -6,8 +6,9 @@ that autograd has saved; its fused kernels have no derivative. ``SafeOps`` sees 
 and mends these three.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from types import MethodWrapperType
 from typing import Any
 
@@ -30,28 +31,56 @@ _SAVING = (
     *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
 )
 
-# Fused kernels of the host without a derivative; the eager back end has each as a torch formula.
-_KERNELS = (
-    *("adaln", "rms_adaln"),
-    *("apply_rope", "apply_rope1", "apply_rope_split_half", "apply_rope_split_half1"),
-    *("rms_rope", "rms_rope1", "rms_rope_split_half", "rms_rope_split_half1"),
-)
+# Fused kernels of the host without a derivative; the eager back end has each as a torch formula,
+# in the module named here if this version of the kernel package has it.
+_KERNELS = {
+    "adaln": ("adaln", "rms_adaln"),
+    "rope": (
+        *("apply_rope", "apply_rope1", "apply_rope_split_half", "apply_rope_split_half1"),
+        *("rms_rope", "rms_rope1", "rms_rope_split_half", "rms_rope_split_half1"),
+    ),
+    "conv3d": ("fp16_conv3d",),
+    "group_norm_pad3d": ("group_norm_silu_pad3d", "group_norm_stats3d"),
+    "na": ("na3d",),
+}
 
 
 @cache
 def _kernel_formulas() -> dict[Callable, Callable]:
-    """Kernel -> formula; empty on hosts without the kernel package."""
-    try:
-        from comfy_kitchen.backends.eager import adaln, rope
-    except ImportError:
-        return {}
+    """Kernel -> formula, of those that write into arguments too; empty without the package."""
     formulas = {}
-    for name in _KERNELS:
-        formula = getattr(rope, name, None) or getattr(adaln, name, None)
-        kernel = getattr(torch.ops.comfy_kitchen, name, None)
-        if formula is not None and kernel is not None:
-            formulas[kernel] = formulas[kernel.default] = formula
+    for module_name, names in _KERNELS.items():
+        try:
+            module = import_module(f"comfy_kitchen.backends.eager.{module_name}")
+        except ImportError:
+            continue
+        for name in names:
+            formula = getattr(module, name, None)
+            for variant in (name, f"{name}_", f"{name}_out"):
+                kernel = getattr(torch.ops.comfy_kitchen, variant, None)
+                if formula is None or kernel is None:
+                    continue
+                written = variant != name
+                formulas[kernel] = _into_arguments(kernel, formula) if written else formula
+                formulas[kernel.default] = formulas[kernel]
     return formulas
+
+
+def _into_arguments(kernel: Callable, formula: Callable) -> Callable:
+    """``formula``, its results written where ``kernel`` writes them: to inputs or to ``out``."""
+    arguments = kernel.default._schema.arguments
+    written = [argument.name for argument in arguments if argument.is_write]
+
+    def write(*args, **kwargs) -> None:
+        given = dict(zip((argument.name for argument in arguments), args, strict=False)) | kwargs
+        destinations = [given[name] for name in written]
+        given.pop("out", None)
+        results = formula(**given)
+        results = results if isinstance(results, tuple) else (results,)
+        for destination, result in zip(destinations, results, strict=True):
+            destination.copy_(result)
+
+    return write
 
 
 def ordinary_alias(tensor: Tensor) -> Tensor:
@@ -80,22 +109,10 @@ def _written(func: Callable) -> tuple[int, ...]:
     """Positions of the arguments that ``func`` writes into, whatever else it is given."""
     schema = getattr(getattr(func, "default", func), "_schema", None)  # of a registered operator
     if schema is not None:
-        written = (a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
-        return tuple(k for k, is_written in enumerate(written) if is_written)
+        return tuple(k for k, argument in enumerate(schema.arguments) if argument.is_write)
     name = getattr(func, "__name__", "")
     in_place = name.endswith("_") and not name.endswith("__")
     return (0,) if in_place or name == "__setitem__" or name in _AUGMENTED else ()
-
-
-def _destinations(func: Callable, args: tuple, kwargs: dict) -> Iterator[Any]:
-    """The arguments, tensors or lists of them, that this call writes into."""
-    for position in _written(func):
-        if position < len(args):
-            yield args[position]
-    if kwargs.get("out") is not None:
-        yield kwargs["out"]
-    if kwargs.get("inplace") and args:  # activations and dropout
-        yield args[0]
 
 
 class SafeOps(TorchFunctionMode):
@@ -104,14 +121,12 @@ class SafeOps(TorchFunctionMode):
     Args:
         saved: what autograd saves: before a write into its memory it gets a copy of its own.
         second_order: compute attention by the formula that can be differentiated twice.
-        copy_constants: copy inference tensors instead of aliasing them; needed where the host
-            rewrites weights in place before the backward pass has read them.
     """
 
-    def __init__(self, saved: SavedTensors, *, second_order: bool, copy_constants: bool) -> None:
+    def __init__(self, saved: SavedTensors, *, second_order: bool) -> None:
         super().__init__()
         self._saved = saved
-        self._ordinary = torch.clone if copy_constants else ordinary_alias
+        self._overlays: dict[int, tuple[Tensor, Tensor]] = {}
         self._handlers: dict[Callable, Callable] = dict.fromkeys(_SAVING, self._copying)
         self._handlers |= dict.fromkeys(CONVOLUTIONS, self._convolution)
         self._handlers |= dict.fromkeys(_kernel_formulas(), self._formula)
@@ -123,36 +138,68 @@ class SafeOps(TorchFunctionMode):
         # Called for every access to .shape too (a method wrapper): this line is the hot one.
         if type(func) is MethodWrapperType:
             return func(*args, **kwargs) if kwargs else func(*args)
-        kwargs = kwargs or {}
-        if kwargs or _written(func):
-            self._before_write(_destinations(func, args, kwargs))
+        written = _written(func)
+        if kwargs:
+            if written or kwargs.get("out") is not None or kwargs.get("inplace"):
+                return self._write(func, args, kwargs, written)
+        elif written:
+            return self._write(func, args, {}, written)
         if not torch.is_grad_enabled():
-            return func(*args, **kwargs)
+            return func(*args, **kwargs) if kwargs else func(*args)
         handler = self._handlers.get(func)
         if handler is not None:
-            return handler(func, args, kwargs)
-        if kwargs.get("out") is not None:
-            return self._out(func, args, kwargs)
-        fixed = [self._constant(value) for value in args]
-        for position in _written(func)[: len(args)]:  # a write into a copy would be lost silently
-            fixed[position] = args[position]
+            return handler(func, args, kwargs or {})
+        fixed = map(self._constant, args)
         if not kwargs:
             return func(*fixed)
         return func(*fixed, **{name: self._constant(value) for name, value in kwargs.items()})
 
-    def _before_write(self, destinations: Iterable[Any]) -> None:
-        for destination in destinations:
-            for tensor in destination if isinstance(destination, (list, tuple)) else [destination]:
-                if isinstance(tensor, Tensor):
-                    self._saved.before_write(tensor)
+    def _write(self, func: Callable, args: tuple, kwargs: dict, written: tuple[int, ...]) -> Any:
+        """A call that writes: at the positions ``written``, into ``out`` or, asked to, in place."""
+        if kwargs.get("inplace"):  # activations and dropout
+            written = (0,)
+        if torch.is_grad_enabled():
+            fixed = [self._constant(value) for value in args]
+            named = {name: self._constant(value) for name, value in kwargs.items()}
+        else:
+            fixed, named = list(args), dict(kwargs)
+        for position in written[: len(args)]:
+            fixed[position] = self._destination(args[position])
+        handler = self._handlers.get(func)
+        if handler is not None and torch.is_grad_enabled():
+            result = handler(func, tuple(fixed), named)
+        elif kwargs.get("out") is None:
+            result = func(*fixed, **named)
+        else:
+            named["out"] = self._destination(kwargs["out"])
+            result = self._out(func, fixed, named)
+        if written and args and result is fixed[written[0]]:
+            return args[written[0]]  # as the caller knows it
+        return result
+
+    def _destination(self, value: Any) -> Any:
+        """``value``, ready to be written into; a list of tensors likewise."""
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(self._destination, value))
+        if not isinstance(value, Tensor):
+            return value
+        self._saved.before_write(value)
+        if type(value) is not Tensor or not value.is_inference():
+            return value
+        # Torch writes into an inference tensor in inference mode only. An ordinary tensor on the
+        # same memory takes the write, and its place from now on: it knows where its value is from.
+        return self._overlays.setdefault(id(value), (value, ordinary_alias(value)))[1]
 
     def _constant(self, value: Any) -> Any:
         """``value`` with inference tensors and parameters inside replaced by ordinary constants."""
         kind = type(value)
         if kind is Tensor:
-            return self._ordinary(value) if value.is_inference() else value
+            if not value.is_inference():
+                return value
+            overlay = self._overlays.get(id(value)) if self._overlays else None
+            return overlay[1] if overlay is not None else ordinary_alias(value)
         if kind is nn.Parameter:
-            return self._ordinary(value) if value.is_inference() else value.detach()
+            return ordinary_alias(value) if value.is_inference() else value.detach()
         if kind is list or kind is tuple:
             return kind(map(self._constant, value))
         return value
@@ -184,12 +231,10 @@ class SafeOps(TorchFunctionMode):
         with sdpa_kernel(SDPBackend.MATH):  # the host may have chosen another one around this call
             return func(*args, **{k: self._constant(v) for k, v in kwargs.items()})
 
-    def _out(self, func: Callable, args: tuple, kwargs: dict) -> Any:
+    def _out(self, func: Callable, args: list, kwargs: dict) -> Any:
         """``func(..., out=tensor)``, which autograd refuses, as an operation and a write."""
-        kwargs = {name: self._constant(value) for name, value in kwargs.items()}
         out = kwargs.pop("out")
-        args = tuple(map(self._constant, args))
-        if not isinstance(out, Tensor):
+        if not isinstance(out, Tensor) or not torch.is_grad_enabled():
             return func(*args, out=out, **kwargs)
         # Chunked sub-quadratic attention: exp(x, out=x); exp_ is the same and needs no memory.
         in_place = getattr(Tensor, f"{func.__name__}_", None)

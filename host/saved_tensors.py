@@ -82,8 +82,9 @@ class SavedTensors:
             box.content, box.version = copies[view]
 
     def _pack(self, tensor: Tensor) -> _Box:
-        # Detached: an output that its own node has saved would hold that node in a cycle.
-        box = _Box(*self._closed(tensor.detach()))
+        if tensor.requires_grad:  # an output: it would hold the node that saves it in a cycle
+            tensor = tensor.detach()
+        box = _Box(*self._closed(tensor))
         self._boxes.setdefault(_address(tensor), []).append(ref(box))
         return box
 
@@ -116,7 +117,7 @@ class SavedTensors:
 
 def _address(tensor: Tensor) -> int:
     """Where the memory of a tensor begins, the same for all its views; 0 if it has none."""
-    if tensor.layout is not torch.strided or tensor.device.type == "meta":
+    if tensor.layout is not torch.strided or tensor.is_meta:
         return 0
     try:
         return tensor.untyped_storage().data_ptr()

@@ -1,5 +1,8 @@
 """Whatever ends a differentiable block, the host is afterwards as it was before."""
 
+import argparse
+
+import comfy.cli_args
 import comfy.ldm.modules.attention as host_attention
 import comfy.model_management
 import pytest
@@ -172,3 +175,33 @@ def test_block_without_models_needs_no_host_state():
             y = normal(x).requires_grad_()
             assert torch.autograd.grad((y * x).sum(), y)[0].equal(x)
         assert x.is_inference() and not torch.is_grad_enabled()
+
+
+SWITCHES = ("disable_comfy_compiler", "disable_cuda_graphs")
+
+
+@pytest.mark.parametrize("end", ["nothing", "exception", "interrupted forward"])
+@pytest.mark.parametrize("present", [SWITCHES, SWITCHES[:1], ()])
+def test_newer_hosts_record_nothing_meanwhile(end, present, monkeypatch):
+    """Hosts from 0.34 on have these arguments; here a copy of this host's with them added."""
+    args = argparse.Namespace(**vars(comfy.cli_args.args))
+    for name in present:
+        setattr(args, name, False)
+    monkeypatch.setattr(comfy.cli_args, "args", args)
+    before = dict(vars(args))
+    act, error = ENDS[end]
+    with torch.inference_mode():
+        specimen = architectures.sd15()
+
+    def probe(evaluation):
+        try:
+            with evaluation.differentiable():
+                with evaluation.differentiable():
+                    assert all(getattr(args, name) is True for name in present)
+                assert all(getattr(args, name) is True for name in present)
+                act(evaluation)
+        except BaseException as exception:
+            return dict(vars(args)), type(exception)
+        return dict(vars(args)), None
+
+    assert sample(specimen, probe)[1] == (before, error)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from zmagic.host.gradients import differentiable, normal
-from zmagic.host.safe_ops import SafeOps
 
 from . import architectures
 from .derivatives import relative, sample
@@ -73,22 +72,18 @@ def test_weights_that_vanish_after_their_layer(monkeypatch):
         assert torch.equal(value, reference)
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_constants_rewritten_before_the_backward_pass(kept):
-    """As hooks do with a model's bare parameters; an alias would read the new values."""
+def test_constants_rewritten_before_the_backward_pass():
+    """As hooks do with a model's bare parameters."""
     with torch.inference_mode():
         scale = nn.Parameter(torch.randn(5))
         before = scale.clone()
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            SafeOps(second_order=False, copy_constants=kept),
-        ):
+        with differentiable(None, []):
             x = normal(scale).requires_grad_()
             y = (x * scale).sum()
             scale.data.copy_(torch.zeros(5))
             (gradient,) = torch.autograd.grad(y, x)
-        assert torch.equal(gradient, before) == kept
+        assert torch.equal(gradient, before)
+        assert not scale.any()
 
 
 def _quantised_flux() -> architectures.Specimen:

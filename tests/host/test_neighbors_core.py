@@ -1,9 +1,9 @@
 """Beside every node of the host that patches a model: the gradient is that of what it computes."""
 
+import gc
 from dataclasses import replace
 from functools import cache
 
-import comfy.model_management
 import pytest
 import torch
 from nodes import common_ksampler
@@ -27,11 +27,12 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("node", model_patching_nodes())
 
 
-@pytest.fixture(autouse=True)
-def _unloaded():
-    """Else the host looks for leaks of the models of past tests, which takes most of the time."""
+@pytest.fixture(scope="module", autouse=True)
+def _frozen():
+    """The host collects garbage for every model that has gone: it need not look at its modules."""
+    gc.freeze()
     yield
-    comfy.model_management.unload_all_models()
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
