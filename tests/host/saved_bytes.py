@@ -1,0 +1,40 @@
+"""Memory that autograd holds for a backward pass, counted while other code runs."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+class SavedBytes:
+    """Bytes of the distinct memory blocks that are saved: now (``live``) and at most (``peak``)."""
+
+    def __init__(self) -> None:
+        self.live = self.peak = 0
+        self._holders: Counter[int] = Counter()
+
+    @contextmanager
+    def watching(self) -> Iterator["SavedBytes"]:
+        hooks = torch.autograd.graph.saved_tensors_hooks
+        with hooks(lambda tensor: _Held(tensor, self), lambda held: held.tensor):
+            yield self
+
+    def _count(self, address: int, size: int, change: int) -> None:
+        before = self._holders[address]
+        self._holders[address] += change
+        self.live += size * ((before + change > 0) - (before > 0))
+        self.peak = max(self.peak, self.live)
+
+
+class _Held:
+    def __init__(self, tensor: Tensor, account: SavedBytes) -> None:
+        self.tensor = tensor.detach()
+        storage = tensor.untyped_storage()
+        self._counted = storage.data_ptr(), storage.nbytes()
+        self._account = account
+        account._count(*self._counted, +1)
+
+    def __del__(self) -> None:
+        self._account._count(*self._counted, -1)
