@@ -30,7 +30,7 @@ class Weights(Protocol):
 
 @dataclass
 class Held:
-    """A weight that stays where it is until the backward pass."""
+    """A weight of a module that stays in memory anyway."""
 
     weight: Tensor
 
@@ -43,7 +43,7 @@ class Held:
 class _Linear:
     """x [B, in] -> x W^T [B, out]."""
 
-    weights: Weights
+    weights: Weights | None
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
@@ -56,7 +56,7 @@ class _Linear:
 class _Convolution:
     """x [B, in, *size] -> x * W [B, out, *size']; needs the input's shape, not the input."""
 
-    weights: Weights
+    weights: Weights | None
     shape: torch.Size
     stride: list[int]
     padding: list[int]
@@ -91,33 +91,38 @@ class _Convolution:
 
 
 class _Layer(torch.autograd.Function):
-    """A x + b, computed with the weight at hand."""
+    """A x + b, computed with the weight at hand, which is kept only if it cannot be found again."""
 
     @staticmethod
     def forward(ctx, x, operator, weight, bias):
         ctx.operator = operator
+        if operator.weights is None:
+            ctx.save_for_backward(weight)
         return operator.product(x, weight, bias)
 
     @staticmethod
     def backward(ctx, g):
-        return _Product.apply(g, ctx.operator, True), None, None, None
+        return _Product.apply(g, ctx.operator, True, *ctx.saved_tensors), None, None, None
 
 
 class _Product(torch.autograd.Function):
     """A x, or A^T x if ``transposed``, with the weight found again; each derives to the other."""
 
     @staticmethod
-    def forward(ctx, x, operator, transposed):
+    def forward(ctx, x, operator, transposed, *kept):
         comfy.ops.run_every_op()  # a user may interrupt in the middle of a backward pass
         ctx.operator, ctx.transposed = operator, transposed
-        with operator.weights(x) as weight:
+        ctx.save_for_backward(*kept)
+        with Held(*kept)(x) if kept else operator.weights(x) as weight:
             if transposed:
                 return operator.transposed(x, weight)
             return operator.product(x, weight, None)
 
     @staticmethod
     def backward(ctx, g):
-        return _Product.apply(g, ctx.operator, not ctx.transposed), None, None
+        kept = ctx.saved_tensors
+        product = _Product.apply(g, ctx.operator, not ctx.transposed, *kept)
+        return product, None, None, *[None] * len(kept)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, weights: Weights) -> Tensor:
@@ -130,7 +135,7 @@ def convolution(func, args: tuple, kwargs: dict, weights: Weights | None = None)
     """``func(*args, **kwargs)``, one of CONVOLUTIONS, keeping neither its input nor its weight.
 
     Autograd keeps the input of every convolution, needed or not; this keeps only its shape.
-    ``weights`` says where derivatives find the weight; None: it stays where it is.
+    ``weights`` says where derivatives find the weight; None: nowhere, autograd has to save it.
     """
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     given = dict(zip(names, args, strict=False)) | kwargs
@@ -138,15 +143,15 @@ def convolution(func, args: tuple, kwargs: dict, weights: Weights | None = None)
     padding = given.get("padding", 0)
     learned = weight.requires_grad and not isinstance(weight, nn.Parameter)
     if not x.requires_grad or learned or x.ndim != weight.ndim or isinstance(padding, str):
-        if weights is not None:  # autograd will keep the weight, which does not stay
-            given["weight"] = weight.clone()
+        if weights is not None and not isinstance(weights, Held):
+            given["weight"] = weight.clone()  # autograd will keep the weight, which does not stay
         return func(**given)
 
     def per_axis(value: int | Iterable[int]) -> list[int]:
         return [value] * (weight.ndim - 2) if isinstance(value, int) else list(value)
 
     operator = _Convolution(
-        weights or Held(weight),
+        weights,
         x.shape,
         per_axis(given.get("stride", 1)),
         per_axis(padding),

@@ -4,7 +4,8 @@ The host moves weights while a model runs: an offloaded weight lies in a transfe
 next layer overwrites, a dynamic one in pages that may be evicted, a hooked one is rewritten in
 place between two conditionings, a quantised one exists in full precision only during its own
 layer. A derivative that keeps such a weight until the backward pass is silently wrong, or costs
-the memory that the host meant to save.
+the memory that the host meant to save. Layers of other packs (GGUF) make their weights anew in each
+forward pass in ways of their own: there the backward pass lets the layer make them once more.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,14 +15,15 @@ from functools import partial
 from typing import Any
 
 import comfy.ops
-import comfy.utils
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .constant_products import CONVOLUTIONS, Held, convolution, linear
+from .constant_products import CONVOLUTIONS, convolution, linear
+from .remade_weights import RemakingForward, own_cast
+from .weight_hooks import use_hooks
 
-__all__ = ["hooked_modules", "recast_in_backward"]
+__all__ = ["recast_in_backward"]
 
 
 @dataclass
@@ -37,9 +39,7 @@ class _Recast:
 
     @contextmanager
     def __call__(self, like: Tensor) -> Iterator[Tensor]:
-        if self.patcher is not None and self.patcher.current_hooks != self.hooks:
-            with torch.inference_mode():  # the mode in which the host keeps its copies of weights
-                self.patcher.patch_hooks(self.hooks)
+        use_hooks(self.patcher, self.hooks)
         with self.cast(like) as (weight, _):
             yield weight
 
@@ -74,10 +74,11 @@ class _RecastConvolution(TorchFunctionMode):
             return func(*args, **kwargs)
         weight = args[1] if len(args) > 1 else kwargs["weight"]
         if weight.shape == self._module.weight.shape:
-            weights = _Recast(self._module, self._patcher)
-        else:  # a causal convolution at the start of a video uses the last part of its kernel
-            weights = Held(weight.clone())
-        return convolution(func, args, kwargs, weights)
+            return convolution(func, args, kwargs, _Recast(self._module, self._patcher))
+        # A causal convolution at the start of a video uses the last part of its kernel.
+        if len(args) > 1:
+            return convolution(func, (args[0], weight.clone(), *args[2:]), kwargs)
+        return convolution(func, args, kwargs | {"weight": weight.clone()})
 
 
 def _linear_forward(module, patcher, x, *args, **kwargs):
@@ -94,13 +95,6 @@ def _convolution_forward(module, patcher, x, *args, **kwargs):
         return forward(module, x, *args, **kwargs)
     with _RecastConvolution(module, patcher):
         return forward(module, x, *args, **kwargs)
-
-
-def hooked_modules(patcher: Any) -> set[nn.Module]:
-    """The modules whose weights the patcher's hooks rewrite in place between two conditionings."""
-    hook_patches = getattr(patcher, "hook_patches", None) or {}
-    keys = {key for patches in hook_patches.values() for key in patches}
-    return {comfy.utils.get_attr(patcher.model, key.rpartition(".")[0]) for key in keys}
 
 
 def _walk(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
@@ -120,7 +114,7 @@ def _recasting_forward(module: nn.Module) -> Callable | None:
     """The replacement of a host layer's cast path; None for any other module."""
     forward = getattr(type(module), "forward_comfy_cast_weights", None)
     if forward is None or forward.__module__ != comfy.ops.__name__:
-        return None  # another pack's layer casts in its own way; its weights are fresh tensors
+        return None
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return _convolution_forward
     if isinstance(module, nn.Linear) or "out_features" in module.__dict__:  # quantised: no Linear
@@ -162,6 +156,9 @@ def recast_in_backward(
     ``forward``: what other packs hang on ``forward`` keeps working. A module that already has an
     override of its own (an enclosing block's, too) is left alone.
 
+    Layers of other packs, with casts of their own, are left to make their weights again: see
+    remade_weights.py.
+
     Args:
         patcher: the ModelPatcher whose hooks rewrite weights, or None where there are no hooks.
         modules: the roots; their descendants are included.
@@ -170,6 +167,12 @@ def recast_in_backward(
     overrides = _Overrides()
     try:
         for module in _walk(modules):
+            name = own_cast(module)
+            if name is not None:
+                method = getattr(module, name)  # with what other packs have hung on the instance
+                if not isinstance(method, RemakingForward):
+                    overrides.set(module, name, RemakingForward(patcher, method))
+                continue
             forward = _recasting_forward(module)
             if forward is None or "forward_comfy_cast_weights" in module.__dict__:
                 continue

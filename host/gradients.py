@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .frozen_weights import hooked_modules, recast_in_backward
+from .frozen_weights import recast_in_backward
 from .safe_ops import SafeOps
 from .saved_tensors import SavedTensors
+from .weight_hooks import hooked_modules
 
 __all__ = ["differentiable", "differentiable_options", "normal"]
 

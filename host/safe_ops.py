@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from .constant_products import CONVOLUTIONS, convolution
+from .constant_products import CONVOLUTIONS, Held, convolution
 from .saved_tensors import SavedTensors
 
 __all__ = ["SafeOps", "ordinary_alias"]
@@ -219,8 +219,12 @@ class SafeOps(TorchFunctionMode):
         return func(*map(copy, args), **{name: copy(value) for name, value in kwargs.items()})
 
     def _convolution(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
+        weight = args[1] if len(args) > 1 else kwargs["weight"]
+        resident = isinstance(weight, nn.Parameter) or weight.is_inference()
         args = tuple(map(self._constant, args))
-        return convolution(func, args, {k: self._constant(v) for k, v in kwargs.items()})
+        kwargs = {name: self._constant(value) for name, value in kwargs.items()}
+        weight = args[1] if len(args) > 1 else kwargs["weight"]
+        return convolution(func, args, kwargs, Held(weight) if resident else None)
 
     def _formula(self, func: Callable, args: tuple, kwargs: dict) -> Any:
         with self:  # the formula's own operations are to be mended as well

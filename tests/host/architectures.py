@@ -5,7 +5,7 @@ inference tensors. Nothing here imitates a host class.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.cldm.cldm
 import comfy.clip_model
@@ -78,7 +78,18 @@ def patcher(model: nn.Module) -> comfy.model_patcher.ModelPatcher:
 
 def _diffusion(family: type, config: dict, weights: torch.dtype, compute: torch.dtype | None):
     """The host's model of a family, as its loader makes it; ``compute`` None: as the weights."""
-    model_config = family(config)
+    return _build(family(config), weights, compute)
+
+
+def with_operations(specimen: Specimen, operations: type) -> Specimen:
+    """A specimen of the same family and sizes, its layers made by another pack's operations."""
+    before = specimen.patcher.model.model_config
+    model_config = type(before)(dict(before.unet_config))
+    model_config.custom_operations = operations
+    return replace(specimen, patcher=_build(model_config, torch.float32, None))
+
+
+def _build(model_config, weights: torch.dtype, compute: torch.dtype | None):
     model_config.set_inference_dtype(weights, None if compute == weights else compute)
     model = model_config.get_model({}, "", device="cpu")
     random_weights(model.diffusion_model)

@@ -5,14 +5,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class SavedBytes:
-    """Bytes of the distinct memory blocks that are saved: now (``live``) and at most (``peak``)."""
+    """Bytes of the distinct memory blocks that are saved: now (``live``) and at most (``peak``).
 
-    def __init__(self) -> None:
+    Args:
+        module: its parameters and buffers are not counted: they are in memory anyway.
+    """
+
+    def __init__(self, module: nn.Module | None = None) -> None:
         self.live = self.peak = 0
+        resident = module.state_dict().values() if module else ()
+        self._resident = {tensor.untyped_storage().data_ptr() for tensor in resident}
         self._holders: Counter[int] = Counter()
 
     @contextmanager
@@ -22,6 +28,8 @@ class SavedBytes:
             yield self
 
     def _count(self, address: int, size: int, change: int) -> None:
+        if address in self._resident:
+            return
         before = self._holders[address]
         self._holders[address] += change
         self.live += size * ((before + change > 0) - (before > 0))

@@ -148,12 +148,12 @@ def test_enclosing_hooks_see_what_is_saved_and_may_move_it():
         moved.append(tensor.shape)
         return tensor.numpy(force=True).copy()
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, torch.from_numpy):
-        with torch.inference_mode(), differentiable(None, []):
-            x = normal(torch.randn(5)).requires_grad_()
-            y = x * 2
-            z = y.square()
-            y.zero_()
-            (g,) = torch.autograd.grad(z.sum(), x)
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, torch.from_numpy)
+    with hooks, torch.inference_mode(), differentiable(None, []):
+        x = normal(torch.randn(5)).requires_grad_()
+        y = x * 2
+        z = y.square()
+        y.zero_()
+        (g,) = torch.autograd.grad(z.sum(), x)
     assert moved
     assert torch.equal(g, 8 * x.detach())
