@@ -33,6 +33,9 @@ _DIFFERENTIABLE_ATTENTION = frozenset(
     ("attention_basic", "attention_pytorch", "attention_split", "attention_sub_quad")
 )
 
+# More nodes than any attention function makes: what lies behind them is not looked at.
+_ATTENTION_NODES = 200
+
 
 @contextmanager
 def differentiable(
@@ -128,7 +131,7 @@ def differentiable_options(model_options: dict[str, Any]) -> dict[str, Any]:
     - Attention kernels without a derivative (sage, flash, xformers, or another pack's) are replaced
       by torch's, and on the CPU the host's own by torch's fused one, equal up to rounding. An
       override that another pack has set stays, around the replaced kernel. Without
-      this such a kernel would silently drop its part of the gradient.
+      this such a kernel would drop its part of the gradient, silently or with an error.
     - One device: the host evaluates several in threads, without gradients.
     """
     options = {key: value for key, value in model_options.items() if key != "multigpu_clones"}
@@ -154,8 +157,28 @@ def _differentiable_attention(override: Callable | None) -> Callable:
             return kernel(q, k, v, *args, **kwargs)
         out = override(kernel, q, k, v, *args, **kwargs)
         wanted = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-        if wanted and not out.requires_grad:  # the override called an inference kernel of its own
+        if wanted and not _differentiable(out, (q, k, v)):  # an inference kernel of its own
             return kernel(q, k, v, *args, **kwargs)
         return out
 
     return attention
+
+
+def _differentiable(out: Tensor, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether autograd's way back from ``out`` leads to the inputs by formulas that exist.
+
+    A registered operator without a formula has a node too, which raises when it is asked.
+    """
+    waiting = [out.grad_fn]
+    seen = {None, *(tensor.grad_fn for tensor in inputs)}
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        if node.name().startswith(("GeneratedBackwardFor", "NotImplemented")):
+            return False
+        seen.add(node)
+        if len(seen) > _ATTENTION_NODES:
+            break
+        waiting.extend(below for below, _ in node.next_functions)
+    return out.requires_grad

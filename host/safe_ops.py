@@ -11,6 +11,7 @@ from functools import cache
 from importlib import import_module
 from types import MethodWrapperType
 from typing import Any
+from weakref import ref
 
 import comfy.ops
 import torch
@@ -97,6 +98,13 @@ def _interruptible(grad: Tensor) -> None:
     comfy.ops.run_every_op()
 
 
+# They return several views at once, into none of which autograd lets anybody write.
+_SPLITTING = (
+    *(torch.chunk, torch.split, torch.tensor_split, torch.unbind),
+    *(Tensor.chunk, Tensor.split, Tensor.split_with_sizes, Tensor.tensor_split, Tensor.unbind),
+    *(Tensor.__iter__, torch.hsplit, torch.vsplit, torch.dsplit),
+)
+
 _AUGMENTED = {
     *("__iadd__", "__isub__", "__imul__", "__idiv__", "__itruediv__", "__ifloordiv__"),
     *("__imod__", "__ipow__", "__imatmul__", "__iand__", "__ior__", "__ixor__"),
@@ -126,11 +134,15 @@ class SafeOps(TorchFunctionMode):
     def __init__(self, saved: SavedTensors, *, second_order: bool) -> None:
         super().__init__()
         self._saved = saved
+        # Tensor (by its id) -> what takes its place since it was written to.
         self._overlays: dict[int, tuple[Tensor, Tensor]] = {}
+        # View (by its id) -> itself, and all views of the same call.
+        self._parts: dict[int, tuple[ref[Tensor], list[ref[Tensor]]]] = {}
         self._handlers: dict[Callable, Callable] = dict.fromkeys(_SAVING, self._copying)
         self._handlers |= dict.fromkeys(CONVOLUTIONS, self._convolution)
         self._handlers |= dict.fromkeys(_kernel_formulas(), self._formula)
-        self._handlers[torch.autograd.grad] = self._unchanged
+        self._handlers |= dict.fromkeys(_SPLITTING, self._splitting)
+        self._handlers[torch.autograd.grad] = self._gradient
         if second_order:
             self._handlers[F.scaled_dot_product_attention] = self._attention
 
@@ -184,33 +196,67 @@ class SafeOps(TorchFunctionMode):
         if not isinstance(value, Tensor):
             return value
         self._saved.before_write(value)
-        if type(value) is not Tensor or not value.is_inference():
+        if type(value) is not Tensor:
             return value
-        # Torch writes into an inference tensor in inference mode only. An ordinary tensor on the
-        # same memory takes the write, and its place from now on: it knows where its value is from.
-        return self._overlays.setdefault(id(value), (value, ordinary_alias(value)))[1]
+        if value.is_inference():
+            # Torch writes into an inference tensor in inference mode only. An ordinary tensor on
+            # the same memory takes the write, and knows from then on where its value is from.
+            self._overlays.setdefault(id(value), (value, ordinary_alias(value)))
+        elif id(value) in self._parts:
+            self._separate(value)
+        return self._current(value)
+
+    def _separate(self, value: Tensor) -> None:
+        """Views of their own in the place of ``value`` and of those that came with it."""
+        itself, parts = self._parts[id(value)]
+        if itself() is not value:  # an id that has been used again
+            return
+        base = value._base
+        for weak in parts:
+            part = weak()
+            if part is not None and id(part) not in self._overlays:
+                view = base.as_strided(part.size(), part.stride(), part.storage_offset())
+                self._overlays[id(part)] = part, view
+
+    def _current(self, value: Tensor) -> Tensor:
+        overlay = self._overlays.get(id(value)) if self._overlays else None
+        return value if overlay is None else overlay[1]
 
     def _constant(self, value: Any) -> Any:
         """``value`` with inference tensors and parameters inside replaced by ordinary constants."""
         kind = type(value)
         if kind is Tensor:
-            if not value.is_inference():
-                return value
-            overlay = self._overlays.get(id(value)) if self._overlays else None
-            return overlay[1] if overlay is not None else ordinary_alias(value)
+            value = self._current(value)
+            return ordinary_alias(value) if value.is_inference() else value
         if kind is nn.Parameter:
             return ordinary_alias(value) if value.is_inference() else value.detach()
         if kind is list or kind is tuple:
             return kind(map(self._constant, value))
         return value
 
-    def _unchanged(self, func: Callable, args: tuple, kwargs: dict) -> Any:
-        return func(*args, **kwargs)
+    def _gradient(self, func: Callable, args: tuple, kwargs: dict) -> Any:
+        def current(value: Any) -> Any:
+            if isinstance(value, (list, tuple)):
+                return type(value)(map(current, value))
+            return self._current(value)
+
+        return func(*map(current, args), **{k: current(value) for k, value in kwargs.items()})
+
+    def _splitting(self, func: Callable, args: tuple, kwargs: dict) -> Any:
+        args = tuple(map(self._constant, args))
+        if func is Tensor.__iter__:
+            return iter(self._splitting(Tensor.unbind, args, {}))
+        parts = func(*args, **{name: self._constant(value) for name, value in kwargs.items()})
+        together = [ref(part) for part in parts]
+        for part, weak in zip(parts, together, strict=True):
+            self._parts[id(part)] = weak, together
+        return parts
 
     def _copying(self, func: Callable, args: tuple, kwargs: dict) -> Any:
         def copy(value: Any) -> Any:
             if not isinstance(value, Tensor):
                 return value
+            value = self._current(value)
             if isinstance(value, nn.Parameter) or not value.requires_grad:
                 return value.detach().clone()
             value.register_hook(_interruptible)  # every model has norms: backward can be stopped
