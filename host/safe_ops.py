@@ -105,6 +105,8 @@ _SPLITTING = (
     *(Tensor.__iter__, torch.hsplit, torch.vsplit, torch.dsplit),
 )
 
+_DATA = Tensor.data
+
 _AUGMENTED = {
     *("__iadd__", "__isub__", "__imul__", "__idiv__", "__itruediv__", "__ifloordiv__"),
     *("__imod__", "__ipow__", "__imatmul__", "__iand__", "__ior__", "__ixor__"),
@@ -149,6 +151,8 @@ class SafeOps(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         # Called for every access to .shape too (a method wrapper): this line is the hot one.
         if type(func) is MethodWrapperType:
+            if func.__self__ is _DATA and len(args) == 1 and args[0].grad_fn is not None:
+                return args[0]  # a write into ``x.data`` is one into x, of which autograd must know
             return func(*args, **kwargs) if kwargs else func(*args)
         written = _written(func)
         if kwargs:
@@ -219,14 +223,15 @@ class SafeOps(TorchFunctionMode):
                 self._overlays[id(part)] = part, view
 
     def _current(self, value: Tensor) -> Tensor:
-        overlay = self._overlays.get(id(value)) if self._overlays else None
+        overlay = self._overlays.get(id(value))
         return value if overlay is None else overlay[1]
 
     def _constant(self, value: Any) -> Any:
         """``value`` with inference tensors and parameters inside replaced by ordinary constants."""
         kind = type(value)
         if kind is Tensor:
-            value = self._current(value)
+            if self._overlays:  # no call where there is nothing to find: every argument comes here
+                value = self._current(value)
             return ordinary_alias(value) if value.is_inference() else value
         if kind is nn.Parameter:
             return ordinary_alias(value) if value.is_inference() else value.detach()

@@ -80,7 +80,7 @@ def _attention_replaced(model):
 
 def _attention_outputs_written(model):
     def output(n, options):
-        n.data.mul_(1.0)  # autograd does not notice such a write
+        n.data[..., ::3] *= 0.6  # autograd does not notice such a write
         n[: n.shape[0] // 2].add_(0.1 * n.mean(1, keepdim=True)[: n.shape[0] // 2])
         return n
 

@@ -110,6 +110,8 @@ def _guided(specimen, model, steps: int) -> tuple[torch.Tensor, SavedBytes]:
 
 @pytest.mark.parametrize("name", NEIGHBORS)
 def test_memory_is_flat_in_steps_and_nothing_is_left(name):
+    if name in ("APG", "EasyCache", "LazyCache") and name not in model_patching_nodes():
+        pytest.skip("this host does not have it yet")
     with torch.inference_mode():
         specimen = architectures.sd15()
     peaks = []
