@@ -6,7 +6,7 @@ that autograd has saved; its fused kernels have no derivative. ``SafeOps`` sees 
 and mends these three.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 from types import MethodWrapperType
@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from .constant_products import CONVOLUTIONS, Held, convolution
-from .saved_tensors import SavedTensors
+from .saved_tensors import SavedTensors, address_of
 
 __all__ = ["SafeOps", "ordinary_alias"]
 
@@ -138,8 +138,8 @@ class SafeOps(TorchFunctionMode):
         self._saved = saved
         # Tensor (by its id) -> what takes its place since it was written to.
         self._overlays: dict[int, tuple[Tensor, Tensor]] = {}
-        # View (by its id) -> itself, and all views of the same call.
-        self._parts: dict[int, tuple[ref[Tensor], list[ref[Tensor]]]] = {}
+        # Views that came with others from one call, by the address of their memory.
+        self._parts: dict[int, list[ref[Tensor]]] = {}
         self._handlers: dict[Callable, Callable] = dict.fromkeys(_SAVING, self._copying)
         self._handlers |= dict.fromkeys(CONVOLUTIONS, self._convolution)
         self._handlers |= dict.fromkeys(_kernel_formulas(), self._formula)
@@ -200,26 +200,21 @@ class SafeOps(TorchFunctionMode):
         if not isinstance(value, Tensor):
             return value
         self._saved.before_write(value)
-        if type(value) is not Tensor:
+        if torch.is_inference_mode_enabled():  # as the host's hooks do, when they rewrite weights
             return value
-        if value.is_inference():
+        self._separate(self._parts.pop(address_of(value), ()))
+        if type(value) is Tensor and value.is_inference():
             # Torch writes into an inference tensor in inference mode only. An ordinary tensor on
             # the same memory takes the write, and knows from then on where its value is from.
             self._overlays.setdefault(id(value), (value, ordinary_alias(value)))
-        elif id(value) in self._parts:
-            self._separate(value)
         return self._current(value)
 
-    def _separate(self, value: Tensor) -> None:
-        """Views of their own in the place of ``value`` and of those that came with it."""
-        itself, parts = self._parts[id(value)]
-        if itself() is not value:  # an id that has been used again
-            return
-        base = value._base
+    def _separate(self, parts: Iterable[ref[Tensor]]) -> None:
+        """Views that each stand for themselves, in the place of those that one call returned."""
         for weak in parts:
             part = weak()
             if part is not None and id(part) not in self._overlays:
-                view = base.as_strided(part.size(), part.stride(), part.storage_offset())
+                view = part._base.as_strided(part.size(), part.stride(), part.storage_offset())
                 self._overlays[id(part)] = part, view
 
     def _current(self, value: Tensor) -> Tensor:
@@ -252,9 +247,9 @@ class SafeOps(TorchFunctionMode):
         if func is Tensor.__iter__:
             return iter(self._splitting(Tensor.unbind, args, {}))
         parts = func(*args, **{name: self._constant(value) for name, value in kwargs.items()})
-        together = [ref(part) for part in parts]
-        for part, weak in zip(parts, together, strict=True):
-            self._parts[id(part)] = weak, together
+        for part in parts:
+            if part._base is not None:
+                self._parts.setdefault(address_of(part), []).append(ref(part))
         return parts
 
     def _copying(self, func: Callable, args: tuple, kwargs: dict) -> Any:

@@ -13,7 +13,7 @@ from weakref import ref
 import torch
 from torch import Tensor
 
-__all__ = ["SavedTensors"]
+__all__ = ["SavedTensors", "address_of"]
 
 _DROPPED = (
     "a gradient was asked for outside the evaluation that its graph belongs to: "
@@ -71,7 +71,7 @@ class SavedTensors:
     def before_write(self, tensor: Tensor) -> None:
         """``tensor`` is about to be written to: what was saved of its memory moves out."""
         copies: dict[tuple, Any] = {}
-        for weak in self._boxes.pop(_address(tensor), ()):
+        for weak in self._boxes.pop(address_of(tensor), ()):
             box = weak()
             if box is None:
                 continue
@@ -85,7 +85,7 @@ class SavedTensors:
         if tensor.requires_grad:  # an output: it would hold the node that saves it in a cycle
             tensor = tensor.detach()
         box = _Box(*self._closed(tensor))
-        self._boxes.setdefault(_address(tensor), []).append(ref(box))
+        self._boxes.setdefault(address_of(tensor), []).append(ref(box))
         return box
 
     def _unpack(self, box: _Box) -> Tensor:
@@ -115,7 +115,7 @@ class SavedTensors:
         self._boxes.clear()
 
 
-def _address(tensor: Tensor) -> int:
+def address_of(tensor: Tensor) -> int:
     """Where the memory of a tensor begins, the same for all its views; 0 if it has none."""
     if tensor.layout is not torch.strided or tensor.is_meta:
         return 0
