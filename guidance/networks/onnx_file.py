@@ -1,15 +1,41 @@
 """ONNX files: read without leaving their folder, described, and brought to single precision."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..optional_packages import needed
+from torch import Tensor
 
-__all__ = ["OnnxSignature", "read_model", "signature_of", "to_float32"]
+from ..optional_packages import needed
+from .file_kinds import mishap
+from .onnx_checks import check_functions, sort_operators
+from .onnx_external import read_external
+from .onnx_versions import set_items
+from .protocol_buffers import is_cut_model
+
+__all__ = ["OnnxSignature", "read_model", "shape_of", "signature_of", "to_float32", "unreadable"]
 
 # Numbers of channels that an image has: grey, or three colours.
 IMAGE_CHANNELS = (1, 3)
+
+# Larger images than any network takes.
+LARGEST_SIDE = 8192
+
+# The operators of quantized networks.
+QUANTIZED = {
+    "ConvInteger",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+    "QuantizeLinear",
+    *("QGemm", "QLinearAdd", "QLinearGlobalAveragePool", "QAttention"),  # onnxruntime's own
+    *("MatMulNBits", "DynamicQuantizeMatMul"),
+}
+
+# Of a reason in another library's words, as much as helps.
+LONGEST_REASON = 200
 
 
 @dataclass(frozen=True)
@@ -43,50 +69,120 @@ class OnnxSignature:
         height, width = self.input_shape[1:3] if self.channels_last else self.input_shape[2:]
         return (height, width) if height and width else None
 
+    def shape_for(self, free_size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """The shape of the input for one picture, as the file has it.
+
+        Args:
+            free_size: height and width, where the file leaves them free.
+        """
+        height, width = self.size or free_size
+        channels = self.channels or 3
+        if self.channels_last:
+            return (1, height, width, channels)
+        return (1, channels, height, width)
+
+    def as_batch(self, output: Tensor, size: Sequence[int]) -> Tensor:
+        """An output for an image of ``size``, its channels before its places.
+
+        A file whose input has its channels last may have turned its maps on the way or not: they
+        lie where the other two axes have the shape of the image.
+        """
+        if output.ndim == 0:
+            return output[None]
+        if not self.channels_last or output.ndim != 4:
+            return output
+        height, width = size
+        _, a, b, c = output.shape
+        if abs(a / height - b / width) > abs(b / height - c / width):
+            return output
+        return output.movedim(-1, 1)
+
 
 def read_model(path: Path):
     """The ``onnx.ModelProto`` of a file with its weights, and without weights among its inputs.
 
+    Its operators are sorted, and its own functions end.
+
     Raises:
-        ValueError: it is no ONNX file, or its weights lie outside its folder or are not there.
+        ValueError: it is no ONNX file, or a damaged one, a quantized one, or its weights lie
+            outside its folder or are not there.
     """
     onnx = needed("onnx")
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf raises its own kinds
-        raise ValueError(f"{path.name} is not a readable ONNX file ({error})") from error
+        raise unreadable(path, error) from error
     if not model.graph.node:
-        raise ValueError(f"{path.name} is not a readable ONNX file (it has no operators)")
-    _check_external_data(model, path)
+        raise unreadable(path, "it has no operators")
     try:
-        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
-    except Exception as error:  # of many kinds, after the versions of the package
-        raise ValueError(f"{path.name}: its external weights cannot be read ({error})") from error
+        check_functions(model)
+        sort_operators(model)
+        _check_precision(model)
+    except ValueError as error:
+        raise ValueError(f"{path.name} {error}") from error
+    read_external(_tensors(model.graph, *model.functions), path)
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
+    set_items(model.graph.input, inputs)
     return model
 
 
-def signature_of(model, path: Path) -> OnnxSignature:
-    """The signature of a model that was read from ``path``.
+def unreadable(path: Path, reason: object) -> ValueError:
+    """What to say of a file that is no ONNX file, or not one that can be read."""
+    known = mishap(path)
+    if known is None and is_cut_model(path):
+        known = "a download that was cut: download it again"
+    said = f" but {known}" if known else f": download it again\n({_one_line(reason)})"
+    return ValueError(f"{path.name} is not a readable ONNX file{said}")
+
+
+def _one_line(reason: object) -> str:
+    return " ".join(str(reason).split())[:LONGEST_REASON] or type(reason).__name__
+
+
+def _check_precision(model) -> None:
+    """Raise ValueError for a network in whole numbers, which has no gradient."""
+    bodies = (model.graph, *model.functions)
+    found = sorted({n.op_type for body in bodies for n in body.node if n.op_type in QUANTIZED})
+    if found:
+        raise ValueError(
+            "is quantized (8-bit whole numbers), which has no gradient: get the network in float "
+            f"precision\n(its operators are {', '.join(found)})"
+        )
+
+
+def signature_of(
+    inputs: Mapping[str, Sequence[int | None]], outputs: Iterable[str], name: str
+) -> OnnxSignature:
+    """The signature of a file.
+
+    Args:
+        inputs: shapes of all inputs that are no weights, None for a size that is free.
+        outputs: their names.
+        name: the file's, for messages.
 
     Raises:
-        ValueError: it has not exactly one image input.
+        ValueError: it has not exactly one image input, or one of a size that no network takes.
     """
-    inputs = model.graph.input
-    shapes = [
-        tuple(d.dim_value if d.dim_value > 0 else None for d in v.type.tensor_type.shape.dim)
-        for v in inputs
-    ]
-    if len(inputs) != 1 or len(shapes[0]) != 4:
-        found = ", ".join(f"{v.name} {list(s)}" for v, s in zip(inputs, shapes, strict=True))
+    shapes = list(inputs.values())
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        found = ", ".join(f"{key} {list(shape)}" for key, shape in inputs.items())
         raise ValueError(
-            f"{path.name} must have one image input [batch, channels, height, width], "
+            f"{name} must have one image input [batch, channels, height, width], "
             f"got {found or 'none'}"
         )
-    return OnnxSignature(inputs[0].name, shapes[0], tuple(v.name for v in model.graph.output))
+    if max(side or 1 for side in shapes[0]) > LARGEST_SIDE:
+        raise ValueError(
+            f"{name} takes images of the shape {list(shapes[0])}: use a network with sides of at "
+            f"most {LARGEST_SIDE}"
+        )
+    return OnnxSignature(next(iter(inputs)), tuple(shapes[0]), tuple(outputs))
+
+
+def shape_of(value) -> tuple[int | None, ...]:
+    """The shape of an input or output as the file says it, None for a size that is free."""
+    sides = value.type.tensor_type.shape.dim
+    return tuple(dim.dim_value if dim.dim_value > 0 else None for dim in sides)
 
 
 def to_float32(model) -> None:
@@ -108,19 +204,6 @@ def to_float32(model) -> None:
         if value.type.tensor_type.elem_type in others:
             value.type.tensor_type.elem_type = kinds.FLOAT
     del model.graph.value_info[:]  # types and shapes are inferred again
-
-
-def _check_external_data(model, path: Path) -> None:
-    folder = path.parent.resolve()
-    for tensor in _tensors(model.graph, *model.functions):
-        if tensor.data_location != tensor.EXTERNAL:
-            continue
-        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
-        if not (folder / location).resolve().is_relative_to(folder):
-            raise ValueError(
-                f"{path.name} refers to weights outside its own folder ('{location}') and was not "
-                "loaded; put the weights beside the file and export it again"
-            )
 
 
 def _tensors(*graphs) -> Iterator:

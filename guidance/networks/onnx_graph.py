@@ -7,21 +7,24 @@ exporters let weights pass through other operators, and reshape to computed size
 import tempfile
 import warnings
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 from torch import nn
 
 from ..optional_packages import needed
-from .onnx_operators import with_our_operators
-from .onnx_versions import in_known_versions, set_items, version_of, with_functions_inlined
+from .onnx_checks import check_sizes
+from .onnx_operators import register
+from .onnx_rewrites import RULES, rewritten
+from .onnx_versions import lifted, lowered, schema_of, set_items, version_of, with_functions_inlined
 
-__all__ = ["converted", "differences", "keep_outputs", "plain"]
-
-# Where a Resize looks for its values, as far as PyTorch interpolates in the same places.
-EXACT_PLACES = ("half_pixel", "pytorch_half_pixel", "align_corners")
+__all__ = ["converted", "keep_outputs", "plain"]
 
 # Protocol buffers end at 2 GiB; some room for all that is not weights.
 LARGEST_MESSAGE = 2**31 - 2**24
+
+# Constants of more numbers are weights, and no shapes or axes.
+LARGEST_SHAPE = 1024
 
 
 def plain(model):
@@ -62,54 +65,65 @@ def keep_outputs(model, outputs: Sequence[str]) -> None:
         for name, copy in zip(outputs, returned, strict=True)
     ]
     set_items(graph.node, nodes)
+    _drop_unread_outputs(model)
     _drop_unread_constants(graph)
     set_items(graph.output, [onnx.ValueInfoProto(name=name) for name in returned])
 
 
-def differences(model) -> list[str]:
-    """What the module will compute slightly else: a Resize in a convention PyTorch has not."""
-    value = needed("onnx").helper.get_attribute_value
-    # The attribute came with version 11; its only meaning before had none of the later names.
-    default = "half_pixel" if version_of(model) >= 11 else "asymmetric"
-    result = set()
-    for node in model.graph.node:
-        if node.op_type in ("Resize", "Upsample"):
-            attributes = {a.name: value(a) for a in node.attribute}
-            mode = attributes.get("mode", b"nearest").decode()
-            places = attributes.get("coordinate_transformation_mode", default.encode()).decode()
-            if mode != "nearest" and places not in EXACT_PLACES:
-                result.add(f"{mode} {node.op_type} by '{places}' coordinates")
-    return sorted(result)
-
-
-def converted(model) -> nn.Module:
+def converted(model, image: Sequence[int]) -> nn.Module:
     """The model as a module; a single output comes back as no tuple.
 
+    Args:
+        image: the shape of the input that it will be run on.
+
     Raises:
-        ValueError: operators have no counterpart (the message lists all of them), or onnx2torch
-            cannot convert one.
+        ValueError: it makes tensors larger than any network does, operators have no counterpart
+            (the message lists all of them), or onnx2torch cannot convert one.
     """
     needed("onnx2torch")
+    register()
     # It warns of every Resize, the exact ones too.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"onnx2torch\.")
-    model = with_functions_inlined(model)
+    model = with_functions_inlined(model, RULES)
     _simplify(model)
-    model = in_known_versions(model)
+    model = lifted(model, RULES)
+    light = _light(model)
+    set_items(model.graph.value_info, _inferred(light))
+    _fix_input(light, image)
+    check_sizes(_inferred(light))
+    rewritten(model)
+    lowered(model)
     _simplify(model)  # operators of other versions bring constants of their own
+    _free_layer_norms(model)
     try:
-        return with_our_operators(_by_onnx2torch(model))
+        return _by_onnx2torch(model)
     except Exception as error:  # converters raise many kinds
-        raise ValueError(f"cannot be converted to PyTorch: {error}") from error
+        raise ValueError(
+            f"cannot be converted to PyTorch: {_culprit(model)}{error or type(error).__name__}"
+        ) from error
 
 
 def _by_onnx2torch(model) -> nn.Module:
     convert = needed("onnx2torch").convert
     if sum(len(tensor.raw_data) for tensor in model.graph.initializer) < LARGEST_MESSAGE:
-        return convert(_with_shapes(model))
+        return convert(model)
     with tempfile.TemporaryDirectory() as folder:  # as one message it could not be handed on
         path = Path(folder) / "network.onnx"
         needed("onnx").save_model(model, str(path), save_as_external_data=True, location="weights")
         return convert(path)
+
+
+def _culprit(model) -> str:
+    """The first operator that its converter refuses, to be put before the reason."""
+    converters = needed("onnx2torch.node_converters", "onnx2torch")
+    graph = needed("onnx2torch.onnx_graph", "onnx2torch").OnnxGraph(model.graph)
+    for node in graph.nodes.values():
+        version = version_of(model, node.domain)
+        try:
+            converters.get_converter(node.operation_type, version, node.domain)(node, graph)
+        except Exception:  # converters raise many kinds
+            return f"{node.operation_type}: "
+    return ""
 
 
 def _simplify(model) -> None:
@@ -143,6 +157,18 @@ def _simplify(model) -> None:
     _drop_unread_constants(graph)
 
 
+def _drop_unread_outputs(model) -> None:
+    """Let operators return what is read: of a MaxPool the places of its values rarely are."""
+    read = {name for node in model.graph.node for name in node.input}
+    for node in model.graph.node:
+        schema = schema_of(node, version_of(model, node.domain))
+        while schema is not None and len(node.output) > max(schema.min_output, 1):
+            last = schema.outputs[min(len(node.output), len(schema.outputs)) - 1]
+            if last.option.name != "Optional" or node.output[-1] in read:
+                break
+            del node.output[-1]
+
+
 def _drop_unread_constants(graph) -> None:
     read = {name for node in graph.node for name in node.input}
     for i in reversed(range(len(graph.initializer))):  # in place: a copy may be gigabytes
@@ -174,8 +200,8 @@ def _drop_allowzero(reshape, shape) -> None:
         set_items(reshape.attribute, [a for a in reshape.attribute if a.name != "allowzero"])
 
 
-def _with_shapes(model):
-    """With inferred shapes: several converters ask for the number of axes.
+def _inferred(model) -> list:
+    """Shapes of the tensors between operators: several converters ask for the number of axes.
 
     The inference gives up at a Reshape to a computed shape, though the number of axes is that
     shape's length; it goes on from there once it is told so.
@@ -186,8 +212,7 @@ def _with_shapes(model):
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
         axes = _axes_of_reshapes(model, told)
         if not axes:
-            _free_layer_norms(model)
-            return model
+            return list(model.graph.value_info)
         known = [value for value in model.graph.value_info if value.name not in axes]
         set_items(model.graph.value_info, known)
         for name, count in axes.items():
@@ -195,6 +220,28 @@ def _with_shapes(model):
             value = onnx.helper.make_tensor_value_info(name, kind, [None] * count)
             model.graph.value_info.append(value)
         told |= axes.keys()
+
+
+def _fix_input(model, shape: Sequence[int]) -> None:
+    for dim, side in zip(model.graph.input[0].type.tensor_type.shape.dim, shape, strict=True):
+        dim.dim_value = side
+
+
+def _light(model):
+    """The model without the numbers of large constants, of which only the shapes count."""
+    onnx = needed("onnx")
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = model.graph
+    light.graph.name = graph.name
+    for name in ("node", "input", "output", "value_info"):
+        getattr(light.graph, name).extend(getattr(graph, name))
+    for tensor in graph.initializer:
+        light.graph.initializer.append(
+            tensor
+            if prod(tensor.dims) <= LARGEST_SHAPE
+            else onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        )
+    return light
 
 
 def _axes_of_reshapes(model, told: set[str]) -> dict[str, int]:

@@ -1,25 +1,21 @@
 """What an ONNX file says about itself, without its weights: inputs, outputs and operators.
 
 A pack of face networks is hundreds of megabytes of which a few kilobytes tell what each file is.
-The file is a protocol buffer (https://protobuf.dev/programming-guides/encoding): its fields are
-walked, and the weights skipped.
+The file is a protocol buffer: its fields are walked, and the weights skipped.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from ..optional_packages import needed
+from .onnx_file import OnnxSignature, shape_of, signature_of, unreadable
+from .protocol_buffers import GRAPH_OF_MODEL, fields
 
-__all__ = ["OnnxHeader", "read_onnx_header"]
+__all__ = ["OnnxHeader", "normalises", "read_onnx_header"]
 
 # Numbers of fields in ONNX's own definition (onnx.proto3).
-GRAPH_OF_MODEL = 7
 CONSTANT_OF_GRAPH, NAME_OF_CONSTANT = 5, 8
-
-# Wire types of protocol buffers.
-VARINT, EIGHT_BYTES, LENGTH_DELIMITED, FOUR_BYTES = 0, 1, 2, 5
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,17 @@ class OnnxHeader:
         """Shape of the only output, empty if there are several."""
         return next(iter(self.outputs.values())) if len(self.outputs) == 1 else ()
 
+    def signature(self, name: str) -> OnnxSignature:
+        """What it says of its image input.
+
+        Args:
+            name: the file's, for messages.
+
+        Raises:
+            ValueError: it has not exactly one image input.
+        """
+        return signature_of(self.inputs, self.outputs, name)
+
     def __str__(self) -> str:
         return f"{_described(self.inputs)} to {_described(self.outputs)}"
 
@@ -64,25 +71,25 @@ def read_onnx_header(path: str | Path) -> OnnxHeader:
             graph, constants = _graph_without_constants(file, path.stat().st_size)
         graph = graph_proto.FromString(graph)
     except Exception as error:  # a random file makes the protocol buffers fail in many ways
-        raise ValueError(f"{path.name} is not a readable ONNX file ({error})") from error
-    inputs = {value.name: _shape(value) for value in graph.input if value.name not in constants}
-    outputs = {value.name: _shape(value) for value in graph.output}
+        raise unreadable(path, error) from error
+    inputs = {value.name: shape_of(value) for value in graph.input if value.name not in constants}
+    outputs = {value.name: shape_of(value) for value in graph.output}
     if not inputs or not outputs:
-        raise ValueError(f"{path.name} is not a readable ONNX file (it has no input and output)")
-    return OnnxHeader(inputs, outputs, _normalises(graph, next(iter(inputs))))
+        raise unreadable(path, "it has no input and output")
+    return OnnxHeader(inputs, outputs, normalises(graph, next(iter(inputs))))
 
 
 def _graph_without_constants(file: BinaryIO, size: int) -> tuple[bytes, set[str]]:
     """The graph's bytes without its weights, and the names of the weights."""
     kept, constants = bytearray(), set()
-    for number, _, start, end in _fields(file, 0, size):
+    for number, _, start, end in fields(file, 0, size):
         if number != GRAPH_OF_MODEL:
             continue
-        for inner, begin, content, stop in _fields(file, start, end):
+        for inner, begin, content, stop in fields(file, start, end):
             if inner == CONSTANT_OF_GRAPH:
                 constants |= {
                     _bytes(file, first, last).decode()
-                    for field, _, first, last in _fields(file, content, stop)
+                    for field, _, first, last in fields(file, content, stop)
                     if field == NAME_OF_CONSTANT
                 }
             else:
@@ -90,51 +97,12 @@ def _graph_without_constants(file: BinaryIO, size: int) -> tuple[bytes, set[str]
     return bytes(kept), constants
 
 
-def _fields(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number, begin, begin of the content and end of every field between two places of a file."""
-    place = start
-    while place < end:
-        file.seek(place)
-        key = _varint(file)
-        wire = key & 7
-        length = _varint(file) if wire == LENGTH_DELIMITED else 0
-        content = file.tell()
-        if wire == VARINT:
-            _varint(file)
-            stop = file.tell()
-        elif wire in (LENGTH_DELIMITED, EIGHT_BYTES, FOUR_BYTES):
-            stop = content + {EIGHT_BYTES: 8, FOUR_BYTES: 4}.get(wire, length)
-        else:
-            raise ValueError("not a protocol buffer")
-        if stop > end:
-            raise ValueError("it ends too early")
-        yield key >> 3, place, content, stop
-        place = stop
-
-
-def _varint(file: BinaryIO) -> int:
-    """A whole number of variable length: seven bits a byte, the last one below 128."""
-    value = shift = 0
-    while True:
-        byte = file.read(1)
-        if not byte or shift > 63:
-            raise ValueError("it ends too early")
-        value |= (byte[0] & 127) << shift
-        if byte[0] < 128:
-            return value
-        shift += 7
-
-
 def _bytes(file: BinaryIO, start: int, end: int) -> bytes:
     file.seek(start)
     return file.read(end - start)
 
 
-def _shape(value) -> tuple[int | None, ...]:
-    return tuple(dim.dim_value or None for dim in value.type.tensor_type.shape.dim)
-
-
-def _normalises(graph, input_name: str) -> bool:
+def normalises(graph, input_name: str) -> bool:
     """Whether the input passes a subtraction and a multiplication before anything else.
 
     The networks of face packs that were made with MXNet do so, in two operators or in a batch norm
@@ -142,10 +110,11 @@ def _normalises(graph, input_name: str) -> bool:
     """
     users = {name: node for node in reversed(graph.node) for name in node.input}
     passed = set()
-    node = users.get(input_name)
+    # Taken out: a damaged graph may lead back to where it was.
+    node = users.pop(input_name, None)
     while node is not None and node.op_type in ("Sub", "Mul", "Div", "Cast", "Identity"):
         passed.add("Mul" if node.op_type == "Div" else node.op_type)
-        node = users.get(node.output[0])
+        node = users.pop(node.output[0], None) if node.output else None
     return {"Sub", "Mul"} <= passed or (node is not None and node.name == "bn_data")
 
 

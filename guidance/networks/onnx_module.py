@@ -5,7 +5,6 @@ batch size is fixed, files in half precision, outputs in the middle of a network
 come last, weights in other files, and one message for all operators that it does not know.
 """
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from ..optional_packages import needed
-from .onnx_file import OnnxSignature, read_model, signature_of, to_float32
-from .onnx_graph import converted, differences, keep_outputs, plain
+from .onnx_comparison import OnnxReference, noise
+from .onnx_file import OnnxSignature, read_model, shape_of, signature_of, to_float32
+from .onnx_graph import converted, keep_outputs, plain
 
 __all__ = ["OnnxModule", "load_onnx"]
 
-log = logging.getLogger(__name__)
+# What operators raise on images that do not fit them.
+CONVERTED = (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError, AssertionError)
 
 # Largest difference between two images judged together and one by one, in float32 and relative to
 # the output's largest magnitude, that counts as rounding.
@@ -32,24 +33,34 @@ class OnnxModule(nn.Module):
     """A frozen network ``image [B, C, h, w] -> tuple of outputs [B, ...]`` in float32.
 
     In a file whose channels come last, images and outputs of four axes are turned: outside they
-    are ``[B, C, h, w]`` always.
+    are ``[B, C, h, w]`` always. A single number is one of the axis of the batch, ``[B]``.
 
-    Attributes:
+    Args:
+        graph: the converted file.
         signature: what the file says of its input.
         outputs: names of the outputs, in the order in which they are returned.
+        free_size: height and width at which a network of free size is tried.
+
+    Attributes:
         batched: whether it takes several images at once; else it sees them one by one.
 
     Raises:
         ValueError: it cannot be run on one image.
     """
 
-    def __init__(self, graph: nn.Module, signature: OnnxSignature, outputs: Sequence[str]):
+    def __init__(
+        self,
+        graph: nn.Module,
+        signature: OnnxSignature,
+        outputs: Sequence[str],
+        free_size: tuple[int, int] = (FREE_SIDE, FREE_SIDE),
+    ):
         super().__init__()
         self.graph = graph
         self.float().eval().requires_grad_(False)
         self.signature = signature
         self.outputs = tuple(outputs)
-        self.batched = self._takes_batches()
+        self.batched = self._takes_batches(free_size)
 
     @property
     def input_name(self) -> str:
@@ -79,26 +90,24 @@ class OnnxModule(nn.Module):
         return tuple(torch.cat(parts) for parts in zip(*singles, strict=True))
 
     def _run(self, image: Tensor) -> tuple[Tensor, ...]:
-        if not self.signature.channels_last:
-            return _as_tuple(self.graph(image))
-        result = _as_tuple(self.graph(image.movedim(1, -1)))
-        return tuple(part.movedim(-1, 1) if part.ndim == 4 else part for part in result)
+        turned = image.movedim(1, -1) if self.signature.channels_last else image
+        result = self.graph.forward(turned)  # called, it prints the trace of any error
+        parts = (result,) if isinstance(result, Tensor) else tuple(result)
+        return tuple(self.signature.as_batch(part, image.shape[-2:]) for part in parts)
 
     @torch.no_grad()
-    def _takes_batches(self) -> bool:
+    def _takes_batches(self, free_size: tuple[int, int]) -> bool:
         """Whether two images judged together give what each gives alone."""
-        height, width = self.size or (FREE_SIDE, FREE_SIDE)
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(2, self.channels or 3, height, width, generator=generator)
+        images = noise(self.signature, free_size)
         try:
             alone = [self._run(image) for image in images.split(1)]
-        except (RuntimeError, IndexError, ValueError, NotImplementedError) as error:
+        except CONVERTED as error:
             if self.size is None:
                 return False  # it may be particular about its size, which is not known yet
-            raise ValueError(f"cannot be run on one image: {error}") from error
+            raise ValueError(f"cannot be run on one image: {_first_line(error)}") from error
         try:
             together = self._run(images)
-        except (RuntimeError, IndexError, ValueError, NotImplementedError):
+        except CONVERTED:
             return False
         return all(
             _same(joint[i : i + 1], single)
@@ -107,47 +116,72 @@ class OnnxModule(nn.Module):
         )
 
 
-def load_onnx(path: str | Path, outputs: Sequence[str] = ()) -> OnnxModule:
+def load_onnx(
+    path: str | Path,
+    outputs: Sequence[str] = (),
+    free_size: tuple[int, int] = (FREE_SIDE, FREE_SIDE),
+) -> OnnxModule:
     """Read an ONNX file with one image input as a frozen differentiable module.
+
+    What it computes is compared with onnxruntime, where that is installed.
 
     Args:
         path: the file; external weights are read only from its own folder or below.
         outputs: tensors to return, by name, inside the network too; none: the file's own.
+        free_size: height and width of the images that a network of free size will see.
 
     Raises:
         ValueError: onnx2torch is not installed, the file is no ONNX file, it has not exactly one
-            image input, a tensor does not exist, weights lie outside the file's folder, or
-            operators have no differentiable counterpart; the message lists all of them.
+            image input, a tensor does not exist, weights lie outside the file's folder,
+            operators have no differentiable counterpart (the message lists all of them), or the
+            converted network computes something else than the file.
     """
     path = Path(path)
     needed("onnx2torch")
     # Ordinary weights, whatever mode the caller is in.
     with torch.inference_mode(False):
-        model = plain(read_model(path))
-        signature = signature_of(model, path)
-        outputs = tuple(outputs) or signature.outputs
+        model, signature, outputs = _opened(path, outputs)
         try:
-            keep_outputs(model, outputs)
-            to_float32(model)
-            inexact = differences(model)
-            module = OnnxModule(converted(model), signature, outputs)
+            file = OnnxReference(model, signature, free_size)
+            graph = converted(model, signature.shape_for(free_size))
+            module = OnnxModule(graph, signature, outputs, free_size)
+            del model
+            file.compare(module, lambda: _opened(path, outputs)[0], path.name)
         except ValueError as error:
             raise ValueError(f"{path.name} {error}") from error
-    if inexact:
-        log.warning(
-            "%s: PyTorch has no %s; its results may differ a little from other programs'",
-            path.name,
-            " and no ".join(inexact),
-        )
+        except Exception as error:  # of foreign graphs, in the packages that read them
+            raise ValueError(
+                f"{path.name} cannot be converted to PyTorch: {type(error).__name__}, "
+                f"{_first_line(error)}"
+            ) from error
     return module
 
 
-def _as_tuple(result: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return (result,) if isinstance(result, Tensor) else tuple(result)
+def _opened(path: Path, outputs: Sequence[str]) -> tuple:
+    """The model in single precision that returns the outputs, its signature, the outputs' names."""
+    model = read_model(path)
+    inputs = {value.name: shape_of(value) for value in model.graph.input}
+    signature = signature_of(inputs, [value.name for value in model.graph.output], path.name)
+    outputs = tuple(outputs) or signature.outputs
+    try:
+        model = plain(model)
+        keep_outputs(model, outputs)
+        to_float32(model)
+    except ValueError as error:
+        raise ValueError(f"{path.name} {error}") from error
+    except Exception as error:  # of damaged functions and tensors
+        raise ValueError(
+            f"{path.name} is damaged: export it again\n({_first_line(error)})"
+        ) from error
+    return model, signature, outputs
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
 def _same(joint: Tensor, single: Tensor) -> bool:
-    if joint.shape != single.shape:
-        return False
-    difference = (joint - single).abs()
+    if joint.shape != single.shape or not single.numel():
+        return joint.shape == single.shape
+    difference = (joint - single).abs() if joint.is_floating_point() else (joint != single).float()
     return bool((difference <= SAME * single.abs().max()).all())

@@ -1,30 +1,72 @@
-"""Operators of ONNX in the place of onnx2torch's own."""
+"""Operators of ONNX that onnx2torch has not, or computes in another way, as PyTorch modules.
 
+They stand in a domain of their own, under which onnx2torch finds them; ``onnx_rewrites`` moves a
+graph's operators there. Sizes are taken from what arrives, so that free ones stay free.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-__all__ = ["Slice", "with_our_operators"]
+from ..optional_packages import needed
+from .onnx_resize import Resize
+
+__all__ = ["DOMAIN", "REDUCTIONS", "register"]
+
+DOMAIN = "zmagic"
+
+
+def register() -> None:
+    """Let onnx2torch find the operators of DOMAIN."""
+    converters = needed("onnx2torch.node_converters", "onnx2torch")
+    registry = needed("onnx2torch.node_converters.registry", "onnx2torch")
+    common = needed("onnx2torch.utils.common", "onnx2torch")
+
+    def add(kind: type[nn.Module]) -> None:
+        @registry.add_converter(operation_type=kind.__name__, version=1, domain=DOMAIN)
+        def _(node, graph):
+            return common.OperationConverterResult(
+                kind(**node.attributes), common.onnx_mapping_from_node(node)
+            )
+
+    for kind in OPERATORS:
+        try:
+            converters.get_converter(kind.__name__, 1, DOMAIN)
+        except NotImplementedError:
+            add(kind)
 
 
 class Slice(nn.Module):
-    """ONNX's Slice (versions 10 and later).
+    """Slice; ``starts``, ``ends`` and ``axes`` were attributes before version 10.
 
     onnx2torch 1.5 indexes with a list of slices, of which PyTorch warns at every call and which it
     will understand in another way.
     """
 
+    def __init__(
+        self, starts: Sequence[int] = (), ends: Sequence[int] = (), axes: Sequence[int] = ()
+    ):
+        super().__init__()
+        self.fixed = (list(starts), list(ends), list(axes) or None)
+
     def forward(
         self,
         x: Tensor,
-        starts: Tensor,
-        ends: Tensor,
+        starts: Tensor | None = None,
+        ends: Tensor | None = None,
         axes: Tensor | None = None,
         steps: Tensor | None = None,
     ) -> Tensor:
-        count = len(starts)
-        axes = range(count) if axes is None else axes.tolist()
-        steps = [1] * count if steps is None else steps.tolist()
-        for axis, start, end, step in zip(axes, starts.tolist(), ends.tolist(), steps, strict=True):
+        first, last, chosen = self.fixed
+        if starts is not None:
+            first, last = starts.tolist(), ends.tolist()
+            chosen = None if axes is None else axes.tolist()
+        chosen = range(len(first)) if chosen is None else chosen
+        steps = [1] * len(first) if steps is None else steps.tolist()
+        for axis, start, end, step in zip(chosen, first, last, steps, strict=True):
             if step < 0:  # place i of the flipped axis is place -i - 1
                 x = torch.flip(x, [axis])
                 start, end, step = -start - 1, -end - 1, -step
@@ -32,9 +74,329 @@ class Slice(nn.Module):
         return x
 
 
-def with_our_operators(graph: nn.Module) -> nn.Module:
-    """A converted network with the operators of this file."""
-    for name, module in graph.named_children():
-        if type(module).__name__ == "OnnxSlice":
-            graph.add_module(name, Slice())
-    return graph
+class Split(nn.Module):
+    """Split (versions 13 and later): without sizes into equal parts, of which the last are shorter
+    where they do not come out even.
+    """
+
+    def __init__(self, count: int, axis: int = 0):
+        super().__init__()
+        self.count, self.axis = count, axis
+
+    def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
+        whole = x.shape[self.axis]
+        each = -(-whole // self.count)
+        parts = torch.split(
+            x,
+            [max(0, min(each, whole - i * each)) for i in range(self.count)]
+            if sizes is None
+            else sizes.tolist(),
+            self.axis,
+        )
+        return parts[0] if self.count == 1 else parts
+
+
+class Reduce(nn.Module):
+    """The operators ``ReduceMean``, ``ReduceMax`` and so on, with their axes in both forms.
+
+    Args:
+        kind: what is behind "Reduce" in the operator's name.
+        axes: as an attribute, which they were before version 18.
+        keepdims: reduced axes stay, of size 1.
+        noop_with_empty_axes: without axes nothing is reduced; else all are.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        axes: Sequence[int] = (),
+        keepdims: int = 1,
+        noop_with_empty_axes: int = 0,
+    ):
+        super().__init__()
+        self.function = REDUCTIONS[kind]
+        self.axes, self.keep, self.noop = list(axes), bool(keepdims), bool(noop_with_empty_axes)
+
+    def forward(self, x: Tensor, axes: Tensor | None = None) -> Tensor:
+        chosen = self.axes if axes is None else axes.tolist()
+        if not chosen and self.noop:  # as onnxruntime: each number by itself
+            return self.function(x[..., None], [-1], False)
+        return self.function(x, chosen or list(range(x.ndim)), self.keep)
+
+
+def _product(x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
+    for axis in sorted((axis % x.ndim for axis in axes), reverse=True):
+        x = x.prod(axis, keep)
+    return x
+
+
+REDUCTIONS = {
+    "L1": lambda x, axes, keep: x.abs().sum(axes, keep),
+    "L2": lambda x, axes, keep: torch.linalg.vector_norm(x, 2, axes, keep),
+    "LogSum": lambda x, axes, keep: x.sum(axes, keep).log(),
+    "LogSumExp": lambda x, axes, keep: x.logsumexp(axes, keep),
+    "Max": lambda x, axes, keep: x.amax(axes, keep),
+    "Mean": lambda x, axes, keep: x.mean(axes, keep),
+    "Min": lambda x, axes, keep: x.amin(axes, keep),
+    "Prod": _product,
+    "Sum": lambda x, axes, keep: x.sum(axes, keep),
+    "SumSquare": lambda x, axes, keep: x.square().sum(axes, keep),
+}
+
+
+class Pad(nn.Module):
+    """Pad, where a negative number takes away.
+
+    ``pads`` and ``value`` were attributes before version 11.
+    """
+
+    def __init__(self, mode: str = "constant", pads: Sequence[int] = (), value: float = 0.0):
+        super().__init__()
+        if mode not in ("constant", "edge", "reflect", "wrap"):
+            raise ValueError(f"unknown mode '{mode}'")
+        self.mode, self.pads, self.value = mode, list(pads), value
+
+    def forward(
+        self,
+        x: Tensor,
+        pads: Tensor | None = None,
+        value: Tensor | None = None,
+        axes: Tensor | None = None,
+    ) -> Tensor:
+        numbers = self.pads if pads is None else pads.tolist()
+        chosen = list(range(x.ndim)) if axes is None else axes.tolist()
+        value = self.value if value is None else value.item()
+        pairs = zip(numbers[: len(chosen)], numbers[len(chosen) :], strict=True)
+        for axis, (begin, end) in zip(chosen, pairs, strict=True):
+            if begin or end:
+                x = self._along(x, axis % x.ndim, begin, end, value)
+        return x
+
+    def _along(self, x: Tensor, axis: int, begin: int, end: int, value: float) -> Tensor:
+        x = x.narrow(axis, max(-begin, 0), x.shape[axis] + min(begin, 0) + min(end, 0))
+        begin, end = max(begin, 0), max(end, 0)
+        if self.mode == "constant":
+            behind = [0, 0] * (x.ndim - 1 - axis)
+            return F.pad(x, [*behind, begin, end], value=value)
+        size = x.shape[axis]
+        places = _shown(np.arange(-begin, size + end), size, self.mode)
+        return x.index_select(axis, torch.from_numpy(places).to(x.device))
+
+
+def _shown(places: np.ndarray, size: int, mode: str) -> np.ndarray:
+    """For places along an axis of ``size``, inside and outside, those inside that they show."""
+    if mode == "edge":
+        return places.clip(0, size - 1)
+    if mode == "wrap":
+        return places % size
+    period = max(2 * (size - 1), 1)
+    return np.minimum(places % period, period - places % period)
+
+
+class SamePad(nn.Module):
+    """What ``auto_pad`` puts around the last axes, so that a window of stride s gives 1/s of each.
+
+    Args:
+        kernel_shape, strides, dilations: of the operator behind.
+        lower: the odd one goes in front.
+        value: what is put there.
+    """
+
+    def __init__(
+        self,
+        kernel_shape: Sequence[int],
+        strides: Sequence[int],
+        dilations: Sequence[int],
+        lower: int,
+        value: float,
+    ):
+        super().__init__()
+        self.windows = tuple(zip(kernel_shape, strides, dilations, strict=True))
+        self.lower, self.value = bool(lower), value
+
+    def forward(self, x: Tensor) -> Tensor:
+        sides = []
+        for size, window in zip(x.shape[2:], self.windows, strict=True):
+            sides = [*_same(size, *window, self.lower), *sides]
+        return F.pad(x, sides, value=self.value)
+
+
+def _same(size: int, kernel: int, stride: int, dilation: int, lower: bool) -> tuple[int, int]:
+    """What ``auto_pad`` puts before and behind an axis."""
+    total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    smaller = total // 2
+    return (total - smaller, smaller) if lower else (smaller, total - smaller)
+
+
+class AveragePool(nn.Module):
+    """AveragePool with any padding, as onnxruntime has it: axis by axis.
+
+    Args:
+        kernel_shape, strides, dilations: of each of the last axes.
+        pads: before all of them, then behind; not used with ``auto_pad``.
+        auto_pad: "NOTSET", "SAME_UPPER" or "SAME_LOWER".
+        count_include_pad: what was put around counts as pixels.
+        ceil_mode: a last window that is not full counts.
+    """
+
+    def __init__(
+        self,
+        kernel_shape: Sequence[int],
+        strides: Sequence[int],
+        dilations: Sequence[int],
+        pads: Sequence[int],
+        auto_pad: str = "NOTSET",
+        count_include_pad: int = 0,
+        ceil_mode: int = 0,
+    ):
+        super().__init__()
+        self.windows = tuple(zip(kernel_shape, strides, dilations, strict=True))
+        self.pads = tuple(zip(pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True))
+        self.auto_pad = auto_pad
+        self.include, self.ceil = bool(count_include_pad), bool(ceil_mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for axis, window in enumerate(self.windows, start=2):
+            x = self._along(x, axis, *window)
+        return x
+
+    def _along(self, x: Tensor, axis: int, kernel: int, stride: int, dilation: int) -> Tensor:
+        size, reach = x.shape[axis], (kernel - 1) * dilation
+        begin, end = self.pads[axis - 2]
+        if self.auto_pad != "NOTSET":
+            begin, end = _same(size, kernel, stride, dilation, self.auto_pad == "SAME_LOWER")
+        steps = size + begin + end - reach - 1
+        count = (-(-steps // stride) if self.ceil else steps // stride) + 1
+        if self.ceil and (count - 1) * stride >= size + begin:
+            count -= 1  # it would lie beside the picture
+        starts = np.arange(count) * stride - begin
+        places = starts[:, None] + np.arange(kernel) * dilation  # [count, kernel]
+        inside = (places >= 0) & (places < size)
+        counted = (places >= -begin) & (places < size + end) if self.include else inside
+        matrix = np.zeros((count, size), dtype=np.float32)
+        rows, columns = np.nonzero(inside)
+        np.add.at(matrix, (rows, places[rows, columns]), 1.0)
+        matrix /= np.maximum(counted.sum(1, keepdims=True), 1)
+        weights = torch.from_numpy(matrix).to(x.device, x.dtype)
+        return (x.movedim(axis, -1) @ weights.T).movedim(-1, axis)
+
+
+class CropTransposed(nn.Module):
+    """What ConvTranspose takes away from its full result; below 0 it adds.
+
+    Args:
+        kernel_shape, strides, dilations, output_padding: of the convolution.
+        pads: before all axes, then behind; empty: what ``output_shape`` leaves over.
+        output_shape: of the last axes; empty: ``strides`` times the input's.
+        upper: the odd one is taken at the end.
+    """
+
+    def __init__(
+        self,
+        kernel_shape: Sequence[int],
+        strides: Sequence[int],
+        dilations: Sequence[int],
+        output_padding: Sequence[int],
+        pads: Sequence[int] = (),
+        output_shape: Sequence[int] = (),
+        upper: int = 0,
+    ):
+        super().__init__()
+        self.windows = tuple(zip(kernel_shape, strides, dilations, output_padding, strict=True))
+        self.pads, self.output_shape, self.upper = tuple(pads), tuple(output_shape), bool(upper)
+
+    def forward(self, full: Tensor) -> Tensor:
+        sides = []
+        for axis, window in enumerate(self.windows):
+            begin, end = self._taken(axis, full.shape[axis + 2], *window)
+            sides = [-begin, -end, *sides]
+        return F.pad(full, sides)
+
+    def _taken(
+        self, axis: int, size: int, kernel: int, stride: int, dilation: int, more: int
+    ) -> tuple[int, int]:
+        if self.pads:
+            return self.pads[axis], self.pads[axis + len(self.windows)]
+        before = (size - (kernel - 1) * dilation - 1 - more) // stride + 1
+        wanted = self.output_shape[axis] if self.output_shape else before * stride
+        total = max(size - wanted, 0)
+        smaller = total // 2
+        begin, end = (smaller, total - smaller) if self.upper else (total - smaller, smaller)
+        return begin, end + min(size - wanted, 0)
+
+
+class DepthToSpace(nn.Module):
+    """DepthToSpace in the order "DCR": the blocks come first among the channels."""
+
+    def __init__(self, blocksize: int):
+        super().__init__()
+        self.side = blocksize
+
+    def forward(self, x: Tensor) -> Tensor:
+        side = self.side
+        batch, channels, height, width = x.shape
+        x = x.reshape(batch, side, side, channels // side**2, height, width)
+        x = x.permute(0, 3, 4, 1, 5, 2)  # [B, C, height, side, width, side]
+        return x.reshape(batch, channels // side**2, height * side, width * side)
+
+
+class SpaceToDepth(nn.Module):
+    """SpaceToDepth: the opposite."""
+
+    def __init__(self, blocksize: int):
+        super().__init__()
+        self.side = blocksize
+
+    def forward(self, x: Tensor) -> Tensor:
+        side = self.side
+        batch, channels, height, width = x.shape
+        x = x.reshape(batch, channels, height // side, side, width // side, side)
+        x = x.permute(0, 3, 5, 1, 2, 4)  # [B, side, side, C, height, width]
+        return x.reshape(batch, channels * side**2, height // side, width // side)
+
+
+class LpNormalization(nn.Module):
+    """LpNormalization: values along an axis, divided by their norm of order ``p``."""
+
+    def __init__(self, axis: int = -1, p: int = 2):
+        super().__init__()
+        self.axis, self.p = axis, p
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x, self.p, self.axis)
+
+
+class GlobalMaxPool(nn.Module):
+    """GlobalMaxPool: the largest value of each channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax(tuple(range(2, x.ndim)), keepdim=True)
+
+
+class RMSNormalization(nn.Module):
+    """RMSNormalization: the axes from ``axis`` on, divided by the root of their mean square."""
+
+    def __init__(self, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1):
+        super().__init__()
+        self.axis, self.epsilon = axis, epsilon
+
+    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+        axes = list(range(self.axis % x.ndim, x.ndim))
+        return x * torch.rsqrt(x.square().mean(axes, keepdim=True) + self.epsilon) * scale
+
+
+OPERATORS = (
+    AveragePool,
+    CropTransposed,
+    DepthToSpace,
+    GlobalMaxPool,
+    LpNormalization,
+    Pad,
+    RMSNormalization,
+    Reduce,
+    Resize,
+    SamePad,
+    Slice,
+    SpaceToDepth,
+    Split,
+)

@@ -4,9 +4,19 @@ onnx2torch 1.5 knows nearly every operator in the versions 13 to 17. PyTorch wri
 today, and networks of some years ago are older.
 """
 
+from collections.abc import Collection
+
 from ..optional_packages import needed
 
-__all__ = ["in_known_versions", "set_items", "version_of", "with_functions_inlined"]
+__all__ = [
+    "lifted",
+    "lowered",
+    "schema_of",
+    "set_items",
+    "unknown_operators",
+    "version_of",
+    "with_functions_inlined",
+]
 
 # The span of operator versions in which onnx2torch knows (nearly) every operator.
 OLDEST, NEWEST = 13, 17
@@ -15,21 +25,29 @@ OLDEST, NEWEST = 13, 17
 DEEPEST_FUNCTION = 4
 
 
-def with_functions_inlined(model):
+def with_functions_inlined(model, besides: Collection[str] = ()):
     """The same network without operators that onnx2torch does not know and the standard defines by
     others.
+
+    Args:
+        besides: operators that are known though onnx2torch does not know them.
     """
     for _ in range(DEEPEST_FUNCTION):
-        functions = {
-            (node.domain, node.op_type)
+        chosen = [
+            node
             for node in model.graph.node
-            if not _has_converter(model, node) and _is_function(model, node)
-        }
-        if not functions:
+            if not _has_converter(model, node)
+            and node.op_type not in besides
+            and _is_function(model, node)
+        ]
+        if not chosen:
             break
+        for node in chosen:
+            _write_defaults(model, node)
+        functions = sorted({(node.domain, node.op_type) for node in chosen})
         try:
             model = needed("onnx.inliner", "onnx").inline_selected_functions(
-                _with_types(model), sorted(functions), exclude=False, inline_schema_functions=True
+                _with_types(model), functions, exclude=False, inline_schema_functions=True
             )
         except Exception:  # of the C++ code: the operators are reported then
             break
@@ -37,24 +55,42 @@ def with_functions_inlined(model):
     return model
 
 
-def in_known_versions(model):
-    """The same network in operators that onnx2torch has converters for.
+def lifted(model, besides: Collection[str] = ()):
+    """A model older than OLDEST in that version, if operators have no converter in their own.
+
+    Args:
+        besides: operators that need none.
+    """
+    if version_of(model) >= OLDEST or not unknown_operators(model, besides):
+        return model
+    try:
+        return needed("onnx").version_converter.convert_version(model, OLDEST)
+    except Exception:  # the C++ converter raises what it likes; the operators are reported then
+        return model
+
+
+def lowered(model) -> None:
+    """Write operators newer than NEWEST as those of NEWEST, in place.
 
     Raises:
-        ValueError: operators have none; the message lists all of them.
+        ValueError: operators have no converter; the message lists all of them, with what of them
+            is not known.
     """
-    version = version_of(model)
-    unknown = _lower(model) | _unknown_operators(model)
-    if unknown and version < OLDEST:
-        model = _lifted(model)
-        unknown = _unknown_operators(model)
+    unknown = _lower(model) | unknown_operators(model)
     if unknown:
         raise ValueError(
             f"cannot be differentiated: onnx2torch has no PyTorch counterpart for "
-            f"{', '.join(sorted(unknown))}; use a network without these operators, or export it "
-            "again without its post-processing"
+            f"{', '.join(sorted(unknown))}; {_advice(unknown)}"
         )
-    return model
+
+
+def _advice(unknown: Collection[str]) -> str:
+    if any(name.startswith("com.microsoft.") for name in unknown):
+        return (
+            "use the network as it was before onnxruntime's optimizer, whose operators "
+            "'com.microsoft' are"
+        )
+    return "use a network without these operators, or export it again without its post-processing"
 
 
 def version_of(model, domain: str = "") -> int:
@@ -79,8 +115,17 @@ def _with_types(model):
     return typed
 
 
+def _write_defaults(model, node) -> None:
+    """Give an operator all its attributes: the body of a function may refer to them."""
+    schema = schema_of(node, version_of(model, node.domain))
+    present = {attribute.name for attribute in node.attribute}
+    for name, known in schema.attributes.items():
+        if name not in present and known.default_value.type:
+            node.attribute.append(known.default_value)
+
+
 def _is_function(model, node) -> bool:
-    schema = _schema(node, version_of(model, node.domain))
+    schema = schema_of(node, version_of(model, node.domain))
     return schema is not None and (schema.has_function or schema.has_context_dependent_function)
 
 
@@ -88,7 +133,7 @@ def _lower(model) -> set[str]:
     """Write operators newer than NEWEST as those of NEWEST, where they mean the same there.
 
     An operator does if what its newer versions added is not used: inputs are absent, attributes
-    are at their defaults. Two additions are moves, and are moved back.
+    are at their defaults.
 
     Returns:
         The operators that cannot be written so, with their versions.
@@ -96,40 +141,23 @@ def _lower(model) -> set[str]:
     version = version_of(model)
     if version <= NEWEST:
         return set()
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     unknown = set()
     for node in model.graph.node:
         if node.domain:
             continue
-        old, new = _schema(node, NEWEST), _schema(node, version)
+        old, new = schema_of(node, NEWEST), schema_of(node, version)
         if old is None or new is None:
             unknown.add(_named(model, node))
             continue
-        _move_back(node, constants)
         kept = [a for a in node.attribute if a.name in old.attributes or not _is_default(a, new)]
         set_items(node.attribute, kept)
-        if len(node.input) > old.max_input or any(a.name not in old.attributes for a in kept):
-            unknown.add(_named(model, node))
+        added = [a.name for a in kept if a.name not in old.attributes]
+        if len(node.input) > old.max_input or added:
+            unknown.add(_named(model, node) + (f" with '{added[0]}'" if added else ""))
     for entry in model.opset_import:
         if not entry.domain:
             entry.version = NEWEST
     return unknown
-
-
-def _move_back(node, constants: dict) -> None:
-    """The axes of a reduction, an input since version 18; the number of a Split's outputs, which
-    are counted anyway.
-    """
-    onnx = needed("onnx")
-    if node.op_type.startswith("Reduce") and node.op_type != "ReduceSum" and len(node.input) == 2:
-        axes = constants.get(node.input[1])
-        if axes is not None:
-            values = onnx.numpy_helper.to_array(axes).tolist()
-            kind = onnx.AttributeProto.INTS
-            set_items(node.input, node.input[:1])
-            node.attribute.append(onnx.helper.make_attribute("axes", values, attr_type=kind))
-    if node.op_type == "Split":
-        set_items(node.attribute, [a for a in node.attribute if a.name != "num_outputs"])
 
 
 def _is_default(attribute, schema) -> bool:
@@ -138,17 +166,13 @@ def _is_default(attribute, schema) -> bool:
     return known is not None and value(attribute) == value(known.default_value)
 
 
-def _lifted(model):
-    """The model in operator version OLDEST, or as it is where that fails."""
-    try:
-        return needed("onnx").version_converter.convert_version(model, OLDEST)
-    except Exception:  # the C++ converter raises what it likes; the operators are reported then
-        return model
-
-
-def _unknown_operators(model) -> set[str]:
+def unknown_operators(model, besides: Collection[str] = ()) -> set[str]:
     """Operators that onnx2torch has no converter for, such as ``Slice (operator set 1)``."""
-    return {_named(model, node) for node in model.graph.node if not _has_converter(model, node)}
+    return {
+        _named(model, node)
+        for node in model.graph.node
+        if not _has_converter(model, node) and (node.domain or node.op_type not in besides)
+    }
 
 
 def _has_converter(model, node) -> bool:
@@ -169,7 +193,7 @@ def _named(model, node) -> str:
     return f"{domain}{node.op_type} (operator set {version_of(model, node.domain)})"
 
 
-def _schema(node, version: int):
+def schema_of(node, version: int):
     """What the standard says of the operator in this version, None if nothing."""
     definitions = needed("onnx").defs
     try:
