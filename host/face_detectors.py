@@ -11,14 +11,17 @@ __all__ = ["detector_choices", "find_detector", "load_detector"]
 
 FACE_DETECTORS = ModelKind("face detector", ("insightface", "detection", "onnx"), (".onnx",))
 
+USUAL_PACK = "buffalo_l"
+
 SOURCE = Source(
-    "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked to a "
-    "folder insightface/models/buffalo_l, or UltraFace (version-RFB-320.onnx, 1.3 MB, MIT) at "
+    "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked; or "
+    "UltraFace (version-RFB-320.onnx, 1.3 MB, MIT) at "
     "https://github.com/Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB",
     "275 MB",
     "buffalo_l for non-commercial research only",
+    name=USUAL_PACK,
+    place=f"models/{USUAL_PACK}",
 )
-USUAL_PACK = "buffalo_l"
 
 # Their names in buffalo_l, antelopev2, buffalo_m, and buffalo_s.
 PACK_FILES = ("det_10g.onnx", "scrfd_10g_bnkps.onnx", "det_2.5g.onnx", "det_500m.onnx")

@@ -17,6 +17,7 @@ from ..guidance.face_location import FaceLocator
 from ..guidance.faces import Faces
 from ..guidance.networks import Preprocessing
 from ..guidance.networks.face_models import FaceRecognizer, LandmarkRegressor
+from ..guidance.networks.file_kinds import mishap
 from ..guidance.networks.iresnet import iresnet_from_weights
 from ..guidance.networks.onnx_header import OnnxHeader, read_onnx_header
 from .face_packs import choices, find_network
@@ -43,6 +44,9 @@ __all__ = [
 
 USUAL_PACK = "buffalo_l"
 
+# Where insightface's library unpacks it, inside models/insightface.
+PACK_PLACE = f"models/{USUAL_PACK}"
+
 RECOGNIZERS = ModelKind("face recogniser", ("insightface", "onnx"), (".onnx", ".safetensors"))
 REGRESSORS = ModelKind("landmark network", ("insightface", "detection", "onnx"), (".onnx",))
 
@@ -51,18 +55,20 @@ RECOGNIZER_FILES = ("w600k_r50.onnx", "glintr100.onnx", "w600k_mbf.onnx")
 REGRESSOR_FILES = ("2d106det.onnx",)
 
 RECOGNIZER_SOURCE = Source(
-    "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked to a "
-    "folder insightface/models/buffalo_l, or AuraFace (Apache-2.0) at "
-    "https://huggingface.co/fal/AuraFace-v1",
+    "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked; or "
+    "AuraFace (Apache-2.0) at https://huggingface.co/fal/AuraFace-v1",
     "275 MB",
     "buffalo_l for non-commercial research only",
+    name=USUAL_PACK,
+    place=PACK_PLACE,
 )
 REGRESSOR_SOURCE = Source(
-    "2d106det.onnx in buffalo_l.zip of "
-    "https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked to a folder "
-    "insightface/models/buffalo_l",
+    "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked "
+    "(2d106det.onnx is in it)",
     "275 MB",
     "non-commercial research only",
+    name=USUAL_PACK,
+    place=PACK_PLACE,
 )
 
 # Side of the crops that ArcFace recognisers, and insightface's landmark networks, are trained on.
@@ -241,7 +247,9 @@ def _iresnet(path: Path) -> Network:
     try:
         weights = comfy.utils.load_torch_file(str(path), safe_load=True)
     except Exception as error:  # safetensors raises its own kinds
-        raise ValueError(f"{path.name} is not a readable safetensors file ({error})") from error
+        known = mishap(path)
+        said = f" but {known}" if known else f": download it again\n({str(error).splitlines()[0]})"
+        raise ValueError(f"{path.name} is not a readable safetensors file{said}") from error
     return Network(iresnet_from_weights(weights, path.name), path.name)
 
 

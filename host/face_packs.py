@@ -9,20 +9,28 @@ from pathlib import Path, PurePosixPath
 
 from ..guidance.networks.onnx_header import OnnxHeader, read_onnx_header
 from ..guidance.optional_packages import needed
-from .model_files import ModelKind, Source, find_file, list_files
+from .model_files import ModelKind, Source, find_file, installed_name, list_files, offered
 
-__all__ = ["choices", "find_network"]
+__all__ = ["choices", "find_network", "first_choice"]
 
 # The folder that insightface's library makes for its packs, inside its own.
 LIBRARY_FOLDER = "models"
 
 
 def choices(kind: ModelKind, usual: str) -> list[str]:
-    """What a node offers: the usual pack, first even if it is not there, packs, single files."""
+    """What a node offers: packs, the usual one first, single files; the usual one, marked, if it
+    is not there.
+    """
     names = list_files(kind)
     packs = _packs(names)
     inside = {name for files in packs.values() for name in files}
-    return list(dict.fromkeys([usual, *packs, *(name for name in names if name not in inside)]))
+    return offered([*packs, *(name for name in names if name not in inside)], [usual])
+
+
+def first_choice(options: Sequence[str]) -> str:
+    """The default among ``choices``: the usual pack, or another one, or the usual one, marked."""
+    single = (".onnx", ".safetensors")
+    return next(name for name in options if not name.lower().endswith(single))
 
 
 def find_network(
@@ -46,7 +54,8 @@ def find_network(
         ValueError: there is no such file, no such network in the pack, or the onnx package, which
             tells the files of a pack apart, is not installed.
     """
-    files = _packs(list_files(kind)).get(name)
+    name = installed_name(name)
+    files = _packs(list_files(kind)).get(name) if isinstance(name, str) else None
     if files is None:
         return find_file(kind, name, owner, source)
     try:
@@ -65,8 +74,8 @@ def find_network(
             return path
         found.append(f"{path.name} {header}")
     raise ValueError(
-        f"{owner}: the pack '{name}' holds no {kind.what}; its files are {', '.join(found)}. "
-        f"Get one that does: {source}"
+        f"{owner}: the pack {name!r} holds no {kind.what}: choose another one, or get {source}\n"
+        f"(its files are {', '.join(found)})"
     )
 
 

@@ -1,7 +1,7 @@
 """Segmenters and other image networks from ONNX files: found, fed with pictures, tried out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..guidance.energies.network_output import face_view, features_first
 from ..guidance.faces import Faces
-from ..guidance.networks import OnnxModule, Preprocessing
+from ..guidance.networks import OnnxSignature, Preprocessing
 from ..guidance.networks.onnx_header import read_onnx_header
 from .gradients import differentiable
 from .model_files import ModelKind, Source
@@ -41,6 +41,7 @@ SEGMENTER_SOURCE = Source(
     f"classes, to be renamed {USUAL_SEGMENTER}",
     "53 MB",
     "MIT; trained on CelebAMask-HQ, whose pictures are for non-commercial research only",
+    name=USUAL_SEGMENTER,
 )
 NETWORK_SOURCE = Source(
     "any ONNX file with one image input",
@@ -86,11 +87,9 @@ def load_network(path: Path, options: InputOptions, output: str | None = None) -
     Raises:
         ValueError: the file cannot be used, or has no such output or size.
     """
-    outputs = ()
-    if output is not None:
-        outputs = (_output_name(output, tuple(read_onnx_header(path).outputs)),)
-    network = ImageNetwork(path, Preprocessing(None), outputs)
-    return replace(network, preprocessing=_preprocessing(network.module, path.name, options))
+    signature = read_onnx_header(path).signature(path.name)
+    outputs = () if output is None else (_output_name(output, signature.outputs),)
+    return ImageNetwork(path, _preprocessing(signature, path.name, options), outputs)
 
 
 def _output_name(text: str, outputs: Sequence[str]) -> str:
@@ -157,8 +156,8 @@ def outputs_for(
     )
 
 
-def _preprocessing(module: OnnxModule, name: str, options: InputOptions) -> Preprocessing:
-    channels = module.channels or 3
+def _preprocessing(file: OnnxSignature, name: str, options: InputOptions) -> Preprocessing:
+    channels = file.channels or 3
     if channels not in (1, 3):
         raise ValueError(f"{name} takes images of {channels} channels, expected 1 or 3")
     if len(options.mean) > channels or len(options.std) > channels:
@@ -167,7 +166,7 @@ def _preprocessing(module: OnnxModule, name: str, options: InputOptions) -> Prep
             f"mean {_listed(options.mean)} and std {_listed(options.std)}"
         )
     return Preprocessing(
-        _size(module, name, options),
+        _size(file, name, options),
         tuple(value / 255.0 for value in options.mean),
         tuple(value / 255.0 for value in options.std),
         "gray" if channels == 1 else options.color_order,
@@ -175,17 +174,17 @@ def _preprocessing(module: OnnxModule, name: str, options: InputOptions) -> Prep
     )
 
 
-def _size(module: OnnxModule, name: str, options: InputOptions) -> tuple[int, int]:
-    if module.size is None:
+def _size(file: OnnxSignature, name: str, options: InputOptions) -> tuple[int, int]:
+    if file.size is None:
         side = options.size or options.free_size
         return (side, side)
-    if options.size and (options.size, options.size) != module.size:
-        height, width = module.size
+    if options.size and (options.size, options.size) != file.size:
+        height, width = file.size
         raise ValueError(
             f"{name} takes images of {width} x {height} pixels only, got size {options.size}; "
             "0 stands for the network's own"
         )
-    return module.size
+    return file.size
 
 
 def _tried(network: ImageNetwork, noise: Tensor) -> tuple[Tensor, ...]:
@@ -198,7 +197,8 @@ def _tried(network: ImageNetwork, noise: Tensor) -> tuple[Tensor, ...]:
         raise
     except (RuntimeError, IndexError, ValueError, NotImplementedError) as error:
         raise ValueError(
-            f"{network.path.name} cannot be run on pictures of {width} x {height} pixels ({error})"
+            f"{network.path.name} cannot be run on pictures of {width} x {height} pixels"
+            f"\n({(str(error) or type(error).__name__).splitlines()[0]})"
         ) from error
     for name, output in zip(network.module.outputs, outputs, strict=True):
         if not output.requires_grad:

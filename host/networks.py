@@ -171,7 +171,7 @@ def stamp_of(find: Callable[[], Path], name: str) -> tuple:
     try:
         return file_stamp(find())
     except ValueError:
-        return (name,)
+        return (name if isinstance(name, str) else repr(name),)
 
 
 def content_of(tensor: Tensor) -> str:

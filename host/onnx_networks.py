@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..guidance.networks import Preprocessing, load_onnx
+from ..guidance.networks.onnx_header import read_onnx_header
 from ..guidance.optional_packages import needed
 from .networks import Network, shared
 
@@ -14,6 +15,9 @@ __all__ = ["ImageNetwork"]
 
 # After them a network has features in the sense of style transfer: conv1_1 of a VGG is its first.
 ACTIVATIONS = ("Relu", "LeakyRelu", "PRelu")
+
+# At which a network of free size is tried, where nobody says at which it will be used.
+FREE_SIZE = (128, 128)
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,13 @@ class ImageNetwork:
         object.__setattr__(self, "network", self._load())
 
     def _load(self) -> Network:
+        signature = read_onnx_header(self.path).signature(self.path.name)
+        size = signature.size or self.preprocessing.size or FREE_SIZE
         return shared(
             "onnx",
             self.path,
-            self.outputs,
-            lambda: Network(load_onnx(self.path, self.outputs), self.path.name),
+            (self.outputs, size),
+            lambda: Network(load_onnx(self.path, self.outputs, size), self.path.name),
         )
 
     def __call__(self, image: Tensor) -> tuple[Tensor, ...]:

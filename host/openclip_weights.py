@@ -13,7 +13,15 @@ from torch import nn
 
 from ..guidance.networks import Preprocessing
 from ..guidance.optional_packages import needed
-from .model_files import ModelKind, Source, find_file, list_files, search_paths
+from .model_files import (
+    ModelKind,
+    Source,
+    find_file,
+    installed_name,
+    list_files,
+    offered,
+    search_paths,
+)
 
 __all__ = [
     "architectures",
@@ -117,9 +125,8 @@ def _is_configuration(file: Path) -> bool:
 
 
 def weight_names() -> list[str]:
-    """Files that are there, after the usual one and with the other well-known ones."""
-    usual, *others = PUBLISHED
-    return list(dict.fromkeys([usual, *list_files(WEIGHTS), *others]))
+    """Files that are there, and the well-known ones, marked where they are not."""
+    return offered(list_files(WEIGHTS), list(PUBLISHED))
 
 
 def published_tag(architecture: str, name: str) -> str | None:
@@ -138,8 +145,9 @@ def find_weights(architecture: str, name: str, owner: str, *, download: bool) ->
     Raises:
         ValueError: it is not there, and cannot be or shall not be downloaded.
     """
-    if not download or name in list_files(WEIGHTS):
-        return find_file(WEIGHTS, name, owner, PUBLISHED.get(name, ANY_SOURCE))
+    name = installed_name(name)
+    if not download or not isinstance(name, str) or name in list_files(WEIGHTS):
+        return find_file(WEIGHTS, name, owner, PUBLISHED.get(str(name), ANY_SOURCE))
     tag = published_tag(architecture, name)
     if tag is None:
         tags = ", ".join(open_clip().list_pretrained_tags_by_model(architecture)) or "none"

@@ -13,6 +13,8 @@ from ..guidance.faces import Faces
 from ..guidance.networks.face_models import LandmarkRegressor
 from ..host.detections import faces_in_boxes, faces_in_landmarks
 from ..host.face_detectors import detector_choices, find_detector, load_detector
+from ..host.face_packs import first_choice
+from ..host.model_files import usable_name
 from ..host.networks import stamp_of
 from .sockets import FaceLocation, LandmarkNetwork
 from .titles import title
@@ -95,7 +97,7 @@ class ZMagicLocateFace(io.ComfyNode):
                 io.Combo.Input(
                     "detector",
                     options=detectors,
-                    default=detectors[0],
+                    default=first_choice(detectors),
                     tooltip=(
                         "For method detector: a pack of insightface (for non-commercial research "
                         "only) or a file, UltraFace's too (MIT licence)."
@@ -204,12 +206,12 @@ class ZMagicLocateFace(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, detector: str) -> bool:
+    def validate_inputs(cls, detector: str = "") -> bool | str:
         """A detector that is not there is reported when the node runs, with where to get it."""
-        return True
+        return usable_name(detector, "detector")
 
     @classmethod
-    def fingerprint_inputs(cls, method: str, detector: str, **others) -> tuple:
+    def fingerprint_inputs(cls, method: str = "", detector: str = "", **others) -> tuple:
         """Changes when the detector's file does."""
         if method != "detector":
             return ()

@@ -3,7 +3,6 @@
 from comfy_api.latest import io
 
 from ..host.face_networks import (
-    USUAL_PACK,
     LandmarkOptions,
     RecognizerOptions,
     find_recognizer,
@@ -13,6 +12,8 @@ from ..host.face_networks import (
     load_regressor,
     recognizer_choices,
 )
+from ..host.face_packs import first_choice
+from ..host.model_files import usable_name
 from ..host.networks import stamp_of
 from .sockets import FaceRecognizer, LandmarkNetwork
 from .titles import title
@@ -36,6 +37,7 @@ class ZMagicLoadFaceRecognizer(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        options = recognizer_choices()
         return io.Schema(
             node_id="ZMagicLoadFaceRecognizer",
             display_name="Load Face Recognizer",
@@ -48,8 +50,8 @@ class ZMagicLoadFaceRecognizer(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=recognizer_choices(),
-                    default=USUAL_PACK,
+                    options=options,
+                    default=first_choice(options),
                     tooltip=(
                         "A pack of insightface, in which the recogniser is found, or a single "
                         "ONNX file, or a safetensors file with the weights of an IResNet. They "
@@ -68,11 +70,11 @@ class ZMagicLoadFaceRecognizer(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str) -> bool:
-        return True  # a file that is missing is reported in full where it is needed
+    def validate_inputs(cls, model_name: str = "") -> bool | str:
+        return usable_name(model_name, "model_name")
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, **_) -> tuple:
+    def fingerprint_inputs(cls, model_name: str = "", **_) -> tuple:
         return stamp_of(lambda: find_recognizer(model_name, ""), model_name)
 
     @classmethod
@@ -91,6 +93,7 @@ class ZMagicLoadLandmarkRegressor(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        options = landmark_choices()
         return io.Schema(
             node_id="ZMagicLoadLandmarkRegressor",
             display_name="Load Landmark Regressor",
@@ -103,8 +106,8 @@ class ZMagicLoadLandmarkRegressor(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=landmark_choices(),
-                    default=USUAL_PACK,
+                    options=options,
+                    default=first_choice(options),
                     tooltip=(
                         "A pack of insightface, in which the network (2d106det.onnx) is found, or "
                         "a single ONNX file. They are looked for in models/insightface."
@@ -156,11 +159,11 @@ class ZMagicLoadLandmarkRegressor(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str) -> bool:
-        return True  # a file that is missing is reported in full where it is needed
+    def validate_inputs(cls, model_name: str = "") -> bool | str:
+        return usable_name(model_name, "model_name")
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, **_) -> tuple:
+    def fingerprint_inputs(cls, model_name: str = "", **_) -> tuple:
         return stamp_of(lambda: find_regressor(model_name, ""), model_name)
 
     @classmethod

@@ -23,7 +23,7 @@ from ..host.image_networks import (
     outputs_for,
     with_output,
 )
-from ..host.model_files import find_file, list_files
+from ..host.model_files import find_file, list_files, offered, usable_name
 from ..host.networks import stamp_of
 from ..host.onnx_networks import ImageNetwork
 from .condition_inputs import (
@@ -77,7 +77,7 @@ class ZMagicLoadOnnx(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=list_files(NETWORKS) or [NO_FILE],
+                    options=list_files(NETWORKS) or offered([], [NO_FILE]),
                     tooltip=(
                         "ONNX file in models/onnx (models/insightface, models/detection and "
                         "models/classifiers are searched too)."
@@ -105,11 +105,11 @@ class ZMagicLoadOnnx(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str) -> bool:
-        return True  # a file that is missing is reported in full where it is needed
+    def validate_inputs(cls, model_name: str = "") -> bool | str:
+        return usable_name(model_name, "model_name")
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, **_) -> tuple:
+    def fingerprint_inputs(cls, model_name: str = "", **_) -> tuple:
         return stamp_of(lambda: find_file(NETWORKS, model_name, "", NETWORK_SOURCE), model_name)
 
     @classmethod

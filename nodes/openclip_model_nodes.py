@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..host.model_files import usable_name
 from ..host.networks import stamp_of
 from ..host.openclip import PRECISIONS, load_openclip
 from ..host.openclip_from_host import openclip_from_host
@@ -89,12 +90,13 @@ class ZMagicLoadOpenCLIP(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, architecture: str, weights: str) -> bool:
+    def validate_inputs(cls, architecture: str = "", weights: str = "") -> bool | str:
         """What a shared workflow names and is not here gets its own message when it runs."""
-        return True
+        fits = usable_name(architecture, "architecture")
+        return usable_name(weights, "weights") if fits is True else fits
 
     @classmethod
-    def fingerprint_inputs(cls, architecture: str, weights: str, **others) -> tuple:
+    def fingerprint_inputs(cls, architecture: str = "", weights: str = "", **others) -> tuple:
         """Another file under the same name is another model."""
         return stamp_of(lambda: find_weights(architecture, weights, "", download=False), weights)
 

@@ -20,7 +20,7 @@ from ..host.image_networks import (
     load_network,
     outputs_for,
 )
-from ..host.model_files import find_file, list_files
+from ..host.model_files import find_file, list_files, offered, usable_name
 from ..host.networks import stamp_of
 from ..host.onnx_networks import ImageNetwork
 from .condition_inputs import (
@@ -52,6 +52,7 @@ class ZMagicLoadSegmenter(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        options = offered(list_files(SEGMENTERS), [USUAL_SEGMENTER])
         return io.Schema(
             node_id="ZMagicLoadSegmenter",
             display_name="Load Segmenter",
@@ -70,12 +71,12 @@ class ZMagicLoadSegmenter(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=list(dict.fromkeys([USUAL_SEGMENTER, *list_files(SEGMENTERS)])),
-                    default=USUAL_SEGMENTER,
+                    options=options,
+                    default=next(o for o in options if o.startswith(USUAL_SEGMENTER)),
                     tooltip=(
                         "ONNX file in models/onnx (models/insightface and models/detection are "
-                        "searched too). The first name is the face parser that the help page "
-                        "recommends, whether it is there or not."
+                        "searched too). The face parser that the help page recommends is named "
+                        "where it is not installed, too."
                     ),
                 ),
                 *network_inputs(FREE_SIZE),
@@ -96,11 +97,11 @@ class ZMagicLoadSegmenter(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str) -> bool:
-        return True  # a file that is missing is reported in full where it is needed
+    def validate_inputs(cls, model_name: str = "") -> bool | str:
+        return usable_name(model_name, "model_name")
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, **_) -> tuple:
+    def fingerprint_inputs(cls, model_name: str = "", **_) -> tuple:
         return stamp_of(lambda: find_file(SEGMENTERS, model_name, "", SEGMENTER_SOURCE), model_name)
 
     @classmethod

@@ -5,9 +5,14 @@ from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from math import prod
 
-from .onnx_versions import set_items
+from .protocol_buffers import set_items
 
-__all__ = ["check_functions", "check_sizes", "sort_operators"]
+__all__ = ["Unusable", "check_functions", "check_sizes", "sort_operators"]
+
+
+class Unusable(ValueError):
+    """What is wrong with a network: the rest of a sentence that begins with the file's name."""
+
 
 # More than any network has; a file may unfold to more, by functions of functions.
 MOST_OPERATORS = 100_000
@@ -20,7 +25,7 @@ def sort_operators(model) -> None:
     """Put each operator behind those that it reads from, as the standard wants it.
 
     Raises:
-        ValueError: they form a circle, read what nothing makes, or make a tensor twice.
+        Unusable: they form a circle, read what nothing makes, or make a tensor twice.
     """
     graph = model.graph
     given = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}
@@ -36,16 +41,16 @@ def sort_operators(model) -> None:
         sequence = list(order.static_order())
     except CycleError as error:
         circle = " -> ".join(graph.node[i].op_type for i in error.args[1][:6])
-        raise ValueError(
+        raise Unusable(
             "is damaged: its operators read from each other in a circle, export it again\n"
             f"({circle})"
         ) from error
     if twice:
-        raise ValueError(
+        raise Unusable(
             f"is damaged: several operators make one tensor, export it again\n({twice[0]!r})"
         )
     if missing:
-        raise ValueError(
+        raise Unusable(
             "is damaged: an operator reads a tensor that nothing makes, export it again\n"
             f"({missing[0]!r})"
         )
@@ -61,7 +66,7 @@ def check_functions(model) -> None:
     """See that a file's own functions end, and unfold to a network of a size that there is.
 
     Raises:
-        ValueError: they call each other in a circle, or unfold to more.
+        Unusable: they call each other in a circle, or unfold to more.
     """
     functions = {(function.domain, function.name): function for function in model.functions}
     calls = {
@@ -75,7 +80,7 @@ def check_functions(model) -> None:
         order = list(TopologicalSorter(inner).static_order())
     except CycleError as error:
         circle = " -> ".join(name for _, name in error.args[1][:6])
-        raise ValueError(
+        raise Unusable(
             f"is damaged: its functions call each other in a circle, export it again\n({circle})"
         ) from error
     sizes: dict[tuple[str, str], int] = {}
@@ -83,7 +88,7 @@ def check_functions(model) -> None:
         sizes[key] = sum(sizes.get(called, 1) * count for called, count in calls[key].items())
     whole = sum(sizes.get((node.domain, node.op_type), 1) for node in _operators(model.graph.node))
     if whole > MOST_OPERATORS:
-        raise ValueError(
+        raise Unusable(
             f"has {whole:,} operators, more than any network: use another file\n"
             f"(at most {MOST_OPERATORS:,} are read)"
         )
@@ -96,12 +101,12 @@ def check_sizes(tensors: Iterable) -> None:
         tensors: the ``onnx.ValueInfoProto`` of each.
 
     Raises:
-        ValueError: one is larger than LARGEST_TENSOR.
+        Unusable: one is larger than LARGEST_TENSOR.
     """
     for value in tensors:
         sides = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         if prod(max(side, 1) for side in sides) > LARGEST_TENSOR:
-            raise ValueError(
+            raise Unusable(
                 f"makes a tensor of {' x '.join(map(str, sides))} numbers, more than fits: use "
                 f"another file\n({value.name!r})"
             )

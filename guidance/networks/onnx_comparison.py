@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..optional_packages import needed
+from .onnx_checks import Unusable
 from .onnx_file import OnnxSignature
 from .onnx_header import normalises
 
@@ -78,11 +79,11 @@ class OnnxReference:
             name: the file's, for the log.
 
         Raises:
-            ValueError: it computes something else.
+            Unusable: it computes something else.
         """
         if self.key in _RESULTS:
             if _RESULTS[self.key]:
-                raise ValueError(_RESULTS[self.key])
+                raise Unusable(_RESULTS[self.key])
             return
         try:
             runtime = needed("onnxruntime")

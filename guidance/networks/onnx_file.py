@@ -8,10 +8,9 @@ from torch import Tensor
 
 from ..optional_packages import needed
 from .file_kinds import mishap
-from .onnx_checks import check_functions, sort_operators
+from .onnx_checks import Unusable, check_functions, sort_operators
 from .onnx_external import read_external
-from .onnx_versions import set_items
-from .protocol_buffers import is_cut_model
+from .protocol_buffers import is_cut_model, set_items
 
 __all__ = ["OnnxSignature", "read_model", "shape_of", "signature_of", "to_float32", "unreadable"]
 
@@ -118,7 +117,7 @@ def read_model(path: Path):
         check_functions(model)
         sort_operators(model)
         _check_precision(model)
-    except ValueError as error:
+    except Unusable as error:
         raise ValueError(f"{path.name} {error}") from error
     read_external(_tensors(model.graph, *model.functions), path)
     constants = {tensor.name for tensor in model.graph.initializer}
@@ -141,11 +140,11 @@ def _one_line(reason: object) -> str:
 
 
 def _check_precision(model) -> None:
-    """Raise ValueError for a network in whole numbers, which has no gradient."""
+    """Raise Unusable for a network in whole numbers, which has no gradient."""
     bodies = (model.graph, *model.functions)
     found = sorted({n.op_type for body in bodies for n in body.node if n.op_type in QUANTIZED})
     if found:
-        raise ValueError(
+        raise Unusable(
             "is quantized (8-bit whole numbers), which has no gradient: get the network in float "
             f"precision\n(its operators are {', '.join(found)})"
         )

@@ -13,10 +13,11 @@ from pathlib import Path
 from torch import nn
 
 from ..optional_packages import needed
-from .onnx_checks import check_sizes
+from .onnx_checks import Unusable, check_sizes
 from .onnx_operators import register
 from .onnx_rewrites import RULES, rewritten
-from .onnx_versions import lifted, lowered, schema_of, set_items, version_of, with_functions_inlined
+from .onnx_versions import lifted, lowered, schema_of, version_of, with_functions_inlined
+from .protocol_buffers import set_items
 
 __all__ = ["converted", "keep_outputs", "plain"]
 
@@ -42,7 +43,7 @@ def keep_outputs(model, outputs: Sequence[str]) -> None:
     need.
 
     Raises:
-        ValueError: a tensor does not exist.
+        Unusable: a tensor does not exist.
     """
     onnx = needed("onnx")
     graph = model.graph
@@ -50,7 +51,7 @@ def keep_outputs(model, outputs: Sequence[str]) -> None:
     missing = [name for name in outputs if name not in made_by]
     if missing:
         own = ", ".join(value.name for value in graph.output)
-        raise ValueError(f"has no tensor named {', '.join(missing)}; its outputs are {own}")
+        raise Unusable(f"has no tensor named {', '.join(missing)}; its outputs are {own}")
     used, stack = set(), [made_by[name] for name in outputs]
     while stack:
         i = stack.pop()
@@ -77,7 +78,7 @@ def converted(model, image: Sequence[int]) -> nn.Module:
         image: the shape of the input that it will be run on.
 
     Raises:
-        ValueError: it makes tensors larger than any network does, operators have no counterpart
+        Unusable: it makes tensors larger than any network does, operators have no counterpart
             (the message lists all of them), or onnx2torch cannot convert one.
     """
     needed("onnx2torch")
@@ -98,7 +99,7 @@ def converted(model, image: Sequence[int]) -> nn.Module:
     try:
         return _by_onnx2torch(model)
     except Exception as error:  # converters raise many kinds
-        raise ValueError(
+        raise Unusable(
             f"cannot be converted to PyTorch: {_culprit(model)}{error or type(error).__name__}"
         ) from error
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..optional_packages import needed
+from .onnx_checks import Unusable
 from .onnx_comparison import OnnxReference, noise
 from .onnx_file import OnnxSignature, read_model, shape_of, signature_of, to_float32
 from .onnx_graph import converted, keep_outputs, plain
@@ -45,7 +46,7 @@ class OnnxModule(nn.Module):
         batched: whether it takes several images at once; else it sees them one by one.
 
     Raises:
-        ValueError: it cannot be run on one image.
+        Unusable: it cannot be run on one image.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class OnnxModule(nn.Module):
         except CONVERTED as error:
             if self.size is None:
                 return False  # it may be particular about its size, which is not known yet
-            raise ValueError(f"cannot be run on one image: {_first_line(error)}") from error
+            raise Unusable(f"cannot be run on one image: {_first_line(error)}") from error
         try:
             together = self._run(images)
         except CONVERTED:
@@ -147,13 +148,10 @@ def load_onnx(
             module = OnnxModule(graph, signature, outputs, free_size)
             del model
             file.compare(module, lambda: _opened(path, outputs)[0], path.name)
-        except ValueError as error:
+        except Unusable as error:
             raise ValueError(f"{path.name} {error}") from error
         except Exception as error:  # of foreign graphs, in the packages that read them
-            raise ValueError(
-                f"{path.name} cannot be converted to PyTorch: {type(error).__name__}, "
-                f"{_first_line(error)}"
-            ) from error
+            raise _not_converted(path, error) from error
     return module
 
 
@@ -167,13 +165,24 @@ def _opened(path: Path, outputs: Sequence[str]) -> tuple:
         model = plain(model)
         keep_outputs(model, outputs)
         to_float32(model)
-    except ValueError as error:
+    except Unusable as error:
         raise ValueError(f"{path.name} {error}") from error
-    except Exception as error:  # of damaged functions and tensors
-        raise ValueError(
-            f"{path.name} is damaged: export it again\n({_first_line(error)})"
-        ) from error
+    except Exception as error:  # as above
+        raise _not_converted(path, error) from error
     return model, signature, outputs
+
+
+def _not_converted(path: Path, error: Exception) -> ValueError:
+    """What to say where another package gave up: that the file is damaged, if it is."""
+    onnx = needed("onnx")
+    try:
+        onnx.checker.check_model(str(path))
+    except Exception as damage:  # of the C++ code
+        return ValueError(f"{path.name} is damaged: export it again\n({_first_line(damage)})")
+    return ValueError(
+        f"{path.name} cannot be converted to PyTorch: use another export of the network\n"
+        f"({type(error).__name__}: {_first_line(error)})"
+    )
 
 
 def _first_line(error: Exception) -> str:

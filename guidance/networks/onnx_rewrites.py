@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..optional_packages import needed
+from .onnx_checks import Unusable
 from .onnx_operators import DOMAIN, REDUCTIONS
-from .onnx_versions import set_items, version_of
+from .onnx_versions import version_of
+from .protocol_buffers import set_items
 
 __all__ = ["rewritten"]
 
@@ -24,7 +26,7 @@ def rewritten(model) -> None:
     """Write the operators of RULES anew, in place.
 
     Raises:
-        ValueError: an attribute's value has no counterpart.
+        Unusable: an operator has no counterpart.
     """
     version = version_of(model)
     constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
@@ -169,7 +171,7 @@ def _padded_before(value: float) -> Rule:
     def rule(node, attributes: dict, version: int, constants) -> list:
         auto = attributes.get("auto_pad", "NOTSET")
         if len(node.output) > 1:
-            raise ValueError(
+            raise Unusable(
                 f"has a {node.op_type} of which the places are read: choose an output before it"
             )
         if auto not in SAME:
@@ -218,7 +220,7 @@ def _kernel(node, attributes: dict, constants: Mapping[str, Sequence[int]]) -> S
     """The sides of a window: as said, or as the weights have them."""
     found = attributes.get("kernel_shape") or constants.get(node.input[1], ())[2:]
     if not found:
-        raise ValueError(f"has a {node.op_type} whose 'kernel_shape' is not known")
+        raise Unusable(f"has a {node.op_type} whose 'kernel_shape' is not known")
     return found
 
 

@@ -7,12 +7,13 @@ today, and networks of some years ago are older.
 from collections.abc import Collection
 
 from ..optional_packages import needed
+from .onnx_checks import Unusable
+from .protocol_buffers import set_items
 
 __all__ = [
     "lifted",
     "lowered",
     "schema_of",
-    "set_items",
     "unknown_operators",
     "version_of",
     "with_functions_inlined",
@@ -73,12 +74,12 @@ def lowered(model) -> None:
     """Write operators newer than NEWEST as those of NEWEST, in place.
 
     Raises:
-        ValueError: operators have no converter; the message lists all of them, with what of them
+        Unusable: operators have no converter; the message lists all of them, with what of them
             is not known.
     """
     unknown = _lower(model) | unknown_operators(model)
     if unknown:
-        raise ValueError(
+        raise Unusable(
             f"cannot be differentiated: onnx2torch has no PyTorch counterpart for "
             f"{', '.join(sorted(unknown))}; {_advice(unknown)}"
         )
@@ -96,13 +97,6 @@ def _advice(unknown: Collection[str]) -> str:
 def version_of(model, domain: str = "") -> int:
     """The version of the standard operators, or of another domain's."""
     return next((entry.version for entry in model.opset_import if entry.domain == domain), 1)
-
-
-def set_items(field, values) -> None:
-    """Let a repeated field of a message hold ``values``."""
-    values = list(values)
-    del field[:]
-    field.extend(values)
 
 
 def _with_types(model):

@@ -1,4 +1,4 @@
-"""Protocol buffers, the format of ONNX files, walked without reading them whole.
+"""Protocol buffers, the format of ONNX files: walked without reading them whole, changed.
 
 https://protobuf.dev/programming-guides/encoding
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["GRAPH_OF_MODEL", "fields", "is_cut_model"]
+__all__ = ["GRAPH_OF_MODEL", "fields", "is_cut_model", "set_items"]
 
 # The number of the graph among a model's fields (onnx.proto3).
 GRAPH_OF_MODEL = 7
@@ -74,3 +74,10 @@ def _varint(file: BinaryIO) -> int:
         if byte[0] < 128:
             return value
         shift += 7
+
+
+def set_items(field, values) -> None:
+    """Let a repeated field of a message hold ``values``."""
+    values = list(values)
+    del field[:]
+    field.extend(values)
