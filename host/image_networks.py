@@ -11,6 +11,7 @@ from ..guidance.energies.network_output import face_view, features_first
 from ..guidance.faces import Faces
 from ..guidance.networks import OnnxSignature, Preprocessing
 from ..guidance.networks.onnx_header import read_onnx_header
+from ..guidance.optional_packages import needed
 from .gradients import differentiable
 from .model_files import ModelKind, Source
 from .onnx_networks import ImageNetwork
@@ -87,6 +88,7 @@ def load_network(path: Path, options: InputOptions, output: str | None = None) -
     Raises:
         ValueError: the file cannot be used, or has no such output or size.
     """
+    needed("onnx2torch")  # which brings whatever else is needed
     signature = read_onnx_header(path).signature(path.name)
     outputs = () if output is None else (_output_name(output, signature.outputs),)
     return ImageNetwork(path, _preprocessing(signature, path.name, options), outputs)

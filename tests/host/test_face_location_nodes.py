@@ -257,7 +257,7 @@ def test_the_usual_pack_is_offered_where_there_is_none(monkeypatch, tmp_path):
     for name in ("insightface", "detection", "onnx"):
         entry = ([str(tmp_path / name)], {".onnx"})
         monkeypatch.setitem(folder_paths.folder_names_and_paths, name, entry)
-    assert detector_choices() == ["buffalo_l"]
+    assert detector_choices() == ["buffalo_l (not installed)"]
     with pytest.raises(ValueError, match=r"^Locate Face: face detector 'buffalo_l' not found\. .*"):
         locator()
 

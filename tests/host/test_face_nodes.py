@@ -129,7 +129,7 @@ def test_packs_and_single_files_are_offered(models):
 
 
 def test_the_usual_pack_is_offered_where_nothing_is(empty):
-    assert recognizer_choices() == landmark_choices() == ["buffalo_l"]
+    assert recognizer_choices() == landmark_choices() == ["buffalo_l (not installed)"]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_pack_is_found_wherever_it_was_unpacked(empty, face_networks, place):
     shutil.copy(face_networks / "fr_feature.onnx", path)
     shutil.copy(face_networks / "fr_detect.onnx", path.parent / "a_detector.onnx")
     write_landmark_network(path.parent / "z.onnx")
-    assert recognizer_choices() == ["buffalo_l", "antelopev2"]
+    assert recognizer_choices() == ["antelopev2", "buffalo_l (not installed)"]
     assert find_recognizer("antelopev2", "") == path
     assert find_regressor("antelopev2", "") == path.parent / "z.onnx"
 
@@ -157,11 +157,11 @@ def test_weights_of_an_iresnet_are_offered_beside_packs(empty):
         (empty / name).parent.mkdir(parents=True, exist_ok=True)
         (empty / name).touch()
     assert recognizer_choices() == [
-        "buffalo_l",
         "arcface.safetensors",
         "models/r50/arcface.safetensors",
+        "buffalo_l (not installed)",
     ]
-    assert landmark_choices() == ["buffalo_l"]
+    assert landmark_choices() == ["buffalo_l (not installed)"]
 
 
 @pytest.mark.parametrize(
@@ -177,17 +177,19 @@ def test_what_is_missing_is_explained(empty, face_networks, node, title, inputs)
     message = str(missing.value)
     for part in (str(empty), "github.com/deepinsight/insightface", "275 MB", "non-commercial"):
         assert part in message
-    assert message.endswith("Files found there now: none")
+    assert message.splitlines()[0].endswith(str(empty / "models" / "buffalo_l"))
+    with pytest.raises(ValueError) as same:
+        node.execute(model_name="buffalo_l (not installed)", **inputs)
+    assert str(same.value) == message
 
     pack = empty / "models" / "mine"
     pack.mkdir(parents=True)
     shutil.copy(face_networks / "fr_age.onnx", pack)
     (pack / "broken.onnx").write_bytes(b"no network")
-    with pytest.raises(
-        ValueError, match=f"^{title}: the pack 'mine' holds no .*broken.onnx"
-    ) as none:
+    with pytest.raises(ValueError, match=f"^{title}: the pack 'mine' holds no ") as none:
         node.execute(model_name="mine", **inputs)
     assert "fr_age.onnx [1, 3, 64, 64] to" in str(none.value)
+    assert "broken.onnx is not a readable" in str(none.value)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Attribute networks under the host's memory management: files, references, precision, loading."""
 
 import os
+import time
+from dataclasses import replace
 
 import comfy.model_management
 import folder_paths
@@ -16,8 +18,16 @@ from zmagic.guidance.settings import preset
 from zmagic.host.demo_model import demo_conditioning, load_autoencoder, load_unet
 from zmagic.host.gradients import differentiable
 from zmagic.host.hooks import HostSettings, attach
-from zmagic.host.model_files import ModelKind, Source, find_file, list_files
-from zmagic.host.networks import Network, content_of, file_stamp, shared
+from zmagic.host.model_files import (
+    ABSENT,
+    ModelKind,
+    Source,
+    find_file,
+    list_files,
+    offered,
+    usable_name,
+)
+from zmagic.host.networks import Network, content_of, file_stamp, shared, stamp_of
 from zmagic.host.onnx_networks import ImageNetwork
 
 from .derivatives import one_thread
@@ -73,10 +83,72 @@ def test_a_missing_file_is_explained_in_one_sentence(folders, name):
     with pytest.raises(ValueError) as caught:
         find_file(KIND, name, "Load Something (node 7)", SOURCE)
     message = str(caught.value)
-    assert message.startswith(f"Load Something (node 7): test network '{name}' not found. ")
-    assert f"Put it in {folders[0]} (also searched: {folders[2]}, {folders[1]})." in message
-    assert "Get it: https://example.org/networks (1 MB, licence: CC0)." in message
-    assert message.endswith("Files found there now: c.onnx")
+    assert message.splitlines() == [
+        f"Load Something (node 7): test network '{name}' not found. Put it in {folders[0]}",
+        "Get it: https://example.org/networks (1 MB, licence: CC0)",
+        "Searched: zmagic_first, zmagic_second; there are c.onnx",
+    ]
+
+
+def test_another_file_than_the_recommended_one_has_another_place(folders):
+    source = replace(SOURCE, name="usual", place="packs/usual")
+    with pytest.raises(ValueError) as caught:
+        find_file(KIND, "other.onnx", "Node", source)
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith(f"'other.onnx' not found. Put it in {folders[0]}")
+    assert lines[1].startswith("Or get usual: https://example.org/networks")
+    assert lines[1].endswith(f"for {folders[0] / 'packs' / 'usual'}")
+    with pytest.raises(ValueError) as caught:
+        find_file(KIND, f"usual{ABSENT}", "Node", source)
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith(f"'usual' not found. Put it in {folders[0] / 'packs' / 'usual'}")
+    assert lines[1].startswith("Get it: ")
+
+
+def test_of_many_files_the_nearest_names_are_quoted(folders):
+    for i in range(40):
+        (folders[0] / f"network_{i}.onnx").touch()
+    with pytest.raises(ValueError) as caught:
+        find_file(KIND, "network_7x.onnx", "Node", SOURCE)
+    last = str(caught.value).splitlines()[-1]
+    assert "network_7.onnx" in last and last.endswith("and 37 more")
+
+
+@pytest.mark.parametrize("name", [7, 1.5, None, True, [], ["a.onnx"], {}, {"a": 1}])
+def test_what_is_no_name_is_said(folders, name):
+    with pytest.raises(ValueError, match="^Node: expected the name of a test network, got "):
+        find_file(KIND, name, "Node", SOURCE)
+    assert "must be the name of a file, got " in usable_name(name, "weights")
+    assert stamp_of(lambda: find_file(KIND, name, "", SOURCE), name) == (repr(name),)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "d" * 300 + "/x.onnx", "a\0b", "\ud800", "~", "\n"])
+def test_names_that_no_file_can_have_are_names_of_missing_files(folders, name):
+    with pytest.raises(ValueError, match="^Node: test network .* not found") as caught:
+        find_file(KIND, name, "Node", SOURCE)
+    str(caught.value).encode()  # it can be written to a log
+    assert len(str(caught.value)) < 500
+
+
+def test_folders_that_are_in_themselves_end(folders):
+    """Each folder is entered once, by its own place rather than by a link's."""
+    (folders[0] / "real" / "deep").mkdir(parents=True)
+    (folders[0] / "real" / "deep" / "a.onnx").touch()
+    (folders[0] / "b.onnx").touch()
+    for name in ("loop", "again", "real/up", "a_link"):
+        target = folders[0] / "real" if name == "a_link" else folders[0]
+        (folders[0] / name).symlink_to(target, target_is_directory=True)
+    (folders[0] / "broken.onnx").symlink_to(folders[0] / "nowhere")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folders[0] / "pipe.onnx")
+    started = time.monotonic()
+    assert list_files(KIND) == ["b.onnx", "real/deep/a.onnx"]
+    assert time.monotonic() - started < 1.0
+
+
+def test_lists_mark_what_is_not_there():
+    assert offered(["b", "a"], ["a", "z"]) == ["a", "b", f"z{ABSENT}"]
+    assert offered([], ["z"]) == [f"z{ABSENT}"]
 
 
 @pytest.mark.parametrize("name", ["../secret.onnx", "deep/../../secret.onnx", "{absolute}"])

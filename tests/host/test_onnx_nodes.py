@@ -107,7 +107,7 @@ def test_lists_what_is_there(models):
 
 def test_a_list_without_files_has_an_entry(models, tmp_path, monkeypatch):
     monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
-    assert ZMagicLoadOnnx.define_schema().inputs[0].options == ["network.onnx"]
+    assert ZMagicLoadOnnx.define_schema().inputs[0].options == ["network.onnx (not installed)"]
 
 
 def test_pictures_are_prepared_as_asked(models, expressions):
@@ -135,7 +135,7 @@ def test_a_network_of_any_size_gets_the_one_that_is_asked_for(models):
         (
             "gone.onnx",
             {},
-            r"network 'gone.onnx' not found\. Put it in .* Files found .*fr_age.onnx",
+            r"network 'gone.onnx' not found\. Put it in .*onnx\nGet it: any ONNX file",
         ),
         ("fr_age.onnx", {"size": 100}, "takes images of 64 x 64 pixels only, got size 100"),
         ("fr_eye.onnx", {"normalization": "imagenet"}, "fr_eye.onnx sees grey pictures"),

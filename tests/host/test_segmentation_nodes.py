@@ -107,7 +107,12 @@ def test_fingerprint_is_the_files(models):
 @pytest.mark.parametrize(
     ("name", "inputs", "message"),
     [
-        ("gone.onnx", {}, r"segmenter 'gone.onnx' not found\. Put it in .*onnx.*Get it: resnet18"),
+        (
+            "gone.onnx",
+            {},
+            r"segmenter 'gone.onnx' not found\. Put it in .*onnx\n"
+            r"Or get face_parsing_resnet18.onnx: resnet18",
+        ),
         ("../outside.onnx", {}, "segmenter '../outside.onnx' not found"),
         ("broken.onnx", {}, "broken.onnx is not a readable ONNX file"),
         (FILE, {"size": 512}, f"takes images of {SIDE} x {SIDE} pixels only, got size 512"),

@@ -137,9 +137,9 @@ def test_similarity_and_any_network_guide(server):
 @pytest.mark.parametrize(
     ("name", "node", "widget", "where"),
     [
-        ("text_and_style_flux", "ZMagicLoadOpenCLIP", "weights", "open_clip.*clip_vision"),
+        ("text_and_style_flux", "ZMagicLoadOpenCLIP", "weights", "open_clip"),
         ("text_and_identity_sdxl", "ZMagicLoadFaceRecognizer", "model_name", "insightface"),
-        ("text_and_identity_sdxl", "ZMagicLocateFace", "detector", "insightface.*detection"),
+        ("text_and_identity_sdxl", "ZMagicLocateFace", "detector", "insightface"),
         ("identity_and_landmarks_sd15", "ZMagicLoadLandmarkRegressor", "model_name", "insightface"),
         ("text_segmentation_identity_sd15", "ZMagicLoadSegmenter", "model_name", "onnx"),
     ],
@@ -153,9 +153,10 @@ def test_a_file_that_a_shared_workflow_names_and_is_not_here(server, name, node,
         server.run(nodes)
     message = str(error.value)
     assert re.search(
-        rf"\(node {number}\): .*'elsewhere.onnx' not found. Put it in .*{where}", message
+        rf"\(node {number}\): .*'elsewhere.onnx' not found. Put it in .*{where}\n", message
     )
-    assert "Get it: " in message and "licence: " in message and "Files found there now: " in message
+    assert re.search("Get it: |Or get ", message) and "licence: " in message
+    assert "Searched: " in message
 
 
 @pytest.mark.parametrize(
