@@ -5,6 +5,7 @@ well as the file that names them: weights may lie beside the file, beside what i
 links within these.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -49,7 +50,8 @@ def _found(name: str, location: str, folders: list[Path]) -> Path:
     )
     if not inside:
         raise _outside(name, location)
-    found = [folder / location for folder in folders if (folder / location).is_file()]
+    # os.path: a name that no file can have is that of none, too.
+    found = [folder / location for folder in folders if os.path.isfile(folder / location)]
     if not found or not location:
         raise ValueError(
             f"{name}: its external weights cannot be read: put the file {location!r} beside it\n"
@@ -72,6 +74,11 @@ def _outside(name: str, location: str) -> ValueError:
 def _read(name: str, source: Path, entries: dict[str, str]) -> bytes:
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
+    except ValueError as error:
+        raise ValueError(
+            f"{name} is damaged: export it again\n(the place of its weights is {error})"
+        ) from error
+    try:
         whole = source.stat().st_size
         if offset < 0 or length < -1 or offset + max(length, 0) > whole:
             raise ValueError(

@@ -16,7 +16,14 @@ from ..optional_packages import needed
 from .onnx_checks import Unusable, check_sizes
 from .onnx_operators import register
 from .onnx_rewrites import RULES, rewritten
-from .onnx_versions import lifted, lowered, schema_of, version_of, with_functions_inlined
+from .onnx_versions import (
+    lifted,
+    lowered,
+    refuse_nested,
+    schema_of,
+    version_of,
+    with_functions_inlined,
+)
 from .protocol_buffers import set_items
 
 __all__ = ["converted", "keep_outputs", "plain"]
@@ -85,6 +92,7 @@ def converted(model, image: Sequence[int]) -> nn.Module:
     register()
     # It warns of every Resize, the exact ones too.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"onnx2torch\.")
+    refuse_nested(model)
     model = with_functions_inlined(model, RULES)
     _simplify(model)
     model = lifted(model, RULES)

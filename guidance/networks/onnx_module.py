@@ -192,5 +192,6 @@ def _first_line(error: Exception) -> str:
 def _same(joint: Tensor, single: Tensor) -> bool:
     if joint.shape != single.shape or not single.numel():
         return joint.shape == single.shape
-    difference = (joint - single).abs() if joint.is_floating_point() else (joint != single).float()
-    return bool((difference <= SAME * single.abs().max()).all())
+    if not joint.is_floating_point():
+        return torch.equal(joint, single)
+    return bool(((joint - single).abs() <= SAME * single.abs().max()).all())

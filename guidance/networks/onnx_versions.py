@@ -13,6 +13,7 @@ from .protocol_buffers import set_items
 __all__ = [
     "lifted",
     "lowered",
+    "refuse_nested",
     "schema_of",
     "unknown_operators",
     "version_of",
@@ -77,7 +78,20 @@ def lowered(model) -> None:
         Unusable: operators have no converter; the message lists all of them, with what of them
             is not known.
     """
-    unknown = _lower(model) | unknown_operators(model)
+    _refuse(_lower(model) | unknown_operators(model))
+
+
+def refuse_nested(model) -> None:
+    """Raise Unusable for operators that run graphs inside them, which are not walked through."""
+    nested = {
+        _named(model, node)
+        for node in model.graph.node
+        if any(a.HasField("g") or a.graphs for a in node.attribute)
+    }
+    _refuse(nested)
+
+
+def _refuse(unknown: Collection[str]) -> None:
     if unknown:
         raise Unusable(
             f"cannot be differentiated: onnx2torch has no PyTorch counterpart for "
