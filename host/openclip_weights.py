@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import pickle
 import re
 import tempfile
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from ..guidance.networks import Preprocessing
+from ..guidance.networks.file_kinds import mishap
 from ..guidance.optional_packages import needed
 from .model_files import (
     ModelKind,
@@ -230,11 +232,25 @@ def read_weights(model: nn.Module, path: Path, architecture: str, owner: str) ->
                 "models, which open_clip cannot read; load it with 'Load CLIP Vision' and connect "
                 "it at 'clip_vision'"
             ) from error
+        known = _mishap_of_weights(path, error)
+        if known:
+            raise ValueError(
+                f"{owner}: {path.name!r} cannot be read as weights: it is {known}"
+            ) from error
         raise ValueError(
             f"{owner}: '{path.name}' cannot be read as weights of {architecture}: choose the "
             "architecture it was made for, or open_clip's own weights as safetensors "
             f"({_one_line(error)})"
         ) from error
+
+
+def _mishap_of_weights(path: Path, error: Exception) -> str | None:
+    """What a file is instead of weights; those of PyTorch and of safetensors may be."""
+    known = mishap(path) or ""
+    if isinstance(error, pickle.UnpicklingError) and known.startswith("a checkpoint"):
+        return "a whole training checkpoint: get the weights alone, as safetensors"
+    allowed = known.startswith(("a checkpoint", "one of weights"))
+    return None if allowed else known or None
 
 
 def _is_image_tower_of_transformers(path: Path) -> bool:
@@ -256,5 +272,6 @@ LONGEST_DETAIL = 200
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    plain = re.sub("\x1b\\[[0-9;]*m", "", str(error))  # without the colours of a terminal
+    text = " ".join(plain.split()) or type(error).__name__
     return text if len(text) <= LONGEST_DETAIL else text[:LONGEST_DETAIL] + "..."

@@ -31,6 +31,9 @@ SCRFD_SIDES = (640, 128)
 # they take two boxes for one face.
 ULTRAFACE_MEAN, ULTRAFACE_STD, ULTRAFACE_OVERLAP = 127.0, 128.0, 0.3
 
+# Of another library's message, as much as helps.
+LONGEST_REASON = 200
+
 
 def is_detector(header: OnnxHeader) -> bool:
     """Whether a file is a detector of a known kind."""
@@ -53,7 +56,15 @@ def read_detector(path: Path, min_score: float) -> "Scrfd | UltraFace":
             f"{path.name} is no face detector: expected SCRFD of insightface (6 or 9 outputs) or "
             f"UltraFace (scores [1, N, 2] and boxes [1, N, 4]), it maps {header}"
         )
-    return kind(path, header, min_score)
+    try:
+        return kind(path, header, min_score)
+    except ValueError:  # a package is missing
+        raise
+    except Exception as error:  # of onnxruntime's own kinds
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        raise ValueError(
+            f"{path.name} cannot be run: get another copy of it\n({reason})"
+        ) from error
 
 
 class Scrfd:

@@ -7,7 +7,7 @@ from math import prod
 
 from .protocol_buffers import set_items
 
-__all__ = ["Unusable", "check_functions", "check_sizes", "sort_operators"]
+__all__ = ["LARGEST_TENSOR", "Unusable", "check_functions", "check_sizes", "sort_operators"]
 
 
 class Unusable(ValueError):

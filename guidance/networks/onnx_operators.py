@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..optional_packages import needed
+from .onnx_checks import LARGEST_TENSOR
 from .onnx_resize import Resize
 
 __all__ = ["DOMAIN", "REDUCTIONS", "register"]
@@ -175,6 +176,8 @@ class Pad(nn.Module):
     def _along(self, x: Tensor, axis: int, begin: int, end: int, value: float) -> Tensor:
         x = x.narrow(axis, max(-begin, 0), x.shape[axis] + min(begin, 0) + min(end, 0))
         begin, end = max(begin, 0), max(end, 0)
+        if x.numel() // max(x.shape[axis], 1) * (x.shape[axis] + begin + end) > LARGEST_TENSOR:
+            raise ValueError(f"Pad of {list(x.shape)} by {begin} and {end}")
         if self.mode == "constant":
             behind = [0, 0] * (x.ndim - 1 - axis)
             return F.pad(x, [*behind, begin, end], value=value)

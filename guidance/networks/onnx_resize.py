@@ -5,11 +5,14 @@ Values and places are those of the standard's text, as onnxruntime computes them
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .onnx_checks import LARGEST_TENSOR
 
 __all__ = ["Resize"]
 
@@ -87,6 +90,9 @@ class Resize(nn.Module):
             for axis, old, (size, scale) in zip(axes, before, after, strict=True)
             if size != old or scale != 1.0
         }
+        sizes = [changed[axis][0] if axis in changed else x.shape[axis] for axis in range(x.ndim)]
+        if min(sizes) < 1 or prod(sizes) > LARGEST_TENSOR:
+            raise ValueError(f"Resize of {list(x.shape)} to {sizes}")
         if self._is_pytorchs(x, changed):
             return self._by_pytorch(x, changed)
         for axis, (size, scale) in changed.items():

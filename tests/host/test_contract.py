@@ -38,6 +38,8 @@ def test_schema(node):
         if kind == "FLOAT":
             assert options["round"] is False and options["step"] > 0, name
             assert options["min"] <= options["default"] <= options["max"], name
+        if kind == "COMBO":  # with or without any model of the user
+            assert options.get("default", options["options"][0]) in options["options"], name
 
 
 @pytest.mark.parametrize("node", NODES)

@@ -217,6 +217,35 @@ def test_nothing_is_unpickled(folder, capsys):
     assert "must not" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1",
+            "a Git LFS pointer: download",
+        ),
+        (b"<!DOCTYPE html>", "a web page: download the file itself"),
+        (b"", "an empty one: download it again"),
+        (Harmful(), "a whole training checkpoint: get the weights alone, as safetensors"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_what_a_file_of_weights_is_instead(folder, content, message, suffix):
+    path = folder / f"mishap.{suffix}"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif suffix == "pt":
+        torch.save({"state_dict": content}, path)
+    else:
+        pytest.skip("safetensors hold no objects")
+    try:
+        with pytest.raises(ValueError, match=f"cannot be read as weights: it is {message}") as no:
+            load(weights=path.name)
+        assert "\x1b" not in str(no.value)
+    finally:
+        path.unlink()
+
+
 def test_a_missing_file_is_described(folder):
     with pytest.raises(ValueError) as error:
         load(architecture=PUBLISHED, weights="ViT-B-32_laion2b_s34b_b79k.safetensors")

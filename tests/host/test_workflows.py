@@ -186,6 +186,56 @@ def test_a_decoder_that_cannot_be_had_names_the_node(server):
         server.run(nodes)
 
 
+FILE_WIDGETS = {
+    "ZMagicLoadOnnx": "model_name",
+    "ZMagicLoadSegmenter": "model_name",
+    "ZMagicLoadFaceRecognizer": "model_name",
+    "ZMagicLoadLandmarkRegressor": "model_name",
+    "ZMagicLocateFace": "detector",
+    "ZMagicLoadOpenCLIP": "weights",
+}
+
+
+@pytest.mark.parametrize("node", FILE_WIDGETS)
+def test_lists_hold_what_is_installed_and_mark_what_is_not(server, node):
+    """What a graph asks for and is not there must not be in the list: so the frontend sees it."""
+    folders = [f for f in server.models.iterdir() if f.name in ("onnx", "insightface", "open_clip")]
+    there = {p.relative_to(f).as_posix() for f in folders for p in f.rglob("*") if p.is_file()}
+    widgets = server.get(f"/object_info/{node}")[node]["input"]["required"]
+    _, options = widgets[FILE_WIDGETS[node]]
+    assert options.get("default", options["options"][0]) in options["options"]
+    for name in options["options"]:
+        assert name in there or name == "buffalo_l" or name.endswith(" (not installed)")
+
+
+def test_lists_end_in_folders_that_are_in_themselves(server):
+    loops = [server.models / "onnx" / name for name in ("here", "again")]
+    try:
+        for loop in loops:
+            loop.symlink_to(server.models / "onnx", target_is_directory=True)
+        started = time.monotonic()
+        assert FILE_WIDGETS.keys() <= server.get("/object_info").keys()
+        assert time.monotonic() - started < 30.0
+    finally:
+        for loop in loops:
+            loop.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("value", [7, 1.5, None, True, {"a": 1}, {"__value__": ["a.onnx"]}])
+@pytest.mark.parametrize("node", FILE_WIDGETS)
+def test_a_file_name_of_another_type(server, node, value):
+    widgets = server.get(f"/object_info/{node}")[node]["input"]["required"]
+    inputs = {
+        name: options[0].get("default", options[0].get("options", [None])[0])
+        for name, (_, *options) in widgets.items()
+    }
+    name = FILE_WIDGETS[node]
+    nodes = {"1": {"class_type": node, "inputs": {**inputs, name: value}}}
+    nodes["2"] = {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}
+    with pytest.raises(RuntimeError, match=f"'{name}' must be the name of a file, got "):
+        server.run(nodes)
+
+
 def test_an_interrupted_run_leaves_the_server_usable_and_repeats_exactly(server):
     def finished(prefix: str) -> bytes:
         nodes = workflow("ksampler")

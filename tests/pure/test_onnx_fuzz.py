@@ -210,6 +210,19 @@ def test_any_bytes(tmp_path, content):
     judge(path)
 
 
+@pytest.mark.parametrize("factor", [2.0**31, 2.0**62, 1e30, float("nan"), 0.0, -2.0])
+def test_a_picture_is_not_enlarged_without_end(tmp_path, factor):
+    """Factors that are found when a picture comes only."""
+    model = onnx.load(next(file for file in FILES if file.stem == "Resize_cubic_asymmetric_x2"))
+    for tensor in model.graph.initializer:
+        if tensor.name == "sc":
+            values = np.array([1.0, 1.0, factor, 2.0], dtype="float32")
+            tensor.CopyFrom(numpy_helper.from_array(values, "sc"))
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    judge(path)
+
+
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_each_change(tmp_path, change):
     """Each kind, whatever hypothesis chooses above."""
