@@ -10,7 +10,13 @@ __all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
 
 
 async def comfy_entrypoint():
-    """The host's V3 entry point: returns the extension that lists this pack's nodes."""
+    """The host's V3 entry point: returns the extension that lists this pack's nodes.
+
+    Raises RuntimeError on a host that is too old; the host prints its sentence.
+    """
+    from .host.version import refuse_old_host, running_version
+
+    refuse_old_host(running_version())  # before anything is imported that an old one lacks
     from .nodes import ZMagicExtension
 
     return ZMagicExtension()

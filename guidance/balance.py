@@ -50,7 +50,9 @@ def cagrad(gram: Tensor, valid: Tensor, c: float) -> Tensor:
     """CAGrad: ``d = (g0 + c |g0| / |g_w| g_w) / (1 + c)`` with ``g0`` the mean of the tasks.
 
     ``w = argmin over the simplex of <g_w, g0> + c |g0| |g_w|`` (method section 5). For c < 1 the
-    result stays within ``c |g0|`` of ``g0`` before the division; for c >= 1 no task is betrayed.
+    result stays within ``c |g0|`` of ``g0`` before the division, and its smallest inner product
+    with a task is at least that of ``g0``, but can be negative; for c >= 1 none is negative, so
+    that to first order no task gets worse.
     A Pareto-stationary set of tasks (``|g_w|`` about 0) returns ``g0``.
     """
     mean = valid.to(gram) / valid.sum(1, keepdim=True).clamp_min(1)

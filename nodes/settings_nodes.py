@@ -117,8 +117,9 @@ class ZMagicSettings(io.ComfyNode):
                 ),
                 choice(
                     "balance",
-                    "How tasks are combined: cagrad betrays none, sum adds them up, pcgrad "
-                    "removes conflicts pairwise, mgda takes the shortest common direction.",
+                    "How tasks are combined: cagrad favors the one that is served worst, sum adds "
+                    "them up, pcgrad removes conflicts pairwise, mgda takes the shortest common "
+                    "direction.",
                 ),
                 number(
                     "cagrad_c",
@@ -126,7 +127,8 @@ class ZMagicSettings(io.ComfyNode):
                     10.0,
                     0.05,
                     "How far CAGrad may leave the mean to help the worst task. 0 is the mean; "
-                    "0.4 is good; from 1 on no condition gets worse.",
+                    "0.4 is good, but can go against a task; from 1 on a small step goes against "
+                    "none.",
                 ),
                 choice(
                     "step_rule",

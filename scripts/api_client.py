@@ -1,21 +1,31 @@
 """A headless host: start its server, post workflows in API format, wait for what they made."""
 
+import asyncio
 import json
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import aiohttp
 from host_server import environment, server_command
 
-__all__ = ["Server", "WorkflowError", "running_server"]
+__all__ = ["PATIENCE", "Server", "WorkflowError", "running_server"]
 
-START_SECONDS = 240
+# Seconds without any news after which a host counts as stuck. A machine that is busy with other
+# things may need minutes for one step, so this is long; as long as there is news, it waits.
+PATIENCE = 1800.0
+START_PATIENCE = 600.0
 POLL_SECONDS = 0.25
+
+# Called with the host's news: {"node": id} when a node starts, with "value" and "max" besides when
+# it is at a step.
+Listener = Callable[[dict], None]
 
 
 class WorkflowError(RuntimeError):
@@ -27,6 +37,7 @@ class Server:
 
     def __init__(self, address: str):
         self.address = address
+        self.client = uuid.uuid4().hex  # the host sends the news of a workflow to who posted it
 
     def get(self, path: str):
         """The JSON at ``path``."""
@@ -51,25 +62,63 @@ class Server:
 
     def submit(self, workflow: dict) -> str:
         """Queue a workflow in API format and return its id."""
-        return self.post("/prompt", {"prompt": workflow})["prompt_id"]
+        return self.post("/prompt", {"prompt": workflow, "client_id": self.client})["prompt_id"]
 
-    def wait(self, prompt_id: str, seconds: float = 900.0) -> dict:
+    def wait(
+        self, prompt_id: str, patience: float = PATIENCE, listener: Listener | None = None
+    ) -> dict:
         """The outputs ``{node id: {...}}`` of a queued workflow once it is done.
 
-        Raises WorkflowError when a node failed, TimeoutError when it takes too long.
-        """
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            entry = self.get(f"/history/{prompt_id}").get(prompt_id)
-            if entry is not None:
-                _raise_failure(entry["status"])
-                return entry["outputs"]
-            time.sleep(POLL_SECONDS)
-        raise TimeoutError(f"the workflow was not done after {seconds:.0f} s")
+        Args:
+            prompt_id: what ``submit`` returned.
+            patience: seconds without any news of the host after which it counts as stuck. How long
+                the whole takes does not matter.
+            listener: called with every piece of news, see ``Listener``.
 
-    def run(self, workflow: dict, seconds: float = 900.0) -> dict:
-        """Submit a workflow and wait for its outputs."""
-        return self.wait(self.submit(workflow), seconds)
+        Raises:
+            WorkflowError: a node failed.
+            TimeoutError: there was no news for too long.
+            OSError: the host is gone.
+        """
+        entry = asyncio.run(self._follow(prompt_id, patience, listener or (lambda news: None)))
+        _raise_failure(entry["status"])
+        return entry["outputs"]
+
+    def run(
+        self, workflow: dict, patience: float = PATIENCE, listener: Listener | None = None
+    ) -> dict:
+        """Submit a workflow and wait for its outputs, see ``wait``."""
+        return self.wait(self.submit(workflow), patience, listener)
+
+    async def _follow(self, prompt_id: str, patience: float, listener: Listener) -> dict:
+        """What the history has of the workflow once it is there."""
+        url = f"{self.address}/ws?clientId={self.client}"
+        latest, heard = "none yet", time.monotonic()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(url, max_msg_size=0) as news,
+        ):
+            while True:
+                # A busy host answers late; one that is gone shows in the news.
+                with suppress(TimeoutError, urllib.error.URLError):
+                    if entry := self.get(f"/history/{prompt_id}").get(prompt_id):
+                        return entry
+                try:
+                    message = await news.receive(timeout=POLL_SECONDS)
+                except TimeoutError:
+                    if time.monotonic() - heard <= patience:
+                        continue
+                    raise TimeoutError(
+                        f"the host has told nothing for {patience:.0f} s; its latest news: {latest}"
+                    ) from None
+                if message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
+                    raise ConnectionError(f"the host went away; its latest news: {latest}")
+                heard = time.monotonic()
+                if message.type is aiohttp.WSMsgType.TEXT:
+                    event = json.loads(message.data)
+                    if event["type"] in ("executing", "progress") and event["data"].get("node"):
+                        latest = json.dumps(event["data"])
+                        listener(event["data"])
 
 
 @contextmanager
@@ -106,8 +155,10 @@ def running_server(output: Path, log: Path, **options) -> Iterator[Server]:
 
 
 def _wait_until_ready(server: Server, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+    printed, heard = 0, time.monotonic()
+    while time.monotonic() - heard < START_PATIENCE:
+        if log.stat().st_size != printed:
+            printed, heard = log.stat().st_size, time.monotonic()
         if process.poll() is not None:
             tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-15:])
             raise RuntimeError(f"the host stopped while starting; the end of {log}:\n{tail}")
@@ -116,7 +167,9 @@ def _wait_until_ready(server: Server, process: subprocess.Popen, log: Path) -> N
             return
         except OSError:
             time.sleep(POLL_SECONDS)
-    raise TimeoutError(f"the host did not answer within {START_SECONDS} s; see {log}")
+    raise TimeoutError(
+        f"the host does not answer and has printed nothing for {START_PATIENCE:.0f} s; see {log}"
+    )
 
 
 def _refusal(answer: dict) -> str:

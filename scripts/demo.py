@@ -8,10 +8,12 @@ cosines between the conditions' gradients and the cost. Run it with ``make demo`
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from api_client import Server, running_server
+from api_client import Server, WorkflowError, running_server
+from packages import say
 
 __all__ = ["main"]
 
@@ -19,6 +21,7 @@ PACK = Path(__file__).resolve().parents[1]
 OUTPUT = PACK / "output" / "demo"
 WORKFLOW = PACK / "workflows" / "api" / "demo.json"
 SEED, PICTURES = 1, 3
+SECONDS_BETWEEN_STEPS = 5.0  # that are told
 UNGUIDED, OURS = "unguided", "Z-Magic"
 
 
@@ -26,8 +29,14 @@ def main() -> int:
     """Run the demo; the exit status is 0 when Z-Magic lowered every energy of every picture."""
     started = time.monotonic()
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    with running_server(OUTPUT, OUTPUT / "server.log", cpu=not _has_accelerator()) as server:
-        runs = _run(server)
+    log = OUTPUT / "server.log"
+    say(f"starting ComfyUI's server; what it prints goes to {log}")
+    try:
+        with running_server(OUTPUT, log, cpu=not _has_accelerator()) as server:
+            runs = _run(server)
+    except (WorkflowError, OSError, RuntimeError) as error:
+        say(f"the demo stopped: {error}")
+        return 1
     verdict = all(all(lower) for lower in _lower(runs).values())
     report = {
         "seed": SEED,
@@ -50,13 +59,29 @@ def _run(server: Server) -> dict:
             node["inputs"]["batch_size"] = PICTURES
         if node["class_type"] == "ZMagicSampler":
             node["inputs"]["seed"] = SEED
-    outputs = server.run(workflow)
+    outputs = server.run(workflow, listener=_narrator(workflow))
     for kind in ("sheet", "curves"):
         (image,) = outputs[by_title[f"Save {kind}"]]["images"]
         saved = OUTPUT / image["subfolder"] / image["filename"]
         saved.replace(OUTPUT / f"{kind}.png")  # the host numbers its files
     (summary,) = outputs[by_title["Summary"]]["text"]
     return json.loads(summary)
+
+
+def _narrator(workflow: dict) -> Callable[[dict], None]:
+    """Prints what the host is doing: every node, and every few seconds the step."""
+    started, told = time.monotonic(), {"node": None, "at": 0.0}
+
+    def tell(news: dict) -> None:
+        now = time.monotonic()
+        if news["node"] == told["node"] and now - told["at"] < SECONDS_BETWEEN_STEPS:
+            return
+        told.update(node=news["node"], at=now)
+        title = workflow[news["node"]]["_meta"]["title"]
+        step = f", step {news['value']} of {news['max']}" if "value" in news else ""
+        say(f"{now - started:5.0f} s  {title}{step}")
+
+    return tell
 
 
 def _has_accelerator() -> bool:

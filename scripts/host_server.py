@@ -46,6 +46,7 @@ def environment() -> dict[str, str]:
     Python would leave its cache files next to the modules of a user's host; they go elsewhere.
     """
     variables = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONNOUSERSITE": "1"}
+    variables["PYTHONUNBUFFERED"] = "1"  # what is printed shows at once, in a pipe too
     variables.pop("PYTHONPATH", None)
     if not uses_own_host():
         variables["PYTHONPYCACHEPREFIX"] = str(STATE / "pycache")

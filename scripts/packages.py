@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +22,7 @@ TORCH = ["torch==2.14.1", "torchvision==0.29.1"]
 # its own, hence without dependencies.
 TORCHAUDIO = "torchaudio==2.11.0"
 
+SECONDS_BETWEEN_SIGNS = 20.0  # of life, while a command takes long
 LINES_SHOWN = 8  # of a failed command's output; pip's reason is in the last ones
 
 
@@ -39,16 +41,28 @@ def venv_python() -> Path:
 
 
 def run_quietly(command: list, purpose: str) -> None:
-    """Run ``command`` with its output in a file; raise SetupError with the end of it on failure."""
+    """Run ``command`` with its output in a file, whose latest line is told now and then.
+
+    Raises SetupError with the end of the output when the command fails.
+    """
     STATE.mkdir(exist_ok=True)
     log = STATE / "setup.log"
-    with log.open("wb") as stream:
-        parts = [str(part) for part in command]
-        code = subprocess.run(parts, stdout=stream, stderr=subprocess.STDOUT).returncode
+    parts = [str(part) for part in command]
+    started, code = time.monotonic(), None
+    with log.open("wb") as out, subprocess.Popen(parts, stdout=out, stderr=out) as process:
+        while code is None:
+            try:
+                code = process.wait(SECONDS_BETWEEN_SIGNS)
+            except subprocess.TimeoutExpired:
+                latest = (_end_of(log, 1) or ["nothing printed yet"])[0].strip()
+                say(f"{purpose}, {time.monotonic() - started:.0f} s: {latest[:80]}")
     if code:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        end = [line[:300] for line in lines[-LINES_SHOWN:]]
+        end = [line[:300] for line in _end_of(log, LINES_SHOWN)]
         raise SetupError("\n".join([*end, f"{purpose} failed; all of its output is in {log}"]))
+
+
+def _end_of(log: Path, lines: int) -> list[str]:
+    return log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
 
 
 def pip(*arguments: object, purpose: str) -> None:

