@@ -205,6 +205,16 @@ def test_descent_on_pixels_reaches_the_reference(make, left):
     assert energy(image) < left * before
 
 
+def test_descent(energy):
+    """Steps against the gradient lower the energy; that is all that guidance does with it."""
+    image = smooth_picture((2, 3, 24, 24))
+    before = energy(image)
+    for k in range(60):
+        slope = gradient(energy, image)
+        image = image - 0.02 * (1.0 - k / 60) * slope / slope.square().mean().sqrt()
+    assert (energy(image) < 0.2 * before).all()
+
+
 def smooth_picture(shape: tuple[int, ...]) -> Tensor:
     small = torch.rand(*shape[:2], 5, 5)
     return torch.nn.functional.interpolate(small, size=shape[2:], mode="bicubic").clamp(0.0, 1.0)
