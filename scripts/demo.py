@@ -57,8 +57,8 @@ def _run(server: Server) -> dict:
     for node in workflow.values():
         if node["class_type"] == "EmptyLatentImage":
             node["inputs"]["batch_size"] = PICTURES
-        if node["class_type"] == "ZMagicSampler":
-            node["inputs"]["seed"] = SEED
+        if node["class_type"] == "PrimitiveInt":  # the seed of all samplers
+            node["inputs"]["value"] = SEED
     outputs = server.run(workflow, listener=_narrator(workflow))
     for kind in ("sheet", "curves"):
         (image,) = outputs[by_title[f"Save {kind}"]]["images"]

@@ -1,23 +1,34 @@
 """Turn the API-format workflows into graph files: ``python scripts/make_workflows.py``.
 
-For each ``workflows/api/NAME.json`` the host's own frontend, in headless Chromium, lays out the
-graph, writes ``workflows/NAME.json`` and turns that file back into a prompt, which must equal the
-one it came from: what a user drags in does the same as what a service posts.
+For each ``workflows/api/NAME.json`` the host's own frontend, in headless Chromium, makes the graph,
+measures its nodes in both renderers with pictures in them, and turns ``workflows/NAME.json`` back
+into a prompt, which must equal the one it came from: what a user drags in does the same as what a
+service posts.
 
-Needs the Python package playwright and a Chromium (CHROMIUM names its executable).
+Needs a Chromium (CHROMIUM names its executable).
 """
 
 import json
-import os
-import shutil
 import sys
-from pathlib import Path
 
 from api_client import running_server
-from playwright.sync_api import Page, sync_playwright
+from frontend import (
+    RENDERERS,
+    load_graph,
+    opened_frontend,
+    rectangles,
+    show_pictures,
+    write_picture,
+)
+from headless import PACK
+from packages import STATE
+from playwright.sync_api import Page
 
-PACK = Path(__file__).resolve().parents[1]
 WORKFLOWS = PACK / "workflows"
+API_FILES = sorted(WORKFLOWS.glob("api/*.json"))
+
+SHOWING_PICTURES = ("LoadImage", "PreviewImage", "SaveImage")
+TITLE = 30  # pixels of a node's title, which its size does not count
 
 # Where the frontend offers to download a model that a graph names: file, folder under models, link.
 HUB = "https://huggingface.co"
@@ -45,22 +56,19 @@ MODELS = (
     ),
 )
 
-COLUMN, ROW = 380, 60  # pixels between the columns of a graph, and between the nodes of one
+COLUMN, GAP = 380, 30  # pixels between the left sides of columns, and between the nodes of one
 
-READY = """window.app && window.app.graph && window.LiteGraph
-    && 'ZMagicSampler' in window.LiteGraph.registered_node_types"""
+# A picture of the usual shape of a portrait, so that what shows it is as tall as it gets.
+PICTURE, PICTURE_SIZE = "example.png", (512, 768)
+
 LOAD_API = "async ([api, name]) => { await app.loadApiJson(api, name); }"
-ARRANGE = """([columns, width, gap]) => {
-    const nodes = Object.fromEntries(app.graph.nodes.map(n => [String(n.id), n]));
-    columns.forEach((ids, c) => {
-        let y = 0;
-        for (const id of ids) {
-            const node = nodes[id];
-            node.setSize(node.computeSize());
-            node.pos = [c * width, y];
-            y += node.size[1] + gap;
-        }
-    });
+# Sizes as small as a node's content allows, and seeds that stay: a second run repeats the first.
+SETTLE = """() => {
+    for (const node of app.graph.nodes) {
+        node.setSize(node.computeSize());
+        for (const widget of node.widgets ?? [])
+            if (widget.name === 'control_after_generate') widget.value = 'fixed';
+    }
     return app.graph.serialize();
 }"""
 ROUND_TRIP = """async graph => {
@@ -74,30 +82,65 @@ ROUND_TRIP = """async graph => {
 def main() -> int:
     """Write all graph files; the exit status tells whether every round trip was exact."""
     work = PACK / ".host" / "make_workflows"
-    executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    with running_server(work, work / "server.log", cpu=True) as server, sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=executable,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.goto(server.address, wait_until="domcontentloaded")
-        page.wait_for_function(READY, timeout=180_000)
-        page.wait_for_timeout(3000)  # the frontend restores its last graph after it is ready
-        exact = [_convert(page, file) for file in sorted(WORKFLOWS.glob("api/*.json"))]
-        browser.close()
+    write_picture(STATE / "server" / "input", PICTURE, PICTURE_SIZE)
+    graphs: dict[str, dict] = {}
+    boxes: dict[str, list[dict]] = {file.stem: [] for file in API_FILES}
+    with running_server(work, work / "server.log", cpu=True) as server:
+        for renderer in RENDERERS:
+            with opened_frontend(server, renderer) as page:
+                for name in boxes:
+                    if name not in graphs:
+                        graphs[name] = _graph(page, name)
+                    boxes[name].append(_measured(page, renderer, graphs[name]))
+        for name, graph in graphs.items():
+            _arrange(graph, _columns(_api(name)), boxes[name])
+        with opened_frontend(server, "canvas") as page:
+            exact = [_write(page, name, graph) for name, graph in graphs.items()]
     return 0 if all(exact) else 1
 
 
-def _convert(page: Page, file: Path) -> bool:
-    api = json.loads(file.read_text(encoding="utf-8"))
-    page.evaluate(LOAD_API, [api, file.stem])
-    graph = page.evaluate(ARRANGE, [_columns(api), COLUMN, ROW])
+def _api(name: str) -> dict:
+    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _graph(page: Page, name: str) -> dict:
+    page.evaluate(LOAD_API, [_api(name), name])
+    return page.evaluate(SETTLE)
+
+
+def _measured(page: Page, renderer: str, graph: dict) -> dict[str, tuple[float, ...]]:
+    """Where each node is with its picture, if it shows one."""
+    load_graph(page, graph)
+    show_pictures(page, graph, PICTURE)
+    return rectangles(page, renderer)
+
+
+def _arrange(graph: dict, columns: list[list[str]], boxes: list[dict]) -> None:
+    """Put the nodes into columns with room for what each renderer makes of them.
+
+    What always shows a picture has its size from the start; what shows one for the time of a run
+    only has the room.
+    """
+    nodes = {str(node["id"]): node for node in graph["nodes"]}
+    for column, ids in enumerate(columns):
+        top = 0.0
+        for node_id in ids:
+            node = nodes[node_id]
+            node["pos"] = [column * COLUMN, round(top)]
+            if node["type"] in SHOWING_PICTURES:
+                node["size"] = [node["size"][0], round(boxes[0][node_id][3]) - TITLE]
+            top += max(box[node_id][3] for box in boxes) + GAP
+
+
+def _write(page: Page, name: str, graph: dict) -> bool:
+    """Write the graph file; whether it makes the prompt that it came from."""
+    api = _api(name)
     result = page.evaluate(ROUND_TRIP, graph)
     exact = not result["missing"] and _essence(result["prompt"]) == _essence(api)
     _link_models(graph)
-    (WORKFLOWS / file.name).write_text(json.dumps(graph, indent=1) + "\n", encoding="utf-8")
-    print(f"{file.stem}: {len(graph['nodes'])} nodes, {'exact' if exact else 'NOT EXACT'}")
+    text = json.dumps(graph, indent=1) + "\n"
+    (WORKFLOWS / f"{name}.json").write_text(text, encoding="utf-8")
+    print(f"{name}: {len(graph['nodes'])} nodes, {'exact' if exact else 'NOT EXACT'}")
     if not exact:
         print(f"  missing types: {result['missing']}", file=sys.stderr)
         _explain(_essence(result["prompt"]), _essence(api))

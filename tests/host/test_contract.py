@@ -104,6 +104,7 @@ CORE_EXTRAS = {
     "KSamplerSelect",
     "MaskComposite",
     "PreviewAny",
+    "PrimitiveInt",
     "RandomNoise",
     "SamplerCustomAdvanced",
     "SolidMask",

@@ -4,11 +4,14 @@ import hashlib
 import importlib
 import io
 import re
+import sys
 import tarfile
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from zmagic.host import version
 
 PACK = Path(__file__).resolve().parents[2]
 
@@ -37,6 +40,11 @@ def host_server():
 @pytest.fixture
 def packages():
     return importlib.import_module("packages")
+
+
+@pytest.fixture
+def face_networks_module():
+    return importlib.import_module("face_networks")
 
 
 @pytest.fixture
@@ -136,6 +144,52 @@ def test_a_named_version_stays_until_the_default_is_asked_for(setup, state, host
     assert setup.select_version(None, keep=True) == default
     with pytest.raises(setup.SetupError, match="0.0.1 is not one of"):
         setup.select_version("0.0.1", keep=True)
+
+
+def test_without_npm_tests_of_face_networks_are_skipped_in_a_sentence(
+    pytestconfig, tmp_path, monkeypatch, face_networks_module
+):
+    """After 'setup.py host' alone, too: they fetch what they need, or say what is missing."""
+    monkeypatch.setattr(face_networks_module, "FOLDER", tmp_path / "face")
+    monkeypatch.setattr(face_networks_module, "STATE", tmp_path)
+    monkeypatch.setattr(face_networks_module.shutil, "which", lambda name: None)
+    (conftest,) = [p for p in pytestconfig.pluginmanager.get_plugins() if hasattr(p, "script")]
+    with pytest.raises(pytest.skip.Exception, match="install Node.js"):
+        conftest.networks_or_skip()
+
+
+def test_a_long_command_shows_that_it_is_alive(packages, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(packages, "STATE", tmp_path)
+    monkeypatch.setattr(packages, "SECONDS_BETWEEN_SIGNS", 0.2)
+    code = "import time; print('Downloading torch', flush=True); time.sleep(1.0)"
+    packages.run_quietly([sys.executable, "-c", code], "installing")
+    assert re.search(r"\[z-magic\] installing, \d+ s: Downloading torch\n", capsys.readouterr().out)
+    with pytest.raises(packages.SetupError, match="(?s)no torch.*installing failed; all of its"):
+        packages.run_quietly([sys.executable, "-c", "raise SystemExit('no torch')"], "installing")
+
+
+def test_the_oldest_host_is_the_one_that_the_registry_and_the_readme_are_told():
+    project = tomllib.loads((PACK / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["comfy"]["requires-comfyui"] == f">={version.OLDEST_HOST}"
+    readme = (PACK / "README.md").read_text(encoding="utf-8")
+    shortest = version.OLDEST_HOST.removesuffix(".0")
+    assert f"({shortest} or newer)" in readme
+
+
+@pytest.mark.parametrize("old", ["0.16.3", "0.23.9", "0.3.76", "0.24", "0.23.0-nightly"])
+def test_an_old_host_is_told_which_version_is_needed(old):
+    sentence = f"Update ComfyUI: .* needs ComfyUI {version.OLDEST_HOST} or newer, and this is {old}"
+    if old == "0.24":
+        return version.refuse_old_host(old)
+    with pytest.raises(RuntimeError, match=sentence):
+        version.refuse_old_host(old)
+
+
+@pytest.mark.parametrize(
+    "new", [version.OLDEST_HOST, "0.30.0", "0.100.1", "1.0", "0.30.0rc1", None]
+)
+def test_any_other_host_is_welcome(new):
+    version.refuse_old_host(new)
 
 
 def test_wrong_comfyui_path_is_said_in_one_sentence(setup, state, tmp_path, monkeypatch):

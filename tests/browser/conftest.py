@@ -1,0 +1,23 @@
+"""The host's own frontend in a real Chromium; skipped in a sentence where there is none."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def frontend(pytestconfig):
+    """The module ``scripts/frontend.py``."""
+    chromium = pytestconfig.zmagic_script("chromium")
+    if chromium.find_chromium() is None:
+        pytest.skip(chromium.NO_CHROMIUM)
+    return pytestconfig.zmagic_script("frontend")
+
+
+@pytest.fixture(scope="session")
+def server(pytestconfig, frontend, tmp_path_factory):
+    """A host that has the picture which the graphs name, of the shape that needs most room."""
+    folder = tmp_path_factory.mktemp("browser")
+    state = pytestconfig.zmagic_script("packages").STATE
+    frontend.write_picture(state / "server" / "input", "example.png", (512, 768))
+    running = pytestconfig.zmagic_script("api_client").running_server
+    with running(folder, folder / "server.log", cpu=True) as server:
+        yield server

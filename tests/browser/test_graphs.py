@@ -1,0 +1,79 @@
+"""The example graphs as users see them: nothing is covered, and they do what they say."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+GRAPHS = [file.stem for file in sorted(WORKFLOWS.glob("*.json"))]
+PATIENCE = 600.0  # seconds for a run of two steps, on a busy machine
+
+PROMPT = "async () => (await app.graphToPrompt()).output"
+SEEDS = """() => app.graph.nodes.flatMap(node => (node.widgets ?? [])
+    .filter(widget => widget.name === 'control_after_generate').map(widget => widget.value))"""
+RUN = """async () => {
+    for (const node of app.graph.nodes)
+        for (const widget of node.widgets ?? [])
+            if (widget.name === 'steps') widget.value = 2;
+    await app.queuePrompt(0, 1);
+}"""
+
+
+@pytest.fixture(scope="module", params=["canvas", "nodes 2.0"])
+def renderer(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def page(frontend, server, renderer):
+    with frontend.opened_frontend(server, renderer) as page:
+        yield page
+
+
+def graph(name: str) -> dict:
+    return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def covered(frontend, page, renderer, content: dict) -> list[str]:
+    """Which nodes cover each other, by their kinds."""
+    boxes = frontend.rectangles(page, renderer)
+    kinds = {str(node["id"]): node["type"] for node in content["nodes"]}
+    assert set(boxes) == set(kinds)
+    return [f"{kinds[a]} {a} and {kinds[b]} {b}" for a, b in frontend.overlaps(boxes)]
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_no_node_covers_another(frontend, page, renderer, name):
+    content = graph(name)
+    frontend.load_graph(page, content)
+    assert covered(frontend, page, renderer, content) == []
+    frontend.show_pictures(page, content, "example.png")
+    assert covered(frontend, page, renderer, content) == []
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_graph_is_the_prompt_of_its_api_file(frontend, page, name):
+    frontend.load_graph(page, graph(name))
+    api = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    prompt = page.evaluate(PROMPT)
+    assert {i: (node["class_type"], node["inputs"]) for i, node in prompt.items()} == {
+        i: (node["class_type"], node["inputs"]) for i, node in api.items()
+    }
+    assert set(page.evaluate(SEEDS)) <= {"fixed"}
+
+
+def test_a_run_covers_nothing_and_a_second_one_has_the_same_seeds(frontend, page, renderer, server):
+    content = graph("ksampler")
+    frontend.load_graph(page, content)
+    seeds = page.evaluate(PROMPT)["6"]["inputs"]["seed"]
+    before = set(server.get("/history"))
+    page.evaluate(RUN)
+    deadline = time.monotonic() + PATIENCE
+    while not (done := set(server.get("/history")) - before) and time.monotonic() < deadline:
+        page.wait_for_timeout(250)
+    assert server.get("/history")[done.pop()]["status"]["status_str"] == "success"
+    page.wait_for_timeout(frontend.SETTLE_MILLISECONDS)
+    assert covered(frontend, page, renderer, content) == []
+    assert page.evaluate(PROMPT)["6"]["inputs"]["seed"] == seeds
