@@ -25,4 +25,5 @@ def refuse_old_host(version: str | None) -> None:
 
 def _numbers(version: str) -> tuple[int, ...]:
     """The first three numbers of a version such as '0.24.1' or '0.30.0-nightly'."""
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
+    return tuple(numbers + [0] * (3 - len(numbers)))

@@ -45,17 +45,14 @@ def covered(frontend, page, renderer, content: dict) -> list[str]:
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_no_node_covers_another(frontend, page, renderer, name):
+def test_no_node_covers_another_and_the_graph_is_its_api_file(frontend, page, renderer, name):
     content = graph(name)
     frontend.load_graph(page, content)
     assert covered(frontend, page, renderer, content) == []
     frontend.show_pictures(page, content, "example.png")
     assert covered(frontend, page, renderer, content) == []
 
-
-@pytest.mark.parametrize("name", GRAPHS)
-def test_a_graph_is_the_prompt_of_its_api_file(frontend, page, name):
-    frontend.load_graph(page, graph(name))
+    # What a user drags in does what a service posts, and does it again.
     api = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
     prompt = page.evaluate(PROMPT)
     assert {i: (node["class_type"], node["inputs"]) for i, node in prompt.items()} == {
@@ -74,6 +71,6 @@ def test_a_run_covers_nothing_and_a_second_one_has_the_same_seeds(frontend, page
     while not (done := set(server.get("/history")) - before) and time.monotonic() < deadline:
         page.wait_for_timeout(250)
     assert server.get("/history")[done.pop()]["status"]["status_str"] == "success"
-    page.wait_for_timeout(frontend.SETTLE_MILLISECONDS)
+    frontend.settle(page)
     assert covered(frontend, page, renderer, content) == []
     assert page.evaluate(PROMPT)["6"]["inputs"]["seed"] == seeds
