@@ -1,12 +1,14 @@
 """The demo model: a small portrait model of the SD1.5 family, built from the host's own classes.
 
-To the host it is an SD1.5 model with fewer channels: eps prediction, the SD1.5 noise schedule and
-latent format. Samplers, LoRA, ControlNet hooks and model patches therefore treat it like any other.
+To the host it is an SD1.5 model with fewer channels: eps prediction and the SD1.5 noise schedule.
+Samplers, LoRA, ControlNet hooks and model patches therefore treat it like any other. Its latents
+are scaled as those of SD1.5, but mean other colors.
 """
 
 from pathlib import Path
 from typing import Any
 
+import comfy.latent_formats
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
@@ -79,11 +81,34 @@ UNET_CONFIG = {
 }
 
 
+class DemoLatents(comfy.latent_formats.SD15):
+    """Latents of the demo autoencoder, with their own colors for previews and for linear RGB.
+
+    No TAESD of another model shows them, hence none is named.
+    """
+
+    # Printed by 'python -m training.latent_colors', by channel and for red, green, blue.
+    RGB_FACTORS = (
+        (-0.0221, -0.0233, -0.1650),
+        (-0.1008, -0.2987, -0.0106),
+        (0.3229, -0.0056, 0.0135),
+        (0.0114, 0.0810, 0.1890),
+    )
+    RGB_BIAS = (-0.0346, -0.0900, -0.1709)
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.latent_rgb_factors = [list(row) for row in self.RGB_FACTORS]
+        self.latent_rgb_factors_bias = list(self.RGB_BIAS)
+        self.taesd_decoder_name = None
+
+
 class DemoPortraits(comfy.supported_models.SD15):
-    """SD1.5 as the host describes it, with the demo network's attention heads."""
+    """SD1.5 as the host describes it, with the demo network's attention heads and latents."""
 
     unet_config = UNET_CONFIG
     unet_extra_config = {"num_heads": -1, "num_head_channels": 32}
+    latent_format = DemoLatents
 
 
 def load_unet(path: str | Path = UNET_FILE, disable_dynamic: bool = False) -> Any:

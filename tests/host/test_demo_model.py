@@ -1,12 +1,15 @@
 """The demo model inside the real host: it loads, samples portraits, takes LoRAs, is reloadable."""
 
+import comfy.latent_formats
 import comfy.lora
 import comfy.model_management
+import latent_preview
 import nodes
+import numpy as np
 import pytest
 import torch
 
-from zmagic.host import demo_model
+from zmagic.host import decoders, demo_model
 from zmagic.nodes.model_nodes import ZMagicLoadDemo
 
 STEPS = 12
@@ -42,7 +45,10 @@ def test_is_an_sd15_model_to_the_host(demo):
         [1, side, side, 3] for side in (256, 128, 128, 128)
     ]
     assert all(0.0 <= picture.min() < picture.max() <= 1.0 for picture in pictures)
-    assert type(model.model.latent_format).__name__ == "SD15"
+    assert isinstance(model.model.latent_format, comfy.latent_formats.SD15)
+    latents = torch.randn(1, 4, 2, 2)
+    scaled = comfy.latent_formats.SD15().process_out(latents)
+    assert torch.equal(model.model.process_latent_out(latents), scaled)
     assert model.model.model_type.name == "EPS"
     assert model.load_device == comfy.model_management.get_torch_device()
     assert [list(token.shape) for token, _ in conditioning] == [[1, 1, 64]]
@@ -102,6 +108,40 @@ def round_trip_error(vae, latent: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
         again = vae.encode(vae.decode(latent))
     return (again - latent).square().mean((1, 2, 3)) / latent.square().mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("method", ["Auto", "Latent2RGB", "TAESD"])
+def test_previews_show_the_picture(demo, samples, monkeypatch, method):
+    """By the host's own previewer, whatever it is set to; no TAESD of another model is taken."""
+    method = latent_preview.LatentPreviewMethod[method]
+    monkeypatch.setattr(latent_preview.args, "preview_method", method)
+    model, _, vae, *_ = demo
+    previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+    assert isinstance(previewer, latent_preview.Latent2RGBPreviewer)
+    for latent in samples.split(1):
+        _, preview, _ = previewer.decode_latent_to_preview_image(
+            "JPEG", model.model.process_latent_in(latent)
+        )
+        shown = torch.from_numpy(np.array(preview)).float() / 255.0
+        assert (shown - small(vae, latent)).square().mean() < 0.003  # 25 dB
+
+
+def test_linear_rgb_shows_the_picture(demo, samples):
+    """What the conditions see without a VAE."""
+    model, _, vae, *_ = demo
+    decoder = decoders.choose_decoder("auto", None, model.model.latent_format)
+    assert decoder.name == "linear_rgb"
+    inner = model.model
+    image = decoder.decode(inner.process_latent_out, inner.process_latent_in(samples[:1]))
+    image = torch.nn.functional.avg_pool2d(image, 8)[0].movedim(0, -1)
+    assert (image.clamp(0.0, 1.0) - small(vae, samples[:1])).square().mean() < 0.005
+
+
+def small(vae, latent: torch.Tensor) -> torch.Tensor:
+    """The decoded picture at the size of its latent, ``[h, w, 3]``."""
+    with torch.inference_mode():
+        image = vae.decode(latent).movedim(-1, 1)
+    return torch.nn.functional.avg_pool2d(image, 8)[0].movedim(0, -1)
 
 
 def test_same_seed_same_picture(demo, samples):
