@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -22,20 +21,16 @@ SIDE = 64
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, face_networks):
-    sys.path.insert(0, str(PACK / "scripts"))
-    try:
-        from api_client import running_server
-        from packages import STATE
-    finally:
-        sys.path.pop(0)
+def server(tmp_path_factory, face_networks, pytestconfig):
+    running_server = pytestconfig.zmagic_script("api_client").running_server
+    state = pytestconfig.zmagic_script("packages").STATE
     folder = tmp_path_factory.mktemp("server")
     models = write_models(folder / "models", face_networks)
     with running_server(folder, folder / "server.log", cpu=True, models=models) as server:
         server.output = folder
         server.models = folder / "models"
         with Image.open(PACK / "demo_models" / "photograph.jpg") as photograph:
-            photograph.save(STATE / "server" / "input" / EXAMPLE)
+            photograph.save(state / "server" / "input" / EXAMPLE)
         yield server
     shutil.rmtree(folder / "models")  # 400 MB
 
@@ -234,6 +229,55 @@ def test_a_file_name_of_another_type(server, node, value):
     nodes["2"] = {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}
     with pytest.raises(RuntimeError, match=f"'{name}' must be the name of a file, got "):
         server.run(nodes)
+
+
+def test_a_run_is_waited_for_as_long_as_there_is_news(server):
+    """Longer than the client's patience: that begins anew with every node and every step."""
+    nodes = workflow("ksampler", steps=40)
+    by_class(nodes, "KSampler")["seed"] = 11
+    heard: list[tuple[float, dict]] = []
+    began = time.monotonic()
+    prompt_id = server.submit(nodes)
+    server.wait(prompt_id, listener=lambda news: heard.append((time.monotonic(), news)))
+    took = time.monotonic() - began
+    steps = [(news["value"], news["max"]) for _, news in heard if "value" in news]
+    assert steps == sorted(steps) and steps[-1] == (40, 40) and len(set(steps)) > 20
+    assert {news["node"] for _, news in heard} > {"6"}  # the sampler and others
+
+    times = [began, *(moment for moment, _ in heard)]
+    longest = max(after - before for before, after in zip(times, times[1:], strict=False))
+    by_class(nodes, "KSampler")["seed"] = 12
+    patience = 3.0 * longest
+    nodes["6"]["inputs"]["steps"] = round(40 * max(1.0, 2.0 * patience / took))
+    began = time.monotonic()
+    server.run(nodes, patience=patience)
+    assert time.monotonic() - began > patience
+
+
+def test_a_host_without_news_is_given_up_in_a_sentence(server):
+    prompt_id = server.submit(workflow("ksampler", steps=200))
+    try:
+        with pytest.raises(TimeoutError, match=r"has told nothing for 0 s; its latest news: "):
+            server.wait(prompt_id, patience=0.0)
+    finally:
+        server.post("/interrupt", {})
+        with pytest.raises(RuntimeError, match="interrupted"):
+            server.wait(prompt_id)
+
+
+@pytest.mark.parametrize("file", sorted(WORKFLOWS.parent.glob("*.json")), ids=lambda f: f.stem)
+def test_a_second_run_of_a_graph_repeats_the_first(file):
+    graph = json.loads(file.read_text(encoding="utf-8"))
+    after_a_run = {"fixed", "randomize", "increment", "decrement"}
+    found = [set(node.get("widgets_values") or ()) & after_a_run for node in graph["nodes"]]
+    assert set().union(*found) == {"fixed"}
+
+
+def test_runs_that_are_compared_have_one_seed():
+    nodes = workflow("demo")
+    seeds = [n["inputs"]["seed"] for n in nodes.values() if n["class_type"] == "ZMagicSampler"]
+    assert len(seeds) == 3 and seeds == [seeds[0]] * 3
+    assert nodes[seeds[0][0]]["class_type"] == "PrimitiveInt"
 
 
 def test_an_interrupted_run_leaves_the_server_usable_and_repeats_exactly(server):

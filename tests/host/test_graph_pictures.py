@@ -1,0 +1,20 @@
+"""What ships obeys: the first picture of each graph with a text, judged by a network apart."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PACK = Path(__file__).resolve().parents[2]
+
+
+def test_the_pictures_of_the_graphs_show_what_their_prompts_say():
+    """As shipped, in a process of its own: the judge needs the host in single precision."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.graphs"],
+        capture_output=True,
+        text=True,
+        cwd=PACK,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
