@@ -10,7 +10,6 @@ for the backward.
 import argparse
 import json
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -18,9 +17,6 @@ import torch
 from .world import photograph_conditions  # first: it brings the host and the pack
 
 # isort: split
-import comfy.model_management
-import comfy.model_patcher
-import comfy.supported_models
 from comfy.patcher_extension import WrappersMP
 from nodes import common_ksampler
 
@@ -30,79 +26,14 @@ from zmagic.host.demo_model import load_autoencoder
 from zmagic.host.gradients import differentiable, differentiable_options, normal
 from zmagic.host.hooks import HostSettings, attach
 
-SD15 = {
-    "image_size": 32,
-    "use_spatial_transformer": True,
-    "legacy": False,
-    "adm_in_channels": None,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 320,
-    "num_res_blocks": [2, 2, 2, 2],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "channel_mult": [1, 2, 4, 4],
-    "transformer_depth_middle": 1,
-    "use_linear_in_transformer": False,
-    "context_dim": 768,
-    "use_temporal_attention": False,
-    "use_temporal_resblock": False,
-}
+from .random_models import SD15, random_model
+from .saved_bytes import SavedBytes
+
 LOOK_AHEAD = 0.1
 BASELINE, LITERAL = "FreeDoM baseline", "literal"
 # FreeDoM's own code takes one backward of the summed energies, normalised where they are summed.
 ONE_BACKWARD = replace(PRESETS[BASELINE], gradient_path="image")
 ROWS = {BASELINE: PRESETS[BASELINE], "FreeDoM, one backward": ONE_BACKWARD, **PRESETS}
-
-
-class SavedBytes:
-    """Bytes of distinct storages that autograd keeps for a backward: now and at most."""
-
-    def __init__(self):
-        self.holders: dict[int, int] = {}
-        self.live = self.peak = 0
-
-    @contextmanager
-    def watching(self):
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: _Held(t, self), lambda h: h.tensor):
-            yield self
-
-
-class _Held:
-    """A tensor saved for backward, counted as long as autograd holds it."""
-
-    def __init__(self, tensor: torch.Tensor, account: SavedBytes):
-        # Detached: an output that its own node saved would hold that node in a cycle.
-        self.tensor, self.account = tensor.detach(), account
-        storage = tensor.untyped_storage()
-        self.key, self.bytes = storage.data_ptr(), storage.nbytes()
-        holders = account.holders
-        holders[self.key] = holders.get(self.key, 0) + 1
-        if holders[self.key] == 1:
-            account.live += self.bytes
-            account.peak = max(account.peak, account.live)
-
-    def __del__(self):
-        self.account.holders[self.key] -= 1
-        if self.account.holders[self.key] == 0:
-            self.account.live -= self.bytes
-
-
-def random_sd15(dtype: torch.dtype):
-    """A MODEL of SD1.5's size under the host's memory management."""
-    config = comfy.supported_models.SD15(dict(SD15))
-    config.set_inference_dtype(dtype, None)
-    with torch.inference_mode():
-        model = config.get_model({}, "", device="cpu")
-        generator = torch.Generator().manual_seed(0)
-        for parameter in model.diffusion_model.parameters():
-            spread = (1.0 / max(1, parameter[0].numel())) ** 0.5 if parameter.ndim > 1 else 0.02
-            parameter.normal_(0.0, spread, generator=generator)
-    return comfy.model_patcher.CoreModelPatcher(
-        model,
-        load_device=comfy.model_management.get_torch_device(),
-        offload_device=comfy.model_management.unet_offload_device(),
-    )
 
 
 def guided_step(model, side: int) -> None:
@@ -187,7 +118,7 @@ def main() -> None:
     )
     parser.add_argument("--json", help="also write the rows to this file")
     options = parser.parse_args()
-    model = random_sd15(getattr(torch, options.dtype))
+    model = random_model(SD15, getattr(torch, options.dtype), torch.device("cpu"))
     with torch.inference_mode():
         vae = load_autoencoder()
     side = options.side

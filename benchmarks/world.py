@@ -15,24 +15,16 @@ load_host(cpu=not torch.cuda.is_available(), fp32=True)
 from nodes import common_ksampler  # noqa: E402  # the host's
 
 from zmagic.guidance.conditions import Condition  # noqa: E402
-from zmagic.guidance.energies import ColorPalette, ReferenceImage, Sketch  # noqa: E402
 from zmagic.guidance.settings import GuidanceSettings  # noqa: E402
 from zmagic.guidance.trace import Trace  # noqa: E402
 from zmagic.host.demo_model import demo_conditioning, load_autoencoder, load_unet  # noqa: E402
 from zmagic.host.hooks import HostSettings, attach  # noqa: E402
 
+from .photograph import photograph_conditions  # noqa: E402
+
 logging.disable(logging.INFO)
 
 __all__ = ["DemoWorld", "photograph_conditions"]
-
-
-def photograph_conditions(photograph: torch.Tensor) -> tuple[Condition, ...]:
-    """Colours, edges and likeness of ``photograph [1, 3, H, W]``: three conditions."""
-    return (
-        Condition("palette", ColorPalette(reference=photograph)),
-        Condition("sketch", Sketch(photograph)),
-        Condition("reference", ReferenceImage(photograph)),
-    )
 
 
 class DemoWorld:

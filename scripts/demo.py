@@ -15,7 +15,7 @@ import torch
 from api_client import Server, WorkflowError, running_server
 from packages import say
 
-__all__ = ["main"]
+__all__ = ["compared", "every_energy_lower", "main"]
 
 PACK = Path(__file__).resolve().parents[1]
 OUTPUT = PACK / "output" / "demo"
@@ -33,11 +33,11 @@ def main() -> int:
     say(f"starting ComfyUI's server; what it prints goes to {log}")
     try:
         with running_server(OUTPUT, log, cpu=not _has_accelerator()) as server:
-            runs = _run(server)
+            runs = compared(server, OUTPUT)
     except (WorkflowError, OSError, RuntimeError) as error:
         say(f"the demo stopped: {error}")
         return 1
-    verdict = all(all(lower) for lower in _lower(runs).values())
+    verdict = every_energy_lower(runs)
     report = {
         "seed": SEED,
         "pictures": PICTURES,
@@ -50,20 +50,30 @@ def main() -> int:
     return 0 if verdict else 1
 
 
-def _run(server: Server) -> dict:
-    """The summary of the comparison; sheet and curves are saved."""
+def compared(
+    server: Server, output: Path, *, pictures: int = PICTURES, steps: int | None = None
+) -> dict:
+    """The summary of the comparison; ``sheet.png`` and ``curves.png`` are in ``output``.
+
+    Args:
+        server: saves its pictures in ``output``.
+        pictures: of each run.
+        steps: of each run; None: as in the workflow.
+    """
     workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
     by_title = {node["_meta"]["title"]: node_id for node_id, node in workflow.items()}
     for node in workflow.values():
         if node["class_type"] == "EmptyLatentImage":
-            node["inputs"]["batch_size"] = PICTURES
+            node["inputs"]["batch_size"] = pictures
         if node["class_type"] == "PrimitiveInt":  # the seed of all samplers
             node["inputs"]["value"] = SEED
+        if node["class_type"] == "ZMagicSampler":
+            node["inputs"]["steps"] = steps or node["inputs"]["steps"]
     outputs = server.run(workflow, listener=_narrator(workflow))
     for kind in ("sheet", "curves"):
         (image,) = outputs[by_title[f"Save {kind}"]]["images"]
-        saved = OUTPUT / image["subfolder"] / image["filename"]
-        saved.replace(OUTPUT / f"{kind}.png")  # the host numbers its files
+        saved = output / image["subfolder"] / image["filename"]
+        saved.replace(output / f"{kind}.png")  # the host numbers its files
     (summary,) = outputs[by_title["Summary"]]["text"]
     return json.loads(summary)
 
@@ -88,13 +98,14 @@ def _has_accelerator() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
-def _lower(runs: dict) -> dict[str, list[bool]]:
-    """For each condition, whether Z-Magic ended below the unguided picture of the same noise."""
+def every_energy_lower(runs: dict) -> bool:
+    """Whether Z-Magic ended below the unguided picture of the same noise, each condition."""
     ours, plain = (runs[name]["final"] for name in (OURS, UNGUIDED))
-    return {
-        name: [after < before for after, before in zip(ours[name], plain[name], strict=True)]
+    return all(
+        after < before
         for name in plain
-    }
+        for after, before in zip(ours[name], plain[name], strict=True)
+    )
 
 
 def _print(report: dict) -> None:

@@ -41,6 +41,30 @@ def load_pack(name: str = "zmagic"):
     return module
 
 
+def wanted_device() -> str:
+    """The kind of device that ZMAGIC_DEVICE names, such as ``cuda``; ``cpu`` without it."""
+    return os.environ.get("ZMAGIC_DEVICE") or "cpu"
+
+
+def load_host_on(device: str) -> None:
+    """``load_host`` on a kind of device, exact enough to compare numbers on it.
+
+    Single precision, and products that are not rounded to fewer digits, as accelerators do by
+    default in convolutions: difference quotients would drown in it.
+
+    Raises RuntimeError when the host chooses a device of another kind.
+    """
+    load_host(cpu=device == "cpu", fp32=device != "cpu")
+    import comfy.model_management
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    found = comfy.model_management.get_torch_device().type
+    if found != device:
+        raise RuntimeError(f"ZMAGIC_DEVICE asks for {device!r}, but the host runs on {found!r}")
+
+
 def load_host(*, cpu: bool = True, fp32: bool = False):
     """Put the host on ``sys.path`` and initialise ``comfy``; on the CPU unless ``cpu`` is False.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from headless import HOST, PACK, host_path
@@ -59,12 +60,15 @@ def server_command(
     *,
     cpu: bool = False,
     models: dict[str, Path] | None = None,
+    python: Path | str | None = None,
+    arguments: Sequence[str] = (),
 ) -> list[str]:
     """The command line that starts the host's server on this machine alone, with only this pack.
 
     ``cpu`` keeps the host off any accelerator; set it where PyTorch finds none. ``models`` maps a
-    kind of model, such as ``checkpoints``, to one more folder to look for it. Run the command
-    with ``environment()``. Everything the server writes goes to ``output_directory`` and
+    kind of model, such as ``checkpoints``, to one more folder to look for it. ``python`` is
+    another interpreter than that of ``.venv``; ``arguments`` are more of the host's own. Run the
+    command with ``environment()``. Everything the server writes goes to ``output_directory`` and
     ``.host``. Raises FileNotFoundError when there is no host yet.
     """
     host = host_path()
@@ -72,18 +76,23 @@ def server_command(
     folders["output"] = Path(output_directory).resolve()
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
-    command = [venv_python(), host / "main.py", "--listen", "127.0.0.1", "--port", port]
+    command = [python or venv_python(), host / "main.py", "--listen", "127.0.0.1", "--port", port]
     for name, folder in folders.items():
         command += [f"--{name}-directory", folder]
     command += ["--extra-model-paths-config", write_search_paths(host, models or {})]
     command += ["--disable-auto-launch", "--disable-all-custom-nodes"]
     command += ["--whitelist-custom-nodes", name_in(host) or PACK_NAME]
-    known = (host / "comfy" / "cli_args.py").read_text(encoding="utf-8")
-    if "--disable-api-nodes" in known:
+    if knows_argument(host, "--disable-api-nodes"):
         command += ["--disable-api-nodes"]
-    if "--database-url" in known:
+    if knows_argument(host, "--database-url"):
         command += ["--database-url", "sqlite:///:memory:"]
-    return [str(part) for part in command] + ["--cpu"] * cpu
+    return [str(part) for part in command] + ["--cpu"] * cpu + list(arguments)
+
+
+def knows_argument(host: Path, argument: str) -> bool:
+    """Whether the command line of this host's version has ``argument``, such as ``--novram``."""
+    known = (host / "comfy" / "cli_args.py").read_text(encoding="utf-8")
+    return f'"{argument}"' in known
 
 
 def write_search_paths(host: Path, models: dict[str, Path]) -> Path:

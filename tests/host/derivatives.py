@@ -87,7 +87,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         self.guider = self.executor.class_obj
         generator = torch.Generator().manual_seed(6)
-        self.cotangent = torch.randn(self.x.shape, generator=generator)
+        self.cotangent = torch.randn(self.x.shape, generator=generator).to(self.x)
 
     def plain(self, x: Tensor | None = None) -> Tensor:
         """The denoised latent as the host computes it."""
