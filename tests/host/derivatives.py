@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.model_management
 import comfy.patcher_extension
 import comfy.samplers
 import torch
@@ -44,6 +45,16 @@ def quotient(
 
 def relative(value: Tensor, reference: Tensor) -> float:
     return ((value - reference).norm() / reference.norm()).item()
+
+
+def repeated(value: Tensor, reference: Tensor) -> bool:
+    """Whether a computation with a backward came out as before.
+
+    On the CPU bit for bit; elsewhere to rounding, since kernels there may add up in any order.
+    """
+    if comfy.model_management.get_torch_device().type == "cpu":
+        return torch.equal(value, reference)
+    return relative(value, reference) < 1e-3
 
 
 def gradient_error(
