@@ -3,9 +3,11 @@
 import json
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -26,7 +28,10 @@ def server(tmp_path_factory, face_networks, pytestconfig):
     state = pytestconfig.zmagic_script("packages").STATE
     folder = tmp_path_factory.mktemp("server")
     models = write_models(folder / "models", face_networks)
-    with running_server(folder, folder / "server.log", cpu=True, models=models) as server:
+    cpu = pytestconfig.zmagic_headless.wanted_device() == "cpu"
+    log = folder / "server.log"
+    with running_server(folder, log, cpu=cpu, models=models, python=sys.executable) as server:
+        server.cpu = cpu
         server.output = folder
         server.models = folder / "models"
         with Image.open(PACK / "demo_models" / "photograph.jpg") as photograph:
@@ -281,14 +286,14 @@ def test_runs_that_are_compared_have_one_seed():
 
 
 def test_an_interrupted_run_leaves_the_server_usable_and_repeats_exactly(server):
-    def finished(prefix: str) -> bytes:
+    def finished(prefix: str) -> np.ndarray:
         nodes = workflow("ksampler")
         by_class(nodes, "SaveImage")["filename_prefix"] = prefix
         by_class(nodes, "KSampler")["seed"] = 7
         outputs = server.run(nodes)
         (image,) = outputs["8"]["images"]
         with Image.open(server.output / image["filename"]) as picture:
-            return picture.tobytes()
+            return np.asarray(picture, dtype=int)
 
     before = finished("before")
     long = workflow("ksampler", steps=200)
@@ -301,4 +306,5 @@ def test_an_interrupted_run_leaves_the_server_usable_and_repeats_exactly(server)
         server.wait(prompt_id)
     # Another seed in between, so that the host cannot answer from its cache.
     server.run(workflow("ksampler"))
-    assert finished("after") == before
+    # Kernels of accelerators may add up in any order.
+    assert np.abs(finished("after") - before).max() <= (0 if server.cpu else 3)
