@@ -1,11 +1,22 @@
 """What a part of the check is given, and what it answers."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-__all__ = ["FAILED", "PASSED", "SKIPPED", "Finding", "Setup", "counted", "verdict_of"]
+__all__ = [
+    "FAILED",
+    "PASSED",
+    "SKIPPED",
+    "Finding",
+    "Setup",
+    "counted",
+    "read",
+    "verdict_of",
+    "write",
+]
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "not applicable"
 
@@ -52,8 +63,8 @@ class Finding:
     values: dict = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """In one line."""
-        return json.dumps(asdict(self), allow_nan=True)
+        """In one line; a number that is not finite becomes null."""
+        return json.dumps(_finite(asdict(self)), allow_nan=False)
 
 
 def write(findings: Iterator[Finding], file: Path) -> None:
@@ -89,3 +100,13 @@ def counted(findings: Sequence[Finding], figure: Callable[[Sequence[Finding]], s
     parts += [f"{f.name}: {f.figure}" for f in failed]
     parts += [f"{f.name} not applicable: {f.figure}" for f in skipped]
     return "; ".join(parts)
+
+
+def _finite(content: object) -> object:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content

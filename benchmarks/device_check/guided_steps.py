@@ -5,6 +5,7 @@ a CUDA device the peak is that of the allocator, weights included; elsewhere it 
 keeps for the backward.
 """
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -101,8 +102,6 @@ def _place(preset: str) -> tuple[int, str]:
 
 
 def _guided(subject: Subject, name: str, settings, decoder: str, photograph, plain: dict):
-    import torch
-
     from zmagic.benchmarks.photograph import photograph_conditions
     from zmagic.host.hooks import HostSettings, attach
 
@@ -118,12 +117,15 @@ def _guided(subject: Subject, name: str, settings, decoder: str, photograph, pla
     )
     values = _measured(subject, model)
     values["times_plain"] = values["seconds"] / plain["seconds"]
-    values["warnings"] = traces[0].warnings
+    values["warnings"] = list(traces[0].warnings)
     values["totals"] = traces[0].totals()
-    good = not traces[0].warnings and torch.tensor(values["rms"]).isfinite()
+    warnings = traces[0].warnings
+    if any("OutOfMemory" in warning for warning in warnings):
+        return Finding(name, SKIPPED, "its backward does not fit into the device's memory", values)
     figure = f"{_figure(values)} ({values['times_plain']:.1f} x)"
-    if traces[0].warnings:
-        figure += f", but: {traces[0].warnings[0]}"
+    if warnings:
+        figure += f", but: {warnings[0]}"
+    good = not warnings and math.isfinite(values["rms"])
     return Finding(name, PASSED if good else FAILED, figure, values)
 
 
