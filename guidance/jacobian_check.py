@@ -44,13 +44,17 @@ def has_right_slope(product: PullBack, denoise: Callable[[Tensor], Tensor]) -> b
     One forward of the denoiser. Averaged over the pictures of the batch that have a finite,
     non-zero product; True where none has.
     """
-    size = rms(product.pulled).double()
-    length = STEP * rms(product.x).double()
-    x = product.x.double()
-    unit = product.pulled.double() / expand_like(size, x)
-    moved = (x + expand_like(length, x) * unit).to(product.x)
-    change = denoise(moved).double() - product.prediction.double()
+    x, pulled = _exact(product.x), _exact(product.pulled)
+    size = _exact(rms(product.pulled))
+    length = STEP * _exact(rms(product.x))
+    moved = x + expand_like(length, x) * pulled / expand_like(size, x)
+    change = _exact(denoise(moved.to(product.x))) - _exact(product.prediction)
     predicted = length * size * product.x[0].numel()  # <J^T c, h u>
-    ratios = (product.cotangent.double() * change).flatten(1).sum(1) / predicted
+    ratios = (_exact(product.cotangent) * change).flatten(1).sum(1) / predicted
     ratios = ratios[torch.isfinite(ratios)]
     return len(ratios) == 0 or abs(float(ratios.mean()) - 1.0) <= TOLERANCE
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    """In float64, on the CPU: not every device has it."""
+    return tensor.detach().cpu().double()
