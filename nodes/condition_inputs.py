@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ..guidance.conditions import Condition
 from ..guidance.energies.references import ordinary
+from .picture_inputs import masks, pictures, pictures_and_mask, reference_mask_input
 from .sockets import Conditions
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "condition_inputs",
     "conditions_output",
     "pictures",
+    "pictures_and_mask",
+    "reference_mask_input",
 ]
 
 CATEGORY = "Z-Magic/energies"
@@ -124,35 +127,6 @@ def appended(
             f"{owner}: expected 'start' not after 'end', got start {start:g} and end {end:g}"
         )
     name = owner.removesuffix(" Energy")
-    mask = _mask(region, owner)
+    mask = None if region is None else ordinary(masks(region, owner))
     condition = Condition(name, energy, weight, start, end, mask, tuple(networks))
     return io.NodeOutput((*(conditions or ()), condition))
-
-
-def pictures(image: Tensor, owner: str, name: str = "reference") -> Tensor:
-    """The IMAGE ``[R, h, w, C]`` at input ``name`` as RGB pictures ``[R, 3, h, w]``, without alpha.
-
-    Raises:
-        ValueError: ``image`` has another shape.
-    """
-    if image.ndim != 4 or image.shape[-1] < 3:
-        raise ValueError(
-            f"{owner}: '{name}' must be an RGB image [batch, height, width, 3], "
-            f"got {list(image.shape)}"
-        )
-    return image[..., :3].movedim(-1, 1)
-
-
-def _mask(region: Tensor | None, owner: str) -> Tensor | None:
-    """A MASK ``[H, W]`` or ``[B, H, W]`` as an ordinary tensor ``[B, H, W]``.
-
-    Raises:
-        ValueError: ``region`` has another shape.
-    """
-    if region is None:
-        return None
-    if region.ndim not in (2, 3):
-        raise ValueError(
-            f"{owner}: 'region' must be a mask [batch, height, width], got {list(region.shape)}"
-        )
-    return ordinary(region if region.ndim == 3 else region[None])

@@ -12,7 +12,8 @@ from .condition_inputs import (
     appended,
     condition_inputs,
     conditions_output,
-    pictures,
+    pictures_and_mask,
+    reference_mask_input,
 )
 from .sockets import Conditions
 
@@ -69,6 +70,7 @@ class ZMagicColorPalette(io.ComfyNode):
                     ),
                 ),
                 *condition_inputs(),
+                reference_mask_input("reference"),
             ],
             outputs=[conditions_output()],
         )
@@ -79,6 +81,7 @@ class ZMagicColorPalette(io.ComfyNode):
         colors: str,
         lightness: float,
         reference: Tensor | None = None,
+        reference_mask: Tensor | None = None,
         **common,
     ) -> io.NodeOutput:
         owner = "Colour Palette Energy"
@@ -93,7 +96,8 @@ class ZMagicColorPalette(io.ComfyNode):
                 "'#264653, #2a9d8f' in 'colors', got neither"
             )
         if reference is not None:
-            energy = ColorPalette(pictures(reference, owner), lightness=lightness)
+            photographs, mask = pictures_and_mask(reference, reference_mask, owner)
+            energy = ColorPalette(photographs, lightness=lightness, mask=mask)
         else:
             energy = ColorPalette(None, *_parsed(colors, owner), lightness=lightness)
         return appended(owner, energy, **common)
@@ -144,6 +148,7 @@ class ZMagicSketch(io.ComfyNode):
                     ),
                 ),
                 *condition_inputs(),
+                reference_mask_input("reference"),
             ],
             outputs=[conditions_output()],
         )
@@ -154,11 +159,13 @@ class ZMagicSketch(io.ComfyNode):
         reference: Tensor,
         reference_is: str,
         line_width: float,
+        reference_mask: Tensor | None = None,
         **common,
     ) -> io.NodeOutput:
         owner = "Sketch Energy"
+        lines, mask = pictures_and_mask(reference, reference_mask, owner)
         energy = Sketch(
-            pictures(reference, owner), drawing=reference_is == "drawing", line_width=line_width
+            lines, drawing=reference_is == "drawing", line_width=line_width, mask=mask
         )
         return appended(owner, energy, **common)
 
@@ -199,6 +206,7 @@ class ZMagicReferenceImage(io.ComfyNode):
                     ),
                 ),
                 *condition_inputs(),
+                reference_mask_input("reference"),
             ],
             outputs=[conditions_output()],
         )
@@ -208,10 +216,12 @@ class ZMagicReferenceImage(io.ComfyNode):
         cls,
         reference: Tensor,
         blur: float,
+        reference_mask: Tensor | None = None,
         **common,
     ) -> io.NodeOutput:
         owner = "Reference Image Energy"
-        energy = ReferenceImage(pictures(reference, owner), blur=blur)
+        photograph, mask = pictures_and_mask(reference, reference_mask, owner)
+        energy = ReferenceImage(photograph, blur=blur, mask=mask)
         return appended(owner, energy, **common)
 
 

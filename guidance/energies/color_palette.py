@@ -69,6 +69,7 @@ class ColorPalette:
         proportions: ``[J]`` positive shares of ``colors``, of any sum; None leaves them free.
         lightness: how much a difference in lightness counts against one in hue or chroma, >= 0;
             1 is Lab's own distance, 0 leaves light and shade free.
+        mask: ``[R, 1, h, w]`` in [0, 1], how much of the reference's pixels counts, or None.
 
     Raises:
         ValueError: an argument has another shape or is outside its range.
@@ -80,10 +81,11 @@ class ColorPalette:
         colors: Tensor | None = None,
         proportions: Tensor | None = None,
         lightness: float = 1.0,
+        mask: Tensor | None = None,
     ):
         _check(reference, colors, proportions, lightness)
         self.lightness = lightness
-        self.reference = None if reference is None else Reference(reference, OWNER)
+        self.reference = None if reference is None else Reference(reference, OWNER, mask)
         # A pure function of its arguments: remembering its last results changes no result.
         self._palette_like = lru_cache(COPIES_KEPT)(self._copy_palette)
         with torch.inference_mode(False), torch.no_grad():
@@ -102,8 +104,9 @@ class ColorPalette:
     def _encode(self, colors: Tensor | None, proportions: Tensor | None) -> tuple[Tensor, ...]:
         """The colours ``[1, 3, J]``, or the quantile functions of the slices; in float64."""
         if self.reference is not None:
-            pictures = self.reference.pictures.double()
-            return _quantiles(*self._cloud(pictures, torch.ones_like(pictures[:1, :1])))
+            pictures, mask = self.reference.pictures.double(), self.reference.mask
+            counts = torch.ones_like(pictures[:1, :1]) if mask is None else mask.double()
+            return _quantiles(*self._cloud(pictures, counts))
         points = self._points(ordinary(colors).double().T[None])  # [1, 3, J]
         if proportions is None:
             return (points,)
@@ -249,7 +252,8 @@ def _interpolate(knots: Tensor, values: Tensor, at: Tensor) -> Tensor:
     right = torch.searchsorted(knots, at.contiguous()).clamp(1, knots.shape[-1] - 1)
     left = right - 1
     start, end = knots.gather(-1, left), knots.gather(-1, right)
-    share = ((at - start) / (end - start)).clamp(0.0, 1.0)
+    # Pixels of no mass make knots that coincide.
+    share = ((at - start) / (end - start).clamp_min(torch.finfo(at.dtype).tiny)).clamp(0.0, 1.0)
     return values.gather(-1, left).lerp(values.gather(-1, right), share)
 
 

@@ -8,7 +8,7 @@ much detail is prescribed.
 from torch import Tensor
 
 from .references import Reference
-from .smoothing import block_below, normalised_blur, pooled, region_weights, weighted_mean
+from .smoothing import block_below, normalised_blur, pooled, weighted_mean
 
 __all__ = ["ReferenceImage"]
 
@@ -17,7 +17,8 @@ NO_BLUR = 0.3
 
 
 class ReferenceImage:
-    """``E = sum w |blur(image - reference)|^2 / (3 sum w)``, ``w`` the region.
+    """``E = sum w |blur(image - reference)|^2 / (3 sum w)``, ``w`` the region, and of it
+    what counts of the reference.
 
     The blur is a normalised convolution over the region, in sRGB values. Unit: squared sRGB
     difference, 0 for equal pictures, 1 for black against white.
@@ -27,6 +28,7 @@ class ReferenceImage:
             Pictures of another size are scaled to fill the image, what overhangs cut evenly.
         blur: standard deviation of the blur as a fraction of the image's height, >= 0;
             0 compares pixel by pixel.
+        mask: ``[R, 1, h, w]`` in [0, 1], how much of the reference's pixels counts, or None.
 
     Raises:
         ValueError: ``reference`` has another shape, or ``blur`` is negative.
@@ -34,16 +36,16 @@ class ReferenceImage:
 
     describes_places = True  # what it asks for lies at places of the whole picture
 
-    def __init__(self, reference: Tensor, blur: float = 0.02):
+    def __init__(self, reference: Tensor, blur: float = 0.02, mask: Tensor | None = None):
         if not blur >= 0.0:
             raise ValueError(f"Reference Image Energy: blur must be >= 0, got {blur}")
-        self.reference = Reference(reference, "Reference Image Energy")
+        self.reference = Reference(reference, "Reference Image Energy", mask)
         self.blur = blur
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
         residual = image - self.reference.at(image)  # [B, 3, H, W]
-        weights = region_weights(region, image)  # [1 or B, 1, H, W]
+        weights = self.reference.weights(image, region)  # [1 or B, 1, H, W]
         sigma = self.blur * image.shape[-2]
         if sigma >= NO_BLUR:
             block = block_below(sigma)

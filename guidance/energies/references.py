@@ -7,10 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .smoothing import region_weights
+
 __all__ = ["Reference", "cover", "ordinary"]
 
 # Resolutions kept by one reference; a run asks for one or two (the image, a smaller decoding).
 FITTED_KEPT = 2
+
+# Below this share of a pixel its colour is rounding.
+LEAST_MASK = 1e-6
 
 
 def ordinary(tensor: Tensor) -> Tensor:
@@ -45,18 +50,25 @@ class Reference:
     Args:
         pictures: ``[R, 3, h, w]`` RGB in [0, 1], of any resolution.
         owner: whose reference it is; error messages start with it.
+        mask: ``[R, 1, h, w]`` in [0, 1], how much of each pixel counts, or None: all of it.
 
     Raises:
-        ValueError: ``pictures`` has another shape.
+        ValueError: ``pictures`` or ``mask`` has another shape.
     """
 
-    def __init__(self, pictures: Tensor, owner: str):
+    def __init__(self, pictures: Tensor, owner: str, mask: Tensor | None = None):
         if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.numel() == 0:
             raise ValueError(
                 f"{owner}: reference must be RGB pictures [R, 3, h, w], got {list(pictures.shape)}"
             )
+        if mask is not None and mask.shape != pictures[:, :1].shape:
+            raise ValueError(
+                f"{owner}: the mask of the reference must be {list(pictures[:, :1].shape)}, "
+                f"got {list(mask.shape)}"
+            )
         self.owner = owner
         self.pictures = ordinary(pictures)
+        self.mask = None if mask is None else ordinary(mask)
         # A pure function of its arguments: remembering its last results changes no result.
         self._fitted = lru_cache(FITTED_KEPT)(self._fit)
 
@@ -67,7 +79,18 @@ class Reference:
             ValueError: the number of references is neither 1 nor the batch size.
         """
         self.check_batch(image)
-        return self._fitted(*image.shape[-2:], image.dtype, image.device)
+        return self._fitted(*image.shape[-2:], image.dtype, image.device)[0]
+
+    def weights(self, image: Tensor, region: Tensor | None) -> Tensor:
+        """The region, and of it what counts of the reference: ``[1 or B, 1, H, W]`` like ``image``.
+
+        Args:
+            region: ``[1 or B, 1, H, W]``, or None for the whole image.
+        """
+        weights = region_weights(region, image)
+        if self.mask is None:
+            return weights
+        return weights * self._fitted(*image.shape[-2:], image.dtype, image.device)[1]
 
     def check_batch(self, image: Tensor) -> None:
         """Raise ValueError unless there is one reference, or one for each image."""
@@ -78,7 +101,16 @@ class Reference:
                 f"expected 1 or the batch size {image.shape[0]}"
             )
 
-    def _fit(self, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def _fit(
+        self, height: int, width: int, dtype: torch.dtype, device: torch.device
+    ) -> tuple[Tensor, Tensor | None]:
         # Outside inference mode whoever asks first: the result is remembered for others.
         with torch.inference_mode(False), torch.no_grad():
-            return cover(self.pictures.to(dtype), height, width).to(device)
+            pictures = self.pictures.to(dtype)
+            if self.mask is None:
+                return cover(pictures, height, width).to(device), None
+            mask = self.mask.to(dtype)
+            fitted = cover(mask, height, width)
+            # Pixels that do not count have no share in those that a smaller picture makes of them.
+            shown = cover(pictures * mask, height, width) / fitted.clamp_min(LEAST_MASK)
+            return shown.to(device), fitted.to(device)

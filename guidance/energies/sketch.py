@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .references import Reference
-from .smoothing import block_below, normalised_blur, pooled, region_weights, weighted_mean
+from .smoothing import block_below, normalised_blur, pooled, weighted_mean
 
 __all__ = ["Sketch"]
 
@@ -30,7 +30,8 @@ FLOOR = 0.002
 
 
 class Sketch:
-    """``E = sum w (e(image) - e(reference))^2 / sum w``, ``w`` the region.
+    """``E = sum w (e(image) - e(reference))^2 / sum w``, ``w`` the region,
+    and of it what counts of the reference.
 
     ``e`` is the edge map divided by its RMS over the region, so that E is 0 for equal edges and
     between 1 and 2 for unrelated ones, whatever the two contrasts. The edges of a photograph are
@@ -45,6 +46,7 @@ class Sketch:
             on light paper and the reverse are the same: the paper is the picture's median luma.
         line_width: standard deviation of G as a fraction of the image's height, > 0. A wider line
             tolerates larger displacements and prescribes less detail.
+        mask: ``[R, 1, h, w]`` in [0, 1], how much of the reference's pixels counts, or None.
 
     Raises:
         ValueError: ``reference`` has another shape, or ``line_width`` is not positive.
@@ -52,16 +54,22 @@ class Sketch:
 
     describes_places = True  # what it asks for lies at places of the whole picture
 
-    def __init__(self, reference: Tensor, drawing: bool = False, line_width: float = 0.012):
+    def __init__(
+        self,
+        reference: Tensor,
+        drawing: bool = False,
+        line_width: float = 0.012,
+        mask: Tensor | None = None,
+    ):
         if not line_width > 0.0:
             raise ValueError(f"Sketch Energy: line width must be > 0, got {line_width}")
-        self.reference = Reference(reference, "Sketch Energy")
+        self.reference = Reference(reference, "Sketch Energy", mask)
         self.drawing = drawing
         self.line_width = line_width
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
-        weights = region_weights(region, image)  # [1 or B, 1, H, W]
+        weights = self.reference.weights(image, region)  # [1 or B, 1, H, W]
         sigma = max(NARROWEST, self.line_width * image.shape[-2])
         with torch.no_grad():
             target, _ = self._target(image, weights, sigma)
@@ -72,8 +80,16 @@ class Sketch:
         luma = _luma(self.reference.at(image))  # [1 or B, 1, H, W]
         if not self.drawing:
             return _lines(luma, weights, sigma, _edges)
-        paper = luma.flatten(1).median(1).values.view(-1, 1, 1, 1)
+        paper = self._paper(luma, image)
         return _lines((luma - paper).abs(), weights, sigma, _strokes)
+
+    def _paper(self, luma: Tensor, image: Tensor) -> Tensor:
+        """The median luma of what counts of each reference, ``[1 or B, 1, 1, 1]``."""
+        if self.reference.mask is None:
+            return luma.flatten(1).median(1).values.view(-1, 1, 1, 1)
+        counts = self.reference.weights(image, None) > 0.5
+        known = torch.where(counts | ~counts.flatten(1).any(1).view(-1, 1, 1, 1), luma, torch.nan)
+        return known.flatten(1).nanmedian(1).values.view(-1, 1, 1, 1)
 
 
 def _lines(

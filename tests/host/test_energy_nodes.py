@@ -65,17 +65,6 @@ def test_inputs_are_left_as_they_came(node):
     assert torch.equal(condition.region, before[1])
 
 
-def test_alpha_is_left_out():
-    opaque = picture()
-    transparent = torch.cat((opaque, torch.zeros_like(opaque[..., :1])), dim=-1)
-    image = torch.rand(1, 3, 40, 30)
-    values = [
-        chain(ZMagicReferenceImage, reference=reference)[0].energy(image)
-        for reference in (opaque, transparent)
-    ]
-    assert torch.equal(*values)
-
-
 def test_palette_of_colors():
     inputs = {**ENERGY_NODES[ZMagicColorPalette], "colors": "#264653:2, #e9c46a:1"}
     ((condition,),) = ZMagicColorPalette.execute(**inputs).args
@@ -99,8 +88,8 @@ def test_palette_of_colors():
         ),
         (
             ZMagicReferenceImage,
-            {"reference": picture()[..., :1]},
-            r"Reference Image Energy: 'reference' must be an RGB image .* \[1, 40, 30, 1\]",
+            {"reference": picture()[..., :2]},
+            r"Reference Image Energy: 'reference' must be an RGB image .* \[1, 40, 30, 2\]",
         ),
         (
             ZMagicReferenceImage,
