@@ -4,7 +4,6 @@ A run's picture is blurred and changes: the face is looked for again every few s
 predicted clean image, and stays where it was last seen while nothing is found.
 """
 
-import logging
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,12 +11,10 @@ import torch
 from torch import Tensor
 
 from .detections import CHOICES, Detection, Detector, lies_in, preferred
-from .energies.regions import region_boxes
+from .face_tracker import FaceTracker, aspect_of, mask_of, one_each
 from .faces import Faces, aligned_side
 
-__all__ = ["FALLBACKS", "FaceLocator", "FaceTracker", "PointFinder", "is_face"]
-
-log = logging.getLogger(__name__)
+__all__ = ["FALLBACKS", "FaceLocator", "PointFinder", "is_face", "is_near"]
 
 FALLBACKS = ("reference", "centre")
 
@@ -104,15 +101,20 @@ class FaceLocator:
             ValueError: there are several fixed faces, but not one for each reference.
             Exception: whatever the detector raises.
         """
-        places = self._places(pictures)
-        with torch.no_grad():
-            found = [
-                self.find(picture, _mask_of(region, r), places[r])
-                for r, picture in enumerate(pictures.split(1))
-            ]
+        found = self.seen_in_picture(pictures, region)
         if self.detect is not None:
             return found
+        places = self._places(pictures)
         return [face or places[r] for r, face in enumerate(found)]
+
+    def seen_in_picture(self, pictures: Tensor, region: Tensor | None = None) -> list[Faces | None]:
+        """The faces that the detector or the points find in references; see ``in_picture``."""
+        places = self._places(pictures)
+        with torch.no_grad():
+            return [
+                self.find(picture, mask_of(region, r), places[r])
+                for r, picture in enumerate(pictures.split(1))
+            ]
 
     def find(
         self, picture: Tensor, mask: Tensor | None = None, place: Faces | None = None
@@ -124,7 +126,7 @@ class FaceLocator:
             place: where the face is without a detector, roughly.
         """
         picture = picture.detach().float()
-        aspect = _aspect(picture)
+        aspect = aspect_of(picture)
         if self.detect is None:
             return None if self.points is None else self._near(place, picture, aspect)
         detections = [each for each in self.detect(picture[0].cpu()) if each.is_sound()]
@@ -160,123 +162,14 @@ class FaceLocator:
                 return None
             before, found = found, Faces.from_points(points, aspect)
             if _is_still(before.boxes[0], found.boxes[0]):
-                return found if _is_near(found.boxes[0], place.boxes[0]) else None
+                return found if is_near(found.boxes[0], place.boxes[0]) else None
         return None
 
     def _places(self, pictures: Tensor) -> Faces:
         """Where the faces of references are taken to be without a detector."""
         if self.fixed is not None and self.fixed_in_reference:
-            return _one_each(self.fixed, pictures)
-        return Faces.whole(len(pictures), _aspect(pictures))
-
-
-class FaceTracker:
-    """Where the face is during one run: one location for each image of the batch.
-
-    It is fixed during a step, at all points at which the step evaluates energies: only the first
-    call after ``begin_step`` looks for the face, and only every few steps unless an image has none
-    yet.
-    """
-
-    def __init__(self, locator: FaceLocator, layout: Faces | None = None):
-        self.locator = locator
-        self.layout = layout
-        self._seen: list[Faces | None] = []  # where each image's face was seen last
-        self._current: Faces | None = None  # this step's location
-        self._step: int | None = None
-        self._looked_at: int | None = None  # the step of the last look at all images
-        self._failed = False
-
-    def begin_step(self, step: int | None) -> None:
-        """The next call is the first one of this step; None: it is the finished image."""
-        self._step = step
-        self._current = None
-
-    @torch.no_grad()
-    def __call__(self, image: Tensor, region: Tensor | None = None) -> Faces:
-        """Where the face is in each image; never fails for want of a face.
-
-        The face that is detected, else where it was last, else the fallback.
-
-        Args:
-            image: ``[B, 3, H, W]`` RGB in [0, 1].
-            region: ``[1 or B, 1, H, W]``: only faces whose centre lies in it count.
-
-        Raises:
-            ValueError: the locator's fixed faces, or the layouts, are neither 1 nor B.
-        """
-        if self._current is None or len(self._current) != len(image):
-            self._current = self._located(image, region)
-        return self._current
-
-    def _located(self, image: Tensor, region: Tensor | None) -> Faces:
-        assumed = self._assumed(image, region)
-        if self.locator.detect is None and self.locator.points is None:
-            return assumed
-        self._look(image, region, assumed)
-        if None not in self._seen:
-            return Faces.stacked(self._seen)
-        return Faces.stacked([seen or assumed[b] for b, seen in enumerate(self._seen)])
-
-    def _look(self, image: Tensor, region: Tensor | None, assumed: Faces) -> None:
-        """Bring what was seen up to date: of all images when it is time, else of those without."""
-        if len(self._seen) != len(image):
-            self._seen = [None] * len(image)
-        again = self._is_due()
-        if again:
-            self._looked_at = self._step
-        for b, picture in enumerate(image.split(1)):
-            if again or self._seen[b] is None:
-                found = self._found(picture, _mask_of(region, b), assumed[b])
-                self._seen[b] = found or self._seen[b]
-
-    def _is_due(self) -> bool:
-        if self._step is None or self._looked_at is None:
-            return True
-        return abs(self._step - self._looked_at) >= self.locator.every
-
-    def _found(self, picture: Tensor, mask: Tensor | None, place: Faces) -> Faces | None:
-        try:
-            return self.locator.find(picture, mask, place)
-        except Exception as error:  # whatever a detector raises must not end the sampling
-            if not self._failed:
-                what = "landmark network" if self.locator.detect is None else "face detector"
-                log.warning(
-                    "Z-Magic: the %s failed (%s: %s); guiding where the face was last",
-                    what,
-                    type(error).__name__,
-                    error,
-                )
-            self._failed = True
-            return None
-
-    def _assumed(self, image: Tensor, region: Tensor | None) -> Faces:
-        """Where faces are assumed that were never found, one for each image."""
-        if self.locator.fixed is not None:
-            return _one_each(self.locator.fixed, image)
-        centred = _centred(image, region)
-        without = self.locator.detect is None or self.layout is None
-        if without or self.locator.fallback == "centre":
-            return centred
-        layout = _one_each(self.layout, image)
-        if region is None:
-            return layout
-        masks = [_mask_of(region, b) for b in range(len(image))]
-        return Faces.stacked(
-            [
-                layout[b] if lies_in(layout.boxes[b], mask) else centred[b]
-                for b, mask in enumerate(masks)
-            ]
-        )
-
-
-def _one_each(faces: Faces, image: Tensor) -> Faces:
-    if len(faces) not in (1, len(image)):
-        raise ValueError(
-            f"Locate Face: the location holds {len(faces)} faces, "
-            f"expected 1 or the batch size {len(image)}"
-        )
-    return faces.expanded(len(image))
+            return one_each(self.fixed, pictures)
+        return Faces.whole(len(pictures), aspect_of(pictures))
 
 
 def _is_still(before: Tensor, after: Tensor) -> bool:
@@ -285,29 +178,13 @@ def _is_still(before: Tensor, after: Tensor) -> bool:
     return bool(((after - before).abs() <= STILL * sides).all())
 
 
-def _is_near(box: Tensor, place: Tensor) -> bool:
+def is_near(box: Tensor, place: Tensor) -> bool:
     """Whether the face in ``box [4]`` can be the one that is roughly at ``place [4]``."""
     middle = (box[:2] + box[2:]) / 2.0
     change = (box[2:] - box[:2]) / (place[2:] - place[:2])
     inside = (place[:2] < middle) & (middle < place[2:])
     alike = (change < LARGEST_CHANGE) & (change > 1.0 / LARGEST_CHANGE)
     return bool((inside & alike).all())
-
-
-def _centred(image: Tensor, region: Tensor | None) -> Faces:
-    """The centre square of each region, or of the picture, taken for an aligned face."""
-    frame = image.new_tensor((image.shape[-1], image.shape[-2]) * 2)
-    areas = region_boxes(region, image) / frame  # [1 or B, 4]
-    return Faces.filling(areas, _aspect(image)).expanded(len(image))
-
-
-def _aspect(image: Tensor) -> float:
-    return image.shape[-1] / image.shape[-2]
-
-
-def _mask_of(region: Tensor | None, sample: int) -> Tensor | None:
-    """The mask ``[H, W]`` of one image from ``[1 or B, 1, H, W]``."""
-    return None if region is None else region[sample if len(region) > 1 else 0, 0]
 
 
 def is_face(points: Tensor, aspect: float) -> bool:

@@ -8,6 +8,7 @@ import comfy.model_management
 import torch
 from torch import Tensor, nn
 
+from ..guidance.energies.regions import reference_view
 from ..guidance.networks import Preprocessing
 from .networks import Network, shared
 from .openclip_weights import open_clip, preprocessing_of, published_tag, read_weights
@@ -37,9 +38,16 @@ class OpenClip:
     texts: Callable[[Sequence[str]], Tensor] | None = None
     _taps: dict[tuple[int, ...], Network] = field(default_factory=dict, repr=False)
 
-    def embeddings(self, pictures: Tensor) -> Tensor:
-        """Of reference pictures ``[R, 3, h, w]`` in [0, 1], outside sampling: ``[R, D]``."""
-        return self.image.reference(lambda x: self.image(self.preprocessing(x)), pictures)
+    def embeddings(self, pictures: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Of reference pictures ``[R, 3, h, w]`` in [0, 1], outside sampling: ``[R, D]``.
+
+        Args:
+            mask: ``[R, 1, h, w]``, what counts of them, see ``reference_view``; or None.
+        """
+        given = (pictures,) if mask is None else (pictures, mask)
+        return self.image.reference(
+            lambda x, m=None: self.image(reference_view(x, m, self.preprocessing)[0]), *given
+        )
 
     def after_blocks(self, blocks: tuple[int, ...]) -> Network:
         """The image tower up to its features after ``blocks``, counted from 1.

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..guidance.conditions import Condition
 from ..guidance.energies.references import ordinary
-from .picture_inputs import masks, pictures, pictures_and_mask, reference_mask_input
+from .picture_inputs import greyed, masks, pictures, pictures_and_mask, reference_mask_input
 from .sockets import Conditions
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "appended",
     "condition_inputs",
     "conditions_output",
+    "greyed",
     "pictures",
     "pictures_and_mask",
     "reference_mask_input",
@@ -103,6 +104,7 @@ def appended(
     owner: str,
     energy: object,
     networks: tuple = (),
+    shown: tuple = (),
     *,
     weight: float,
     start: float,
@@ -116,6 +118,7 @@ def appended(
         owner: the node's display name.
         energy: what the node adds.
         networks: the host.networks.Network objects that the energy runs.
+        shown: what the node puts out beside the conditions.
 
     The others are the inputs of ``condition_inputs``, which a node hands on as they came.
 
@@ -129,4 +132,4 @@ def appended(
     name = owner.removesuffix(" Energy")
     mask = None if region is None else ordinary(masks(region, owner))
     condition = Condition(name, energy, weight, start, end, mask, tuple(networks))
-    return io.NodeOutput((*(conditions or ()), condition))
+    return io.NodeOutput((*(conditions or ()), condition), *shown)

@@ -164,9 +164,7 @@ class ZMagicSketch(io.ComfyNode):
     ) -> io.NodeOutput:
         owner = "Sketch Energy"
         lines, mask = pictures_and_mask(reference, reference_mask, owner)
-        energy = Sketch(
-            lines, drawing=reference_is == "drawing", line_width=line_width, mask=mask
-        )
+        energy = Sketch(lines, drawing=reference_is == "drawing", line_width=line_width, mask=mask)
         return appended(owner, energy, **common)
 
 

@@ -1,18 +1,20 @@
 """Energies of faces: whose face it is, and what shape it has."""
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..guidance.energies import FaceIdentity, Landmarks
 from ..guidance.energies.landmarks import POINT_GROUPS, chosen_points, parse_landmarks
 from ..guidance.face_location import FaceLocator
+from ..guidance.faces import Faces, aligned_crops, box_crops
 from ..host.face_networks import (
     FaceRecognizer,
     LandmarkRegressor,
-    faces_in,
     reference_embedding,
     target_landmarks,
 )
+from ..host.reference_faces import reference_faces
 from .condition_inputs import (
     CATEGORY,
     REFERENCE_BATCH,
@@ -21,7 +23,9 @@ from .condition_inputs import (
     condition_inputs,
     conditions_output,
     pictures,
+    reference_mask_input,
 )
+from .notices import notify
 from .sockets import FaceLocation, LandmarkNetwork
 from .sockets import FaceRecognizer as FaceRecognizerSocket
 
@@ -63,8 +67,19 @@ class ZMagicFaceIdentity(io.ComfyNode):
                         "are cropped to the face."
                     ),
                 ),
+                reference_mask_input("reference"),
             ],
-            outputs=[conditions_output()],
+            outputs=[
+                conditions_output(),
+                io.Image.Output(
+                    display_name="reference_crop",
+                    tooltip=(
+                        "What the recogniser sees of the references: the face, upright and filling "
+                        "the picture. Look at it with Preview Image."
+                    ),
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -73,15 +88,19 @@ class ZMagicFaceIdentity(io.ComfyNode):
         recognizer: FaceRecognizer,
         reference: Tensor,
         face_location: FaceLocator | None = None,
+        reference_mask: Tensor | None = None,
         **common,
     ) -> io.NodeOutput:
         owner = "Face Identity Energy"
         locator = face_location or FaceLocator()
-        photographs = pictures(reference, owner)
-        faces = faces_in(locator, photographs, owner, "reference")
+        photographs = pictures(reference, owner, mask=reference_mask)
+        found = reference_faces(locator, photographs, owner, "reference")
+        photographs, faces = photographs[list(found.kept)], found.faces
         embedding = reference_embedding(recognizer, photographs, faces)
         energy = FaceIdentity(recognizer, embedding, locator, layout=faces[0])
-        return appended(owner, energy, _networks(recognizer, locator), **common)
+        crops = aligned_crops(photographs, faces, recognizer.size)
+        notify(cls, found.warnings)
+        return appended(owner, energy, _networks(recognizer, locator), (_image(crops),), **common)
 
 
 class ZMagicLandmarks(io.ComfyNode):
@@ -141,8 +160,19 @@ class ZMagicLandmarks(io.ComfyNode):
                         "cropped to the face."
                     ),
                 ),
+                reference_mask_input("target_image"),
             ],
-            outputs=[conditions_output()],
+            outputs=[
+                conditions_output(),
+                io.Image.Output(
+                    display_name="target_crop",
+                    tooltip=(
+                        "What the network sees of the target image, grey where it has no face. "
+                        "Look at it with Preview Image."
+                    ),
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -153,6 +183,7 @@ class ZMagicLandmarks(io.ComfyNode):
         points: str,
         target_image: Tensor | None = None,
         face_location: FaceLocator | None = None,
+        reference_mask: Tensor | None = None,
         **common,
     ) -> io.NodeOutput:
         owner = "Landmark Energy"
@@ -162,19 +193,30 @@ class ZMagicLandmarks(io.ComfyNode):
                 f"{owner}: expected a picture at 'target_image' or numbers in 'landmarks', got "
                 f"{got}; connect one and leave the other empty"
             )
-        locator, layout = face_location or FaceLocator(), None
+        locator = face_location or FaceLocator()
         try:
             chosen_points(points, regressor.points)
-            if target_image is None:
-                target = parse_landmarks(landmarks, regressor.points)[None]
+            written = None if target_image is not None else landmarks
+            target = written and parse_landmarks(written, regressor.points)[None]
         except ValueError as error:
             raise ValueError(f"{owner}: {error}") from None
-        if target_image is not None:
-            photographs = pictures(target_image, owner, "target_image")
-            layout = faces_in(locator, photographs, owner, "target_image")
-            target = target_landmarks(regressor, photographs, layout)
+        networks = _networks(regressor, locator)
+        if target_image is None:
+            energy = Landmarks(regressor, target, locator, points)
+            return appended(owner, energy, networks, (_nothing(regressor),), **common)
+        photographs = pictures(target_image, owner, "target_image", reference_mask)
+        found = reference_faces(locator, photographs, owner, "target_image")
+        kept, count = list(found.kept), len(photographs)
+        seen, faces = photographs[kept], found.faces
+        # Each image of the batch keeps its own target; one without a face asks for nothing.
+        target = torch.full((count, regressor.points, 2), torch.nan)
+        target[kept] = target_landmarks(regressor, seen, faces).to(target)
+        layout = Faces.stacked([faces[kept.index(r) if r in kept else 0] for r in range(count)])
+        crops = _nothing(regressor).repeat(count, 1, 1, 1)
+        crops[kept] = _image(_seen(regressor, seen, faces)).to(crops)
+        notify(cls, found.warnings)
         energy = Landmarks(regressor, target, locator, points, layout)
-        return appended(owner, energy, _networks(regressor, locator), **common)
+        return appended(owner, energy, networks, (crops,), **common)
 
 
 NODES = [ZMagicFaceIdentity, ZMagicLandmarks]
@@ -183,3 +225,20 @@ NODES = [ZMagicFaceIdentity, ZMagicLandmarks]
 def _networks(judge: FaceRecognizer | LandmarkRegressor, locator: FaceLocator) -> tuple:
     """All networks that the energy runs, once each."""
     return tuple(dict.fromkeys((judge.network, *locator.networks)))
+
+
+def _image(crops: Tensor) -> Tensor:
+    """Crops ``[R, 3, s, s]`` as an IMAGE."""
+    return crops.detach().cpu().float().clamp(0.0, 1.0).movedim(1, -1).contiguous()
+
+
+def _seen(regressor: LandmarkRegressor, photographs: Tensor, faces: Faces) -> Tensor:
+    """What the network sees of photographs before its preprocessing, ``[R, 3, s, s]``."""
+    size = regressor.preprocessing.size[0]
+    return box_crops(photographs, faces, size, regressor.margin, regressor.square)[0]
+
+
+def _nothing(regressor: LandmarkRegressor) -> Tensor:
+    """The IMAGE of a crop that there is none of."""
+    size = regressor.preprocessing.size[0]
+    return torch.full((1, size, size, 3), 0.5)

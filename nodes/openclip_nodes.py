@@ -7,8 +7,10 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..guidance.energies import ImageSimilarity, Style, Text
+from ..guidance.energies.regions import reference_view
 from ..guidance.energies.style import mean_grams
 from ..guidance.energies.text import parse_prompts
+from ..guidance.networks import Preprocessing
 from ..host.networks import Network
 from ..host.onnx_networks import ImageNetwork
 from ..host.openclip import OpenClip as LoadedOpenClip
@@ -18,7 +20,9 @@ from .condition_inputs import (
     appended,
     condition_inputs,
     conditions_output,
-    pictures,
+    greyed,
+    pictures_and_mask,
+    reference_mask_input,
 )
 from .sockets import OnnxNetwork, OpenClip
 
@@ -185,6 +189,7 @@ class ZMagicStyle(io.ComfyNode):
                     ),
                 ),
                 *condition_inputs(),
+                reference_mask_input("reference"),
             ],
             outputs=[conditions_output()],
         )
@@ -197,6 +202,7 @@ class ZMagicStyle(io.ComfyNode):
         style_weights: str,
         openclip: LoadedOpenClip | None = None,
         network: ImageNetwork | None = None,
+        reference_mask: Tensor | None = None,
         **common,
     ) -> io.NodeOutput:
         owner = "Style Energy"
@@ -205,7 +211,7 @@ class ZMagicStyle(io.ComfyNode):
                 f"{owner}: expected either 'openclip' or 'network' to be connected, got "
                 f"{'neither' if openclip is None else 'both'}"
             )
-        styles = pictures(reference, owner)
+        styles, mask = pictures_and_mask(reference, reference_mask, owner)
         weights = _weights(style_weights, styles.shape[0], owner, "style_weights")
         numbers = _block_numbers(blocks, owner)
         try:
@@ -216,9 +222,10 @@ class ZMagicStyle(io.ComfyNode):
                 features = _after_activations(network, numbers)
                 preprocessing = network.preprocessing
             targets = features.reference(
-                lambda x, w: mean_grams(features(preprocessing(x)), w),
-                styles,
+                lambda x, w, m=None: _targets(features, preprocessing, x, w, m),
+                greyed(styles, mask),
                 weights,
+                *(() if mask is None else (mask,)),
                 key=preprocessing,
             )
         except ValueError as error:
@@ -256,18 +263,24 @@ class ZMagicImageSimilarity(io.ComfyNode):
                     ),
                 ),
                 *condition_inputs(),
+                reference_mask_input("reference"),
             ],
             outputs=[conditions_output()],
         )
 
     @classmethod
     def execute(
-        cls, reference: Tensor, openclip: LoadedOpenClip, reference_weights: str, **common
+        cls,
+        reference: Tensor,
+        openclip: LoadedOpenClip,
+        reference_weights: str,
+        reference_mask: Tensor | None = None,
+        **common,
     ) -> io.NodeOutput:
         owner = "Image Similarity Energy"
-        references = pictures(reference, owner)
+        references, mask = pictures_and_mask(reference, reference_mask, owner)
         weights = _weights(reference_weights, references.shape[0], owner, "reference_weights")
-        targets = openclip.embeddings(references)
+        targets = openclip.embeddings(greyed(references, mask), mask)
         energy = ImageSimilarity(openclip.image, openclip.preprocessing, targets, weights)
         return appended(owner, energy, (openclip.image,), **common)
 
@@ -280,6 +293,18 @@ def _prompts(text: str, owner: str, name: str) -> list[tuple[str, float]]:
         return parse_prompts(text)
     except ValueError as error:
         raise ValueError(f"{owner}: in '{name}' {error}") from None
+
+
+def _targets(
+    features: Network,
+    preprocessing: Preprocessing,
+    styles: Tensor,
+    weights: Tensor,
+    mask: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """The Gram matrices of the style pictures, after each block that ``features`` returns."""
+    views, counts = reference_view(styles, mask, preprocessing)
+    return mean_grams(features(views), weights, counts)
 
 
 def _after_activations(network: ImageNetwork, numbers: tuple[int, ...]) -> Network:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..guidance.wording import quoted
 
-__all__ = ["masks", "pictures", "pictures_and_mask", "reference_mask_input"]
+__all__ = ["greyed", "masks", "pictures", "pictures_and_mask", "reference_mask_input"]
 
 # Decoders and resampling overshoot [0, 1] a little; what goes further has another scale.
 LOWEST, HIGHEST = -0.5, 1.5
@@ -54,8 +54,12 @@ def pictures(
         ValueError: it is no such picture, is empty, has another scale, or is not finite; the mask
             is none, fits another number of pictures, or leaves nothing of one of them.
     """
-    values, counts = pictures_and_mask(image, mask, owner, name)
-    return values if counts is None else NEUTRAL + counts * (values - NEUTRAL)
+    return greyed(*pictures_and_mask(image, mask, owner, name))
+
+
+def greyed(pictures: Tensor, counts: Tensor | None) -> Tensor:
+    """What ``pictures_and_mask`` gives as ``pictures`` does: grey where nothing counts."""
+    return pictures if counts is None else NEUTRAL + counts * (pictures - NEUTRAL)
 
 
 def pictures_and_mask(

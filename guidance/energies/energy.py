@@ -42,6 +42,10 @@ class RunEnergy(Energy, Protocol):
 
     What it follows is fixed during a step, at all points at which the step evaluates it: the
     difference of two gradients is otherwise no Hessian product (method section 1).
+
+    It may also have ``notes() -> list[str]`` and ``warnings() -> list[str]``, which are asked at
+    the run's end: sentences about the run for its report, and those that deserve a warning. The
+    condition's name is put in front of them.
     """
 
     def begin_run(self) -> "RunEnergy":

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ..faces import Faces
 
-if TYPE_CHECKING:  # it imports this package
-    from ..face_location import FaceLocator, FaceTracker
+if TYPE_CHECKING:  # they import this package
+    from ..face_location import FaceLocator
+    from ..face_tracker import FaceTracker
 
 __all__ = ["FaceEnergy"]
 
@@ -45,3 +46,11 @@ class FaceEnergy:
         """The face in each of ``image [B, 3, H, W]``, a constant."""
         locate = self._tracker or self.locator.begin_run(self.layout)
         return locate(image.detach(), region)
+
+    def notes(self) -> list[str]:
+        """In how many looks of this run a face was found; see RunEnergy."""
+        return [] if self._tracker is None else self._tracker.notes()
+
+    def warnings(self) -> list[str]:
+        """That none was found in this run; see RunEnergy."""
+        return [] if self._tracker is None else self._tracker.warnings()

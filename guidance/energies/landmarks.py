@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..faces import Faces
 from ..networks.face_models import LandmarkRegressor
+from ..wording import quoted
 from .face_energy import FaceEnergy
 from .references import ordinary
 from .regions import only_region_moves
@@ -81,7 +82,7 @@ def parse_landmarks(text: str, points: int) -> Tensor:
     except ValueError:
         strange = next(word for word in words if not _is_number(word))
         raise ValueError(
-            f"landmarks must be numbers, x and y of each point, got '{strange[:20]}'"
+            f"landmarks must be numbers, x and y of each point, got {quoted(strange, 20)}"
         ) from None
     if len(numbers) != 2 * points or not numbers.isfinite().all():
         raise ValueError(
@@ -100,7 +101,8 @@ class Landmarks(FaceEnergy):
 
     Args:
         regressor: finds the points.
-        target: ``[1 or B, P, 2]``, all points, in fractions of the crop.
+        target: ``[1 or B, P, 2]``, all points, in fractions of the crop; all NaN for an image of
+            the batch of which nothing is asked, whose energy is 0.
         locator: where the face is, see FaceEnergy.
         points: which of them count, one of POINT_GROUPS.
         layout: where the face is assumed at first, see FaceEnergy.
@@ -124,7 +126,8 @@ class Landmarks(FaceEnergy):
             )
         super().__init__(locator, layout)
         self.regressor = regressor
-        self.target = ordinary(target)
+        self.asked = ordinary(~target.isnan().flatten(1).any(1))  # [1 or B]
+        self.target = ordinary(target.nan_to_num())
         self.chosen = chosen_points(points, regressor.points)
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
@@ -141,7 +144,7 @@ class Landmarks(FaceEnergy):
         faces = self.located(image, region)
         found = self.regressor.in_crop(only_region_moves(image, region), faces)  # [B, P, 2]
         residual = (found - self.target.to(found))[:, self.chosen]
-        return residual.square().sum(-1).mean(-1)
+        return residual.square().sum(-1).mean(-1) * self.asked.to(residual)
 
 
 def _is_number(word: str) -> bool:

@@ -5,6 +5,8 @@ black. It sees the region's bounding box with what surrounds the region there, a
 reaches the region alone.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ __all__ = [
     "cropped",
     "fitted_boxes",
     "only_region_moves",
+    "reference_view",
     "region_boxes",
     "seen",
     "view_aspect",
@@ -61,6 +64,28 @@ def seen(image: Tensor, region: Tensor | None, preprocessing: Preprocessing) -> 
         only_region_moves(image, region), boxes, preprocessing.size, preprocessing.interpolation
     )
     return preprocessing.normalised(crop)
+
+
+def reference_view(
+    pictures: Tensor, mask: Tensor | None, preprocessing: Preprocessing
+) -> tuple[Tensor, Tensor | None]:
+    """What a network is shown of references, and which part of that counts.
+
+    Args:
+        pictures: ``[R, 3, h, w]`` in [0, 1], with something neutral where nothing counts.
+        mask: ``[R, 1, h, w]`` in [0, 1], or None: the whole pictures are shown, and count.
+        preprocessing: of a network whose input has a fixed size.
+
+    Returns:
+        its inputs ``[R, C, h', w']``, of the mask's box, and ``[R, 1, h', w']`` or None.
+    """
+    views = seen(pictures, mask, preprocessing)
+    if mask is None:
+        return views, None
+    plain = replace(
+        preprocessing, mean=(0.0,), std=(1.0,), channels="rgb", interpolation="bilinear"
+    )
+    return views, seen(mask.expand(-1, 3, -1, -1), mask, plain)[:, :1]
 
 
 def view_aspect(image: Tensor, preprocessing: Preprocessing) -> float:

@@ -6,10 +6,12 @@ tower it is the style energy of FreeDoM (Yu et al., ICCV 2023) and Z-Magic, exce
 is squared and relative to the reference's size, so that networks can be compared.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..networks.preprocessing import Preprocessing
 from .references import ordinary
@@ -18,13 +20,15 @@ from .regions import seen
 __all__ = ["Style", "gram", "mean_grams"]
 
 
-def gram(features: Tensor) -> Tensor:
+def gram(features: Tensor, counts: Tensor | None = None) -> Tensor:
     """``F^T F / N`` of each sample, in single precision or better.
 
     Half precision loses the small entries and overflows at the large ones.
 
     Args:
         features: tokens ``[B, N, C]`` or a map ``[B, C, h, w]``, of which every place is a token.
+        counts: ``[B, 1, H, W]`` in [0, 1], how much of the network's input counts, which the
+            tokens divide evenly among themselves; or None: all of it.
 
     Returns:
         ``[B, C, C]``.
@@ -32,28 +36,51 @@ def gram(features: Tensor) -> Tensor:
     Raises:
         ValueError: the features have another number of dimensions.
     """
-    if features.ndim == 4:
-        features = features.flatten(2).transpose(1, 2)
-    if features.ndim != 3:
+    if features.ndim not in (3, 4):
         raise ValueError(
             "style features must be tokens [batch, tokens, channels] or maps "
             f"[batch, channels, height, width], got {list(features.shape)}"
         )
+    shares = None if counts is None else _shares(features, counts)
+    if features.ndim == 4:
+        features = features.flatten(2).transpose(1, 2)
     if features.dtype != torch.float64:
         features = features.float()
-    return features.transpose(1, 2) @ features / features.shape[1]
+    if shares is None:
+        return features.transpose(1, 2) @ features / features.shape[1]
+    return (features * shares.to(features)).transpose(1, 2) @ features
 
 
-def mean_grams(features: Sequence[Tensor], weights: Tensor) -> tuple[Tensor, ...]:
+def _shares(features: Tensor, counts: Tensor) -> Tensor | None:
+    """The tokens' shares ``[B, N, 1]`` of what counts, None if it is not known where they are."""
+    grid = features.shape[-2:] if features.ndim == 4 else _grid(features.shape[1], counts)
+    if grid is None:
+        return None
+    weights = F.interpolate(counts, size=grid, mode="area").flatten(1)[..., None]
+    return weights / weights.sum(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+
+
+def _grid(tokens: int, counts: Tensor) -> tuple[int, int] | None:
+    """Rows and columns of ``tokens`` square patches of the input, None if it has no such grid."""
+    height, width = counts.shape[-2:]
+    rows = max(1, round(math.sqrt(tokens * height / width)))
+    return (rows, tokens // rows) if tokens % rows == 0 else None
+
+
+def mean_grams(
+    features: Sequence[Tensor], weights: Tensor, counts: Tensor | None = None
+) -> tuple[Tensor, ...]:
     """Of each block the Gram matrix of several references, averaged with ``weights [R]``.
+
+    Args:
+        counts: ``[R, 1, H, W]``, how much of the network's input counts, or None.
 
     Returns:
         For every entry of ``features``, each with R samples: ``[C, C]``.
     """
     shares = weights / weights.sum()
-    return tuple(
-        torch.einsum("r,rcd->cd", shares.to(matrices), matrices) for matrices in map(gram, features)
-    )
+    matrices = [gram(feature, counts) for feature in features]
+    return tuple(torch.einsum("r,rcd->cd", shares.to(each), each) for each in matrices)
 
 
 class Style:

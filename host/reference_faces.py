@@ -1,0 +1,133 @@
+"""The faces in reference pictures: those that are found, and what to say of the others."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import comfy.model_management
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..guidance.face_location import FaceLocator, is_near
+from ..guidance.faces import Faces
+
+__all__ = ["ReferenceFaces", "reference_faces"]
+
+# The cascade that scikit-image brings finds faces of 1/6 of the shorter side and more in pictures
+# of this size, in a tenth of a second.
+CASCADE = "lbpcascade_frontalface_opencv.xml"
+CASCADE_SIDE, CASCADE_LEAST = 256, 40
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceFaces:
+    """Faces of references.
+
+    Attributes:
+        faces: one for each picture that is kept.
+        kept: the numbers of those pictures, counted from 0.
+        warnings: sentences about the others, and about faces that may be somewhere else.
+    """
+
+    faces: Faces
+    kept: tuple[int, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def reference_faces(
+    locator: FaceLocator, pictures: Tensor, owner: str, name: str
+) -> ReferenceFaces:
+    """The face in each of ``pictures [R, 3, h, w]``, which came in at an input of a node.
+
+    Args:
+        owner, name: the node and its input, for messages.
+
+    Raises:
+        ValueError: there is a face in none of them.
+    """
+    if locator.networks:
+        comfy.model_management.load_models_gpu([n.patcher for n in locator.networks])
+    found = locator.in_picture(pictures)
+    kept = tuple(r for r, face in enumerate(found) if face is not None)
+    if not kept:
+        which = "the picture" if len(found) == 1 else f"any of the {len(found)} pictures"
+        raise ValueError(
+            f"{owner}: no face was found in {which} at '{name}'.\n{_ADVICE}, or lower 'min_score' "
+            "at Locate Face"
+        )
+    warnings = [
+        f"no face was found in picture {r + 1} of {len(found)} at '{name}', which is left out.\n"
+        f"{_ADVICE}"
+        for r in range(len(found))
+        if r not in kept
+    ]
+    faces = Faces.stacked([found[r] for r in kept])
+    if locator.detect is None:
+        warnings += _unlikely(pictures, faces, name)
+    return ReferenceFaces(faces, kept, tuple(warnings))
+
+
+_ADVICE = "Use one in which the face is larger and seen from the front"
+
+
+def _unlikely(pictures: Tensor, faces: Faces, name: str) -> list[str]:
+    """What to say of references whose face seems to be at another place than it is taken for."""
+    cascade = _cascade()
+    if cascade is None:
+        return []
+    astray = [
+        r + 1
+        for r, picture in enumerate(pictures)
+        if (boxes := _found_by(cascade, picture))
+        and not any(is_near(box, faces.boxes[r].to(box)) for box in boxes)
+    ]
+    if not astray:
+        return []
+    which = f"picture {', '.join(map(str, astray))} of {len(pictures)}"
+    return [
+        f"the face in {which if len(pictures) > 1 else 'the picture'} at '{name}' seems to be at "
+        "another place, or of another size, than it is taken for.\nConnect Locate Face with a "
+        "detector, or crop the picture to the face; the node's second output shows what the "
+        "network sees"
+    ]
+
+
+@lru_cache(1)
+def _cascade():
+    """scikit-image's detector of frontal faces, None where it is not installed."""
+    if find_spec("skimage") is None:
+        return None
+    try:
+        import skimage
+        from skimage.feature import Cascade
+
+        file = Path(skimage.__file__).parent / "data" / CASCADE
+        return Cascade(str(file)) if file.is_file() else None
+    except Exception:  # of another version, or built for another one of its own needs
+        return None
+
+
+def _found_by(cascade, picture: Tensor) -> list[Tensor]:
+    """Boxes ``[4]`` in fractions of faces in ``picture [3, h, w]``."""
+    height, width = picture.shape[-2:]
+    scale = CASCADE_SIDE / min(height, width)
+    size = [max(1, round(side * scale)) for side in (height, width)]
+    grey = torch.einsum("chw,c->hw", picture, picture.new_tensor(LUMA))[None, None]
+    grey = F.interpolate(grey, size=size, mode="bilinear", antialias=True)[0, 0]
+    pixels = (grey.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy()
+    found = cascade.detect_multi_scale(
+        img=np.repeat(pixels[..., None], 3, axis=2),
+        scale_factor=1.1,
+        step_ratio=1,
+        min_size=(CASCADE_LEAST, CASCADE_LEAST),
+        max_size=(CASCADE_SIDE, CASCADE_SIDE),
+    )
+    frame = torch.tensor((size[1], size[0]) * 2, dtype=torch.float64)
+    return [
+        torch.tensor((b["c"], b["r"], b["c"] + b["width"], b["r"] + b["height"])) / frame
+        for b in found
+    ]
