@@ -4,13 +4,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..guidance.energies import Segmentation
+from ..guidance.energies.class_names import parse_class_weights, parse_classes, parse_palette
 from ..guidance.energies.class_scores import ClassScores
-from ..guidance.energies.label_maps import (
-    LabelMap,
-    parse_class_weights,
-    parse_classes,
-    parse_palette,
-)
+from ..guidance.energies.label_maps import LabelMap
 from ..guidance.energies.segmentation import COMPARED, DISTANCES
 from ..host.image_networks import (
     SEGMENTER_SOURCE,
@@ -30,7 +26,10 @@ from .condition_inputs import (
     appended,
     condition_inputs,
     conditions_output,
-    pictures,
+    greyed,
+    masks,
+    pictures_and_mask,
+    reference_mask_input,
 )
 from .network_inputs import input_options, network_inputs
 from .sockets import Segmenter
@@ -236,6 +235,7 @@ class ZMagicSegmentation(io.ComfyNode):
                     ),
                 ),
                 *condition_inputs(),
+                reference_mask_input("target_image"),
             ],
             outputs=[conditions_output()],
         )
@@ -252,6 +252,7 @@ class ZMagicSegmentation(io.ComfyNode):
         compare: str,
         target_image: Tensor | None = None,
         masks: io.Autogrow.Type | None = None,
+        reference_mask: Tensor | None = None,
         **common,
     ) -> io.NodeOutput:
         owner = "Segmentation Energy"
@@ -276,16 +277,16 @@ class ZMagicSegmentation(io.ComfyNode):
         except ValueError as error:
             raise ValueError(f"{owner}: {error}") from None
         if connected:
-            masks = [_mask(mask, owner) for mask in connected]
-            target = LabelMap.from_masks(masks, numbers, scores.classes, owner)
+            target = LabelMap.from_masks(_masks(connected, owner), numbers, scores.classes, owner)
         else:
-            target_image = pictures(target_image, owner, "target_image")
+            images, counts = pictures_and_mask(target_image, reference_mask, owner, "target_image")
+            seen = greyed(images, counts)
             if target_is == PHOTOGRAPH:
-                target = _parsed(segmenter, scores, target_image, compare, owner)
+                target = _parsed(segmenter, scores, seen, compare, owner).masked(counts)
             elif target_is == COLOR_MAP:
-                target = LabelMap.from_colors(target_image, palette, scores.classes, owner)
+                target = LabelMap.from_colors(seen, palette, scores.classes, owner, counts)
             else:
-                target = LabelMap.from_gray(target_image, scores.classes, owner)
+                target = LabelMap.from_gray(images, scores.classes, owner, counts)
         energy = Segmentation(
             lambda image: segmenter(image)[0], scores, target, distance, compare, weights
         )
@@ -305,10 +306,6 @@ def _parsed(
     return LabelMap(values, values.new_ones(len(values), 1, *values.shape[-2:]), owner, aspect)
 
 
-def _mask(mask: Tensor, owner: str) -> Tensor:
-    """A MASK ``[H, W]`` or ``[B, H, W]`` as ``[B, H, W]``."""
-    if mask.ndim not in (2, 3):
-        raise ValueError(
-            f"{owner}: 'masks' must be masks [batch, height, width], got {list(mask.shape)}"
-        )
-    return mask if mask.ndim == 3 else mask[None]
+def _masks(connected: list[Tensor], owner: str) -> list[Tensor]:
+    """The MASKs at 'masks' as ``[B, h, w]`` each."""
+    return [masks(mask, owner, "masks") for mask in connected]

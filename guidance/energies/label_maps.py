@@ -4,7 +4,6 @@ Pixels for which no class is asked are free: their weight is 0.
 """
 
 import math
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -12,50 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .color_palette import parse_colors
 from .references import cover, ordinary
+from .soft_edges import FREE, TOLERANCE, without_mixed_colors, without_mixed_levels
 
-__all__ = [
-    "FACE_COLORS",
-    "LabelMap",
-    "parse_class_weights",
-    "parse_classes",
-    "parse_palette",
-]
+__all__ = ["LabelMap"]
 
-# Classes of the BiSeNet face parsers trained on CelebAMask-HQ, in the order of their outputs, with
-# the colours in which the data set's own tools draw them (CelebAMask-HQ, face_parsing/
-# Data_preprocessing: g_mask.py numbers the parts in another order, g_color.py has the colours).
-FACE_COLORS = {
-    "background": "#000000",
-    "skin": "#cc0000",
-    "left brow": "#00ffff",
-    "right brow": "#ffcccc",
-    "left eye": "#3333ff",
-    "right eye": "#cc00cc",
-    "glasses": "#cccc00",
-    "left ear": "#663300",
-    "right ear": "#ff0000",
-    "earring": "#00cccc",
-    "nose": "#4c9900",
-    "mouth": "#66cc00",
-    "upper lip": "#ffff00",
-    "lower lip": "#000099",
-    "neck": "#ff9933",
-    "necklace": "#003300",
-    "clothes": "#00cc00",
-    "hair": "#0000cc",
-    "hat": "#ff3399",
-}
-
-# Largest distance in sRGB of a pixel from the colour it is taken for: above the rounding of 8 bits
-# and of JPEG. Where two colours of a palette are nearer than twice that (the face colours are 0.2
-# apart), less than half their distance.
-TOLERANCE = 0.09
+# Where two colours of a palette are nearer than twice the tolerance (the face colours are 0.2
+# apart), it is less than half their distance.
 LESS_THAN_HALF = 0.45
 
-# The number that segmentation data sets give to pixels without a label.
-FREE = 255
+# Colours that a message names.
+NAMED_COLORS = 4
 
 # Where masks overlap or leave off, weights below this are rounding.
 LEAST_WEIGHT = 1e-4
@@ -94,12 +60,22 @@ class LabelMap:
         return self.values.shape[1]
 
     @staticmethod
-    def from_colors(pictures: Tensor, palette: Tensor, classes: int, owner: str) -> "LabelMap":
-        """The class whose colour a pixel has; pixels of other colours are free.
+    def from_colors(
+        pictures: Tensor,
+        palette: Tensor,
+        classes: int,
+        owner: str,
+        counts: Tensor | None = None,
+    ) -> "LabelMap":
+        """The class whose colour a pixel has; pixels of other colours, and mixtures, are free.
 
         Args:
             pictures: ``[R, 3, h, w]`` RGB in [0, 1].
             palette: ``[J, 3]``, one colour for each of the first J classes, J <= classes.
+            counts: ``[R, 1, h, w]`` in [0, 1], the pixels that count, or None for all.
+
+        Raises:
+            ValueError: no pixel has the colour of a class.
         """
         apart = torch.pdist(palette.double()).min().item() if len(palette) > 1 else math.inf
         best = torch.full_like(pictures[:, 0], min(TOLERANCE, LESS_THAN_HALF * apart))
@@ -108,26 +84,40 @@ class LabelMap:
             distance = (pictures - color[:, None, None]).norm(dim=1)
             nearest = torch.where(distance < best, number, nearest)
             best = torch.minimum(best, distance)
+        nearest = _counting(without_mixed_colors(pictures, nearest, palette), counts)
+        if (nearest == FREE).all():
+            raise ValueError(f"{owner}: {_no_color(pictures, palette)}")
         return LabelMap.from_indices(nearest, classes, owner)
 
     @staticmethod
-    def from_gray(pictures: Tensor, classes: int, owner: str) -> "LabelMap":
-        """The class whose number the grey of a pixel is, of 255; 255 itself is free.
+    def from_gray(
+        pictures: Tensor, classes: int, owner: str, counts: Tensor | None = None
+    ) -> "LabelMap":
+        """The class whose number the grey of a pixel is, of 255; 255, and mixtures, are free.
 
         Args:
             pictures: ``[R, 3, h, w]`` in [0, 1].
+            counts: ``[R, 1, h, w]`` in [0, 1], the pixels that count, or None for all.
 
         Raises:
-            ValueError: the picture is not grey, or has numbers that are no class.
+            ValueError: the picture is not grey, has numbers that are no class, or is free all over.
         """
         levels = (pictures * 255.0).round().long()
+        levels = torch.stack([_counting(each, counts) for each in levels.unbind(1)], dim=1)
         if (levels != levels[:, :1]).any():
             raise ValueError(
                 f"{owner}: an index map must be a grey picture whose levels are the numbers of the "
                 "classes, got a coloured one; choose 'colour map', or 'photograph' to have it "
                 "parsed"
             )
-        return LabelMap.from_indices(levels[:, 0], classes, owner)
+        levels = without_mixed_levels(levels[:, 0])
+        if (levels == FREE).all():
+            raise ValueError(
+                f"{owner}: no pixel of the target asks for a class: the index map is white (255), "
+                "which is free, wherever it counts.\nPaint the classes' numbers as grey levels: those of the segmenter "
+                f"are 0 to {classes - 1}"
+            )
+        return LabelMap.from_indices(levels, classes, owner)
 
     @staticmethod
     def from_indices(indices: Tensor, classes: int, owner: str) -> "LabelMap":
@@ -169,9 +159,23 @@ class LabelMap:
         for mask, number in zip(masks, numbers, strict=True):
             mask = cover(mask[:, None].float().cpu(), height, width)[:, 0].clamp(0.0, 1.0)
             asked[:, number] = torch.maximum(asked[:, number], mask.expand(count, -1, -1))
+        if not asked.any():
+            raise ValueError(
+                f"{owner}: no pixel of the target asks for a class: the masks are black all over."
+                "\nPaint white where a class should be. Load Image's MASK shows what is "
+                "transparent in a picture, which is nothing in most"
+            )
         total = asked.sum(1, keepdim=True)
         weights = torch.where(total < LEAST_WEIGHT, 0.0, total.clamp(max=1.0))
         return LabelMap(asked / total.clamp_min(LEAST_WEIGHT), weights, owner)
+
+    def masked(self, counts: Tensor | None) -> "LabelMap":
+        """The same map, free where ``counts [R, 1, h', w']`` is 0; None: as it is."""
+        if counts is None:
+            return self
+        counts = F.interpolate(counts, size=self.weights.shape[-2:], mode="area")
+        weights = self.weights * counts.to(self.weights)
+        return LabelMap(self.values, weights, self.owner, self.aspect)
 
     def at(self, image: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
         """What is asked for of ``maps [B, K, h, w]``, which a network made of ``image``.
@@ -215,72 +219,29 @@ class LabelMap:
         return maps[..., top : top + kept_height, left : left + kept_width]
 
 
-def parse_palette(text: str, classes: int) -> Tensor:
-    """The colours of the classes ``[J, 3]``, in their order; of an empty text FACE_COLORS.
-
-    Raises:
-        ValueError: a word is no colour, two are equal, or there are more than classes.
-    """
-    if not text.strip():
-        if classes != len(FACE_COLORS):
-            raise ValueError(
-                f"colors must name the colours of the segmenter's {classes} classes in their "
-                f"order: the built-in ones are those of {len(FACE_COLORS)} face classes"
-            )
-        text = " ".join(FACE_COLORS.values())
-    palette, proportions = parse_colors(text)
-    if proportions is not None:
-        raise ValueError("colors must be hexadecimal colours without proportions")
-    if len(palette) > classes:
-        raise ValueError(
-            f"colors names {len(palette)} colours, the segmenter has {classes} classes"
-        )
-    equal = (torch.cdist(palette, palette) == 0.0).triu(1).nonzero().tolist()
-    if equal:
-        first, second = equal[0]
-        raise ValueError(f"colors must differ, got the same one for classes {first} and {second}")
-    return palette
+def _counting(numbers: Tensor, counts: Tensor | None) -> Tensor:
+    """Numbers of classes ``[R, h, w]``, FREE where a pixel does not count."""
+    return numbers if counts is None else torch.where(counts[:, 0] > 0.5, numbers, FREE)
 
 
-def parse_classes(text: str) -> list[int]:
-    """Numbers of classes: ``"17, 1, 10"``, or with remarks, ``"17 hair, 1 skin"``.
-
-    Raises:
-        ValueError: a part does not begin with a number.
-    """
-    parts = [part.strip() for part in re.split(r"[,;\n]", text) if part.strip()]
-    if len(parts) == 1 and re.fullmatch(r"\d+(\s+\d+)+", parts[0]):
-        parts = parts[0].split()
-    matches = [re.match(r"\d+(?![\d.:])", part) for part in parts]
-    if None in matches:
-        part = parts[matches.index(None)]
-        raise ValueError(
-            f"classes must be numbers separated by commas, such as '17 hair, 1 skin', got '{part}'"
-        )
-    return [int(match.group()) for match in matches]
+def _no_color(pictures: Tensor, palette: Tensor) -> str:
+    """Why a colour map asks for nothing."""
+    found, counts = (
+        (pictures.movedim(1, -1).flatten(0, 2) * 255.0).round().unique(dim=0, return_counts=True)
+    )
+    frequent = found[counts.argsort(descending=True)[:NAMED_COLORS]]
+    return (
+        "no pixel of the target asks for a class: none has the color of one.\n"
+        f"Its most frequent colors are {_names(frequent)}; those of the classes are "
+        f"{_names((palette * 255.0).round())}.\n"
+        "Paint in these, write the map's own into 'colors', or choose 'photograph' if it is one"
+    )
 
 
-def parse_class_weights(text: str, classes: int) -> Tensor | None:
-    """Weights ``[classes]`` from ``"17:2, 1:0.5"``, 1 for the others; None for an empty text.
-
-    Raises:
-        ValueError: a part is not ``class:weight``, a weight is negative, or all are 0.
-    """
-    parts = text.replace(",", " ").replace(";", " ").split()
-    if not parts:
-        return None
-    weights = torch.ones(classes)
-    for part in parts:
-        match = re.fullmatch(r"(\d+):(\d+\.?\d*|\.\d+)", part)
-        if match is None or int(match[1]) >= classes:
-            raise ValueError(
-                f"class_weights must be class:weight pairs such as '17:2, 1:0.5' with classes 0 to "
-                f"{classes - 1} and weights >= 0, got '{part}'"
-            )
-        weights[int(match[1])] = float(match[2])
-    if not weights.any():
-        raise ValueError("class_weights must leave at least one class a weight above 0")
-    return weights
+def _names(colors: Tensor) -> str:
+    """``#cc0000, #ffffff`` and so on, of ``[J, 3]`` in 0 to 255."""
+    named = ["#" + "".join(f"{int(part):02x}" for part in color) for color in colors.tolist()]
+    return ", ".join(named[:NAMED_COLORS]) + (", ..." if len(named) > NAMED_COLORS else "")
 
 
 def _check_masks(masks: Sequence[Tensor], numbers: Sequence[int], classes: int, owner: str) -> None:

@@ -66,6 +66,11 @@ class Segmentation:
         self.distance = distance
         self.compare = compare
         self.class_weights = None if class_weights is None else ordinary(class_weights)
+        if self.class_weights is not None and not self._asks_for_something():
+            raise ValueError(
+                "Segmentation Energy: the class weights are 0 for every class that the target asks "
+                "for.\nName other classes in 'class_weights', or weights above 0"
+            )
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
@@ -83,6 +88,10 @@ class Segmentation:
         if self.compare == "logits":
             return (self.scores.complete(maps) - target).square().sum(1, keepdim=True)
         return (self.scores.probabilities(maps) - target).square().sum(1, keepdim=True)
+
+    def _asks_for_something(self) -> bool:
+        values, weights = self.target.values.float(), self.target.weights
+        return bool((weights * self._importance(values)).any())
 
     def _importance(self, target: Tensor) -> Tensor | float:
         if self.class_weights is None:

@@ -8,7 +8,7 @@ import nodes as host_nodes
 import pytest
 import torch
 
-from zmagic.guidance.energies.label_maps import parse_palette
+from zmagic.guidance.energies.class_names import parse_palette
 from zmagic.guidance.settings import preset
 from zmagic.host.demo_model import demo_conditioning, load_autoencoder, load_photograph, load_unet
 from zmagic.host.hooks import HostSettings, attach
@@ -205,7 +205,7 @@ def test_references_are_parsed_once(segmenter, photograph):
             "got both",
         ),
         ({"masks": {"mask0": torch.ones(1, 8, 8)}}, "one class for each of the 1 masks, .* got 0"),
-        ({"masks": {"mask0": torch.ones(1, 1, 8, 8)}, "classes": "1"}, "'masks' must be masks"),
+        ({"masks": {"mask0": torch.ones(1, 1, 8, 8)}, "classes": "1"}, "'masks' must be a mask"),
         ({"masks": {"mask0": torch.zeros(1, 8, 8)}, "classes": "1"}, "no pixel of the target asks"),
         ({"masks": {"mask0": torch.ones(1, 8, 8)}, "classes": "19"}, "'classes' names class 19"),
         (
@@ -267,3 +267,21 @@ def test_sampling_is_guided_to_the_layout(segmenter, photograph):
     plain, guided = run(0.0), run(0.2)
     for name, values in guided.items():
         assert sum(values) < 0.9 * sum(plain[name]), name
+
+
+def test_what_is_hidden_of_a_target_does_not_count(segmenter):
+    """By a mask, and by transparency."""
+    counts = torch.zeros(1, 64, 64)
+    counts[:, 16:48, 16:48] = 1.0
+    seen = torch.rand(1, 64, 64, 3)
+    image = torch.rand(1, 3, 64, 64)
+    values = []
+    for hidden in (torch.zeros_like(seen), torch.rand_like(seen)):
+        target = torch.where(counts[..., None] > 0.0, seen, hidden)
+        values += [
+            energy_of(segmenter, target_image=target, reference_mask=counts)(image),
+            energy_of(segmenter, target_image=torch.cat((target, counts[..., None]), -1))(image),
+        ]
+    assert all(torch.equal(values[0], value) for value in values[1:])
+    everything = energy_of(segmenter, target_image=seen)(image)
+    assert not torch.allclose(values[0], everything)

@@ -6,14 +6,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zmagic.guidance.energies import Energy, Segmentation
-from zmagic.guidance.energies.class_scores import ClassScores
-from zmagic.guidance.energies.label_maps import (
+from zmagic.guidance.energies.class_names import (
     FACE_COLORS,
-    LabelMap,
     parse_class_weights,
     parse_classes,
     parse_palette,
 )
+from zmagic.guidance.energies.class_scores import ClassScores
+from zmagic.guidance.energies.label_maps import LabelMap
 
 CLASSES = 4
 SIZE = (24, 32)
