@@ -1,9 +1,10 @@
 """Packages that only some nodes need: the others work where they are not installed."""
 
+import sys
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["needed"]
+__all__ = ["install_line", "needed"]
 
 
 def needed(module: str, package: str | None = None) -> ModuleType:
@@ -17,6 +18,12 @@ def needed(module: str, package: str | None = None) -> ModuleType:
     except ImportError as error:
         package = package or module
         raise ValueError(
-            f"the Python package '{package}' is needed and cannot be imported ({error}): run "
-            f"'python -m pip install {package}' in ComfyUI's Python environment and restart ComfyUI"
+            f"{install_line(package)}\n"
+            f"The Python package '{package}' is needed and cannot be imported ({error})"
         ) from error
+
+
+def install_line(package: str, upgrade: bool = False) -> str:
+    """What to do about a package, for the Python that runs this."""
+    option = " --upgrade" if upgrade else ""
+    return f'run "{sys.executable}" -m pip install{option} {package}, and restart ComfyUI'

@@ -1,6 +1,6 @@
 """How messages quote what people wrote."""
 
-__all__ = ["LONGEST_QUOTE", "printable", "quoted"]
+__all__ = ["LONGEST_QUOTE", "encodable", "printable", "quoted"]
 
 # Characters of a text that a message repeats: it is read in a narrow column.
 LONGEST_QUOTE = 80
@@ -24,3 +24,8 @@ def quoted(value: object, longest: int = LONGEST_QUOTE) -> str:
 def printable(text: str) -> str:
     """``text`` with what no encoding has, lone surrogates, as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def encodable(text: str) -> str:
+    """``text`` without what no encoding has, for libraries that encode it."""
+    return text.encode("utf-8", "ignore").decode("utf-8")

@@ -84,7 +84,9 @@ def demo_clip(owner: str, path: Path = CLIP_FILE) -> OpenClip:
     module = open_clip(owner)
     if path.stem not in module.list_models():
         module.add_model_config(demo_file(path.with_suffix(CONFIGURATION)))
-    return load_openclip(path.stem, demo_file(path), owner)
+    return load_openclip(
+        path.stem, demo_file(path), owner, normalization="OpenAI", activation="GELU"
+    )
 
 
 def demo_parser(path: Path = PARSER_FILE) -> ImageNetwork:

@@ -3,19 +3,40 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import comfy.model_management
 import torch
 from torch import Tensor, nn
 
+from ..guidance.energies.prompts import unread_end
 from ..guidance.energies.regions import reference_view
 from ..guidance.networks import Preprocessing
+from ..guidance.wording import encodable, quoted
 from .networks import Network, shared
-from .openclip_weights import open_clip, preprocessing_of, published_tag, read_weights
+from .openclip_configs import LARGEST, check_configuration
+from .openclip_facts import ACTIVATIONS, NORMALIZATIONS, Training, training_of
+from .openclip_reading import read_weights
+from .openclip_weights import one_line, open_clip, published_tag
 
-__all__ = ["PRECISIONS", "OpenClip", "load_openclip"]
+__all__ = ["ACTIVATIONS", "NORMALIZATIONS", "PRECISIONS", "OpenClip", "load_openclip"]
+
+# Weights of a model that is made whatever the size of its file, so that the file is looked at.
+SMALL_MODEL = 100_000_000
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Texts(Protocol):
+    """What encodes prompts."""
+
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """Embeddings ``[P, D]`` in float32, without gradients."""
+        ...
+
+    def unread(self, prompt: str) -> str:
+        """The end of a prompt that is too long for the tower, empty if it sees all of it."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +49,16 @@ class OpenClip:
         preprocessing: from a picture to those pixels.
         tap: makes a module on the tower's weights that returns the features after the chosen
             blocks, counted from 0, without the class token; None chooses all.
-        texts: prompts to embeddings ``[P, D]``, without gradients; None without a text tower.
+        texts: what encodes prompts; None without a text tower.
+        assumed: a sentence about what is not known of the weights, empty if nothing is assumed.
     """
 
     name: str
     image: Network
     preprocessing: Preprocessing
     tap: Callable[[tuple[int, ...] | None], nn.Module]
-    texts: Callable[[Sequence[str]], Tensor] | None = None
+    texts: "Texts | None" = None
+    assumed: str = ""
     _taps: dict[tuple[int, ...], Network] = field(default_factory=dict, repr=False)
 
     def embeddings(self, pictures: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -76,7 +99,14 @@ class OpenClip:
 
 
 def load_openclip(
-    architecture: str, path: Path, owner: str, precision: str = "auto", *, download: bool = False
+    architecture: str,
+    path: Path,
+    owner: str,
+    precision: str = "auto",
+    *,
+    download: bool = False,
+    normalization: str = "automatic",
+    activation: str = "automatic",
 ) -> OpenClip:
     """A model of open_clip with the weights of a local file.
 
@@ -86,39 +116,59 @@ def load_openclip(
         owner: the node's title; messages start with it.
         precision: "auto", or one of PRECISIONS.
         download: whether a tokenizer that open_clip does not bring may be downloaded.
+        normalization, activation: what the weights were trained with, one of NORMALIZATIONS and of
+            ACTIVATIONS.
 
     Raises:
         ValueError: open_clip is missing or too old, does not know the architecture, or the file
             does not hold its weights.
     """
-    _check(architecture, path, owner, download)
+    _check(architecture, owner, download)
+    try:
+        training = training_of(architecture, path, normalization, activation)
+    except ValueError as error:
+        raise ValueError(f"{owner}: {error}") from error
+    if training.quick is None:
+        _check_activation(architecture, path, owner)
     dtype = _dtype(precision)
-    options = (architecture, dtype, download)
+    options = (architecture, dtype, download, training)
     return shared(
-        "openclip", path, options, lambda: _loaded(architecture, path, owner, dtype, download)
+        "openclip",
+        path,
+        options,
+        lambda: _loaded(architecture, path, owner, dtype, download, training),
     )
 
 
-def _check(architecture: str, path: Path, owner: str, download: bool) -> None:
+def _check(architecture: str, owner: str, download: bool) -> None:
     module = open_clip(owner)
     config = module.get_model_config(architecture) if architecture in module.list_models() else None
     if config is None:
         raise ValueError(
-            f"{owner}: open_clip has no architecture '{architecture}', expected one of its models "
-            "such as ViT-B-32"
+            f"{owner}: open_clip has no architecture {quoted(architecture)}, expected one of its "
+            "models such as ViT-B-32"
         )
+    try:
+        check_configuration(architecture, config)
+    except ValueError as error:
+        raise ValueError(f"{owner}: {error}") from error
     if "hf_model_name" in config["text_cfg"] and not download:
         raise ValueError(
             f"{owner}: the text tower of {architecture} needs a configuration from the Internet; "
             "switch 'download' on or choose another architecture"
         )
+
+
+def _check_activation(architecture: str, path: Path, owner: str) -> None:
+    module = open_clip()
     quick = f"{architecture}-quickgelu"
     tag = published_tag(architecture, path.name)
     published = module.get_pretrained_cfg(architecture, tag) if tag else {}
-    wrong = published.get("quick_gelu", False) and not config.get("quick_gelu", False)
+    is_quick = module.get_model_config(architecture).get("quick_gelu", False)
+    wrong = published.get("quick_gelu", False) and not is_quick
     if wrong and quick in module.list_models():
         raise ValueError(
-            f"{owner}: the weights '{path.name}' were trained with another activation than "
+            f"{owner}: the weights {quoted(path.name)} were trained with another activation than "
             f"{architecture}; choose the architecture {quick}"
         )
 
@@ -140,31 +190,70 @@ def _dtype(precision: str) -> torch.dtype:
 
 
 def _loaded(
-    architecture: str, path: Path, owner: str, dtype: torch.dtype, download: bool
+    architecture: str,
+    path: Path,
+    owner: str,
+    dtype: torch.dtype,
+    download: bool,
+    training: Training,
 ) -> OpenClip:
     with torch.inference_mode(False), torch.no_grad():  # weights shall be ordinary tensors
-        model = _empty_model(architecture).eval()
+        try:
+            model = _empty_model(architecture, training.quick, path.stat().st_size).eval()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of whatever a configuration makes open_clip do
+            raise ValueError(
+                f"{owner}: no model can be made of the configuration of {quoted(architecture)}: "
+                f"choose another architecture, or correct it\n({one_line(error)})"
+            ) from error
         read_weights(model, path, architecture, owner)
     name = f"{architecture} {path.name}"
     visual = model.visual
     return OpenClip(
         name=name,
         image=Network(_Tower(visual), name, dtype),
-        preprocessing=preprocessing_of(architecture, path.name, visual.image_size),
+        preprocessing=training.preprocessing(visual.image_size),
         tap=lambda blocks: _Blocks(visual, blocks),
         texts=_Texts(Network(_Tower(model.text), name, dtype), architecture, download),
+        assumed=training.assumed,
     )
 
 
-def _empty_model(architecture: str) -> nn.Module:
-    """The architecture with separate towers; nothing is downloaded for its weights."""
+def _empty_model(architecture: str, quick: bool | None, file_size: int) -> nn.Module:
+    """The architecture with separate towers; nothing is downloaded for its weights.
+
+    Args:
+        quick: whether the activation is QuickGELU; None: the architecture's.
+        file_size: of the weights in bytes.
+
+    Raises:
+        ValueError: the model has so many weights that they are not in the file.
+    """
     module = open_clip()
     config = module.get_model_config(architecture)
     config.pop("custom_text", None)
     config["vision_cfg"]["timm_model_pretrained"] = False
     config["text_cfg"]["hf_model_pretrained"] = False
+    if quick is not None:
+        config["quick_gelu"] = quick
+    if _least_weights(config) > max(file_size, SMALL_MODEL):  # they have one byte each at least
+        raise ValueError(
+            f"the model would have {_least_weights(config):,} weights at least, more than the file "
+            f"holds in its {file_size:,} bytes"
+        )
     kind = module.CoCa if "multimodal_cfg" in config else module.CustomTextCLIP
     return kind(**config)
+
+
+def _least_weights(config: dict) -> int:
+    """A lower bound of the number of weights in the transformers of a configuration."""
+    total = 0
+    for part in (config["vision_cfg"], config["text_cfg"]):
+        width, layers = part.get("width"), part.get("layers")
+        if isinstance(width, int) and isinstance(layers, int) and layers <= LARGEST["layers"]:
+            total += 4 * width * width * layers  # the projections of the attention alone
+    return total
 
 
 class _Tower(nn.Module):
@@ -210,7 +299,12 @@ class _Texts:
         """
         return self.network.reference(self.network, self._tokens(list(prompts)))
 
+    def unread(self, prompt: str) -> str:
+        """The end of a prompt that the tower does not see, empty if it sees all of it."""
+        return unread_end(prompt, lambda text: tuple(self._tokens([text])[0].tolist()))
+
     def _tokens(self, prompts: list[str]) -> Tensor:
+        prompts = [encodable(prompt) for prompt in prompts]
         module = open_clip()
         text = module.get_model_config(self.architecture)["text_cfg"]
         foreign = bool(text.get("hf_tokenizer_name"))

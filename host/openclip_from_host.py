@@ -15,7 +15,9 @@ from comfy.ldm.modules.attention import optimized_attention_for_device
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from ..guidance.energies.prompts import unread_end
 from ..guidance.networks import Preprocessing
+from ..guidance.wording import encodable
 from .networks import Network
 from .openclip import OpenClip
 
@@ -168,8 +170,16 @@ class _Texts:
             lambda: torch.cat([self._embedding(prompt) for prompt in prompts]), key=tuple(prompts)
         )
 
+    def unread(self, prompt: str) -> str:
+        """The end of a prompt that is not in the tokens, empty if all of it is."""
+        return unread_end(prompt, lambda text: tuple(map(_number, self._tokens(text)[0])))
+
+    def _tokens(self, prompt: str) -> list:
+        """One section of tokens: of several the host embeds a prompt by the first alone."""
+        return self.clip.tokenize(encodable(prompt))[self.key][:1]
+
     def _embedding(self, prompt: str) -> Tensor:
-        tokens = self.clip.tokenize(prompt)[self.key]
+        tokens = self._tokens(prompt)
         device = self.clip.patcher.load_device
         # SD1.5's encoder returns the embedding before the projection unless told otherwise.
         self.part.reset_clip_options()
@@ -179,3 +189,8 @@ class _Texts:
         finally:
             self.part.reset_clip_options()
         return pooled.float().cpu().clone()
+
+
+def _number(token: tuple) -> int | None:
+    """The number of a token; None for an embedding that a file of the host's holds."""
+    return token[0] if isinstance(token[0], int) else None

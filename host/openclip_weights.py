@@ -1,22 +1,15 @@
-"""Weights for open_clip architectures: which are published, where they lie, how they are read."""
+"""Weights for open_clip architectures: which are published, where they lie, how they are got."""
 
 import importlib.util
-import json
 import os
-import pickle
 import re
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from ..guidance.networks import Preprocessing
-from ..guidance.networks.file_kinds import mishap
-from ..guidance.optional_packages import needed
+from ..guidance.optional_packages import install_line, needed
+from ..guidance.wording import printable
 from .model_files import (
-    ModelKind,
     Source,
     find_file,
     installed_name,
@@ -24,20 +17,16 @@ from .model_files import (
     offered,
     search_paths,
 )
+from .openclip_configs import WEIGHTS, model_configurations
 
 __all__ = [
     "architectures",
     "find_weights",
     "open_clip",
-    "preprocessing_of",
+    "one_line",
     "published_tag",
-    "read_weights",
     "weight_names",
 ]
-
-WEIGHTS = ModelKind(
-    "OpenCLIP weights", ("open_clip", "clip_vision"), (".safetensors", ".pt", ".pth", ".bin")
-)
 
 # Well-known weights, by the name under which the node downloads them.
 PUBLISHED = {
@@ -63,18 +52,6 @@ ANY_SOURCE = Source(
     "of those weights",
 )
 
-# Where the pack keeps the configuration of its own model.
-DEMO_MODELS = Path(__file__).resolve().parents[1] / "demo_models"
-
-# By these open_clip knows a model's configuration among other JSON files.
-CONFIGURATION_KEYS = {"embed_dim", "vision_cfg", "text_cfg"}
-
-# How open_clip calls what our preprocessing calls a fit.
-FITS = {"shortest": "crop", "squash": "stretch"}
-
-# Of a published configuration, what preprocessing depends on.
-PREPROCESSING_KEYS = ("mean", "std", "interpolation", "resize_mode")
-
 
 def open_clip(owner: str = "OpenCLIP") -> Any:
     """The package, which ``owner`` needs.
@@ -88,12 +65,11 @@ def open_clip(owner: str = "OpenCLIP") -> Any:
         raise ValueError(f"{owner}: {error}") from error
     if not hasattr(module.transformer.VisionTransformer, "forward_intermediates"):
         raise ValueError(
-            f"{owner}: the Python package 'open_clip_torch' is too old, version 2.32 or later is "
-            "needed: run 'python -m pip install --upgrade open_clip_torch' in ComfyUI's Python "
-            "environment and restart ComfyUI"
+            f"{owner}: {install_line('open_clip_torch', upgrade=True)}\n"
+            "The package is too old: version 2.32 or later is needed"
         )
     known = module.list_models()
-    for file in _configurations():
+    for file in model_configurations():
         if file.stem not in known:
             module.add_model_config(file)
     return module
@@ -108,22 +84,7 @@ def architectures() -> list[str]:
     folders = (found.submodule_search_locations if found else None) or ()
     names = {file.stem for folder in folders for file in Path(folder).glob("model_configs/*.json")}
     names = sorted(names) or sorted({name.partition("_")[0] for name in PUBLISHED})
-    return list(dict.fromkeys([*names, *(file.stem for file in _configurations())]))
-
-
-def _configurations() -> list[Path]:
-    """Configurations of models in the folders of weights and in that of the demo models."""
-    folders = (*search_paths(WEIGHTS), DEMO_MODELS)
-    files = sorted({file for folder in folders for file in folder.glob("*.json")})
-    return [file for file in files if _is_configuration(file)]
-
-
-def _is_configuration(file: Path) -> bool:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.keys() >= CONFIGURATION_KEYS
+    return list(dict.fromkeys([*names, *(file.stem for file in model_configurations())]))
 
 
 def weight_names() -> list[str]:
@@ -176,91 +137,12 @@ def _downloaded(architecture: str, tag: str, owner: str) -> Path:
         except Exception as error:  # of the hub's, of the network's, of the disk's
             raise ValueError(
                 f"{owner}: downloading the weights {tag} of {architecture} from "
-                f"{config.get('hf_hub') or config.get('url')} failed ({_one_line(error)}); get "
+                f"{config.get('hf_hub') or config.get('url')} failed ({one_line(error)}); get "
                 f"them by other means and put them in {folder}"
             ) from error
         target = folder / f"{architecture}_{tag}{fetched.suffix}"
         os.replace(fetched.resolve(), target)
     return target
-
-
-def preprocessing_of(architecture: str, name: str, size: int | tuple[int, int]) -> Preprocessing:
-    """What open_clip does to a picture before the image tower.
-
-    Of the published weights that the file is named after; of any other file, that of most weights
-    published for the architecture.
-
-    Args:
-        size: of the tower's input: its side, or height and width.
-    """
-    module = open_clip()
-    tag = published_tag(architecture, name)
-    tags = [tag] if tag else module.list_pretrained_tags_by_model(architecture)
-    configs = [module.get_pretrained_cfg(architecture, tag) for tag in tags]
-    configs = configs or [{}]
-    defaults = {
-        "mean": module.OPENAI_DATASET_MEAN,
-        "std": module.OPENAI_DATASET_STD,
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    }
-    votes = Counter(
-        tuple(config.get(key) or defaults[key] for key in PREPROCESSING_KEYS) for config in configs
-    )
-    mean, std, interpolation, resize_mode = votes.most_common(1)[0][0]
-    return Preprocessing(
-        size=(size, size) if isinstance(size, int) else tuple(size),
-        mean=tuple(mean),
-        std=tuple(std),
-        fit=FITS[resize_mode],
-        interpolation=interpolation,
-    )
-
-
-def read_weights(model: nn.Module, path: Path, architecture: str, owner: str) -> None:
-    """Load ``path`` into an open_clip model, by open_clip's own conversions, without running code.
-
-    Raises:
-        ValueError: the file cannot be read safely, or holds another network.
-    """
-    try:
-        open_clip().load_checkpoint(model, str(path), strict=True, weights_only=True)
-    except Exception as error:  # of safetensors', of torch's unpickler, of load_state_dict
-        if _is_image_tower_of_transformers(path):
-            raise ValueError(
-                f"{owner}: '{path.name}' is an image tower in the format of ComfyUI's CLIP vision "
-                "models, which open_clip cannot read; load it with 'Load CLIP Vision' and connect "
-                "it at 'clip_vision'"
-            ) from error
-        known = _mishap_of_weights(path, error)
-        if known:
-            raise ValueError(
-                f"{owner}: {path.name!r} cannot be read as weights: it is {known}"
-            ) from error
-        raise ValueError(
-            f"{owner}: '{path.name}' cannot be read as weights of {architecture}: choose the "
-            "architecture it was made for, or open_clip's own weights as safetensors "
-            f"({_one_line(error)})"
-        ) from error
-
-
-def _mishap_of_weights(path: Path, error: Exception) -> str | None:
-    """What a file is instead of weights; those of PyTorch and of safetensors may be."""
-    known = mishap(path) or ""
-    if isinstance(error, pickle.UnpicklingError) and known.startswith("a checkpoint"):
-        return "a whole training checkpoint: get the weights alone, as safetensors"
-    allowed = known.startswith(("a checkpoint", "one of weights"))
-    return None if allowed else known or None
-
-
-def _is_image_tower_of_transformers(path: Path) -> bool:
-    if path.suffix.lower() != ".safetensors":
-        return False
-    try:
-        with needed("safetensors").safe_open(path, framework="pt") as file:
-            return any(key.startswith("vision_model.") for key in file.keys())  # noqa: SIM118
-    except Exception:  # not a safetensors file at all
-        return False
 
 
 def _plain(name: str) -> str:
@@ -271,7 +153,12 @@ def _plain(name: str) -> str:
 LONGEST_DETAIL = 200
 
 
-def _one_line(error: Exception) -> str:
-    plain = re.sub("\x1b\\[[0-9;]*m", "", str(error))  # without the colours of a terminal
-    text = " ".join(plain.split()) or type(error).__name__
+# What terminals take for colors and the like.
+TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def one_line(error: Exception) -> str:
+    """The message of another library's error, fit for a line of ours."""
+    text = printable(TERMINAL_CODES.sub("", str(error)))
+    text = " ".join(text.split()) or type(error).__name__
     return text if len(text) <= LONGEST_DETAIL else text[:LONGEST_DETAIL] + "..."

@@ -4,9 +4,10 @@ from comfy_api.latest import io
 
 from ..host.model_files import usable_name
 from ..host.networks import stamp_of
-from ..host.openclip import PRECISIONS, load_openclip
+from ..host.openclip import ACTIVATIONS, NORMALIZATIONS, PRECISIONS, load_openclip
 from ..host.openclip_from_host import openclip_from_host
 from ..host.openclip_weights import architectures, find_weights, open_clip, weight_names
+from .notices import notify
 from .sockets import OpenClip
 from .titles import title
 
@@ -79,6 +80,31 @@ class ZMagicLoadOpenCLIP(io.ComfyNode):
                         "Energy only."
                     ),
                 ),
+                io.Combo.Input(
+                    "normalization",
+                    options=list(NORMALIZATIONS),
+                    default="automatic",
+                    optional=True,  # graphs from before it was there lack it
+                    advanced=True,
+                    tooltip=(
+                        "The scale of colours that the weights were trained on. automatic: as "
+                        "open_clip_config.json beside the file says, or the published weights that "
+                        "it is named after; else as most weights of the architecture, which the "
+                        "node says."
+                    ),
+                ),
+                io.Combo.Input(
+                    "activation",
+                    options=list(ACTIVATIONS),
+                    default="automatic",
+                    optional=True,  # graphs from before it was there lack it
+                    advanced=True,
+                    tooltip=(
+                        "The activation that the weights were trained with; QuickGELU for OpenAI's "
+                        "and others. automatic: as open_clip_config.json beside the file says, "
+                        "else the architecture's own."
+                    ),
+                ),
             ],
             outputs=[
                 OpenClip.Output(
@@ -109,6 +135,8 @@ class ZMagicLoadOpenCLIP(io.ComfyNode):
         precision: str,
         clip_vision=None,
         clip=None,
+        normalization: str = "automatic",
+        activation: str = "automatic",
     ) -> io.NodeOutput:
         owner = title(cls)
         if clip_vision is not None:
@@ -119,7 +147,16 @@ class ZMagicLoadOpenCLIP(io.ComfyNode):
             )
         open_clip(owner)
         path = find_weights(architecture, weights, owner, download=download)
-        loaded = load_openclip(architecture, path, owner, precision, download=download)
+        loaded = load_openclip(
+            architecture,
+            path,
+            owner,
+            precision,
+            download=download,
+            normalization=normalization,
+            activation=activation,
+        )
+        notify(cls, [loaded.assumed] if loaded.assumed else [])
         return io.NodeOutput(loaded)
 
 

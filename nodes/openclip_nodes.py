@@ -1,16 +1,16 @@
 """Energies that compare what OpenCLIP's towers see: text, style, image similarity."""
 
-import math
-
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..guidance.energies import ImageSimilarity, Style, Text
+from ..guidance.energies.prompts import parse_prompts
 from ..guidance.energies.regions import reference_view
 from ..guidance.energies.style import mean_grams
-from ..guidance.energies.text import parse_prompts
 from ..guidance.networks import Preprocessing
+from ..guidance.numbers import weight_in
+from ..guidance.wording import quoted
 from ..host.networks import Network
 from ..host.onnx_networks import ImageNetwork
 from ..host.openclip import OpenClip as LoadedOpenClip
@@ -24,6 +24,7 @@ from .condition_inputs import (
     pictures_and_mask,
     reference_mask_input,
 )
+from .notices import notify
 from .sockets import OnnxNetwork, OpenClip
 
 __all__ = ["NODES"]
@@ -33,6 +34,9 @@ SEVERAL_REFERENCES = "several pictures in a batch count together, for every imag
 
 # Views of one step: each costs a pass of the image tower and its memory.
 MOST_CROPS = 32
+
+# Digits of the number of a block.
+LONGEST_NUMBER = 6
 
 
 class ZMagicText(io.ComfyNode):
@@ -98,6 +102,7 @@ class ZMagicText(io.ComfyNode):
                 *condition_inputs(),
             ],
             outputs=[conditions_output()],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -122,10 +127,13 @@ class ZMagicText(io.ComfyNode):
                 f"{owner}: 'openclip' has no text tower; connect the CLIP that belongs to the "
                 "image tower at 'clip' of Load OpenCLIP"
             )
+        texts = [text for text, _ in positive + negative]
         try:
-            targets = openclip.texts([text for text, _ in positive + negative])
+            targets = openclip.texts(texts)
+            warnings = [_cut(text, end) for text in texts if (end := openclip.texts.unread(text))]
         except ValueError as error:
             raise ValueError(f"{owner}: {error}") from error
+        notify(cls, warnings)
         weights = [weight for _, weight in positive] + [-weight for _, weight in negative]
         energy = Text(
             openclip.image,
@@ -134,6 +142,7 @@ class ZMagicText(io.ComfyNode):
             torch.tensor(weights),
             crops,
             smallest_crop,
+            warnings,
         )
         return appended(owner, energy, (openclip.image,), **common)
 
@@ -295,6 +304,14 @@ def _prompts(text: str, owner: str, name: str) -> list[tuple[str, float]]:
         raise ValueError(f"{owner}: in '{name}' {error}") from None
 
 
+def _cut(text: str, end: str) -> str:
+    """What to say of a prompt whose end is not read."""
+    return (
+        f"the prompt {quoted(text, 40)} is longer than the text tower reads: it does not see "
+        f"{quoted(end, 200)}.\nShorten it, or put that on a line of its own"
+    )
+
+
 def _targets(
     features: Network,
     preprocessing: Preprocessing,
@@ -324,14 +341,13 @@ def _after_activations(network: ImageNetwork, numbers: tuple[int, ...]) -> Netwo
 
 def _block_numbers(text: str, owner: str) -> tuple[int, ...]:
     """``3, 6`` as numbers, each once, in order."""
-    try:
-        numbers = sorted({int(part) for part in _parts(text)})
-    except ValueError:
-        numbers = []
+    parts = _parts(text)
+    whole = all(part.isdecimal() and len(part) <= LONGEST_NUMBER for part in parts)
+    numbers = sorted({int(part) for part in parts}) if whole else []
     if not numbers or numbers[0] < 1:
         raise ValueError(
             f"{owner}: 'blocks' must be numbers from 1 separated by commas such as '3' or '2, 4', "
-            f"got '{text}'"
+            f"got {quoted(text)}"
         )
     return tuple(numbers)
 
@@ -341,14 +357,11 @@ def _weights(text: str, count: int, owner: str, name: str) -> Tensor:
     parts = _parts(text)
     if not parts:
         return torch.ones(count)
-    try:
-        numbers = [float(part) for part in parts]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count or not all(0.0 < number < math.inf for number in numbers):
+    numbers = [weight_in(part) for part in parts[: count + 1]]
+    if len(parts) != count or None in numbers:
         raise ValueError(
             f"{owner}: '{name}' must be one positive number for each of the {count} reference "
-            f"pictures, separated by commas, got '{text}'"
+            f"pictures, separated by commas, got {quoted(text)}"
         )
     return torch.tensor(numbers)
 

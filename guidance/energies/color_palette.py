@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..numbers import weight_in
+from ..wording import quoted
 from .lab import srgb_to_lab
 from .references import Reference, ordinary
 from .smoothing import pooled, region_weights
@@ -41,6 +43,9 @@ GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
 # Squared distance within which colours, or pixels, share a soft minimum: (10 Lab units)^2, clearly
 # different shades of one colour.
 SOFTNESS = 0.01
+
+# Colours of a palette: each is compared with each pixel.
+MOST_COLORS = 256
 
 # Copies of the palette (dtype and device) remembered by one energy; a run uses one.
 COPIES_KEPT = 2
@@ -139,10 +144,12 @@ def parse_colors(text: str) -> tuple[Tensor, Tensor | None]:
         colours ``[J, 3]`` in [0, 1], and their proportions ``[J]`` or None.
 
     Raises:
-        ValueError: there is no colour, a word is not a colour, a proportion is not positive, or
-            only some of the colours have one.
+        ValueError: there is no colour, or more than MOST_COLORS, a word is not a colour, a
+            proportion is not positive, or only some of the colours have one.
     """
     words = text.replace(",", " ").replace(";", " ").split()
+    if len(words) > MOST_COLORS:
+        raise ValueError(f"colors must be at most {MOST_COLORS}, got {len(words)}")
     if not words:
         raise ValueError("colors must name at least one colour such as '#2a9d8f', got none")
     matches = [_color_match(word) for word in words]
@@ -150,7 +157,7 @@ def parse_colors(text: str) -> tuple[Tensor, Tensor | None]:
     if any(shares) and not all(shares):
         bare = words[shares.index(None)]
         raise ValueError(
-            f"colors must give every colour a proportion or none, got '{bare}' without one"
+            f"colors must give every colour a proportion or none, got {quoted(bare)} without one"
         )
     colors = torch.tensor([_channels(match["digits"]) for match in matches])
     return colors, torch.tensor([float(share) for share in shares]) if all(shares) else None
@@ -158,14 +165,11 @@ def parse_colors(text: str) -> tuple[Tensor, Tensor | None]:
 
 def _color_match(word: str) -> re.Match:
     match = COLOR.fullmatch(word)
-    try:
-        valid = match is not None and (match["share"] is None or float(match["share"]) > 0.0)
-    except ValueError:
-        valid = False
+    valid = match is not None and (match["share"] is None or weight_in(match["share"]) is not None)
     if not valid:
         raise ValueError(
             "colors must be hexadecimal colours with optional positive proportions, such as "
-            f"'#2a9d8f' or '#2a9d8f:3', got '{word}'"
+            f"'#2a9d8f' or '#2a9d8f:3', got {quoted(word)}"
         )
     return match
 

@@ -114,8 +114,8 @@ class LabelMap:
         if (levels == FREE).all():
             raise ValueError(
                 f"{owner}: no pixel of the target asks for a class: the index map is white (255), "
-                "which is free, wherever it counts.\nPaint the classes' numbers as grey levels: those of the segmenter "
-                f"are 0 to {classes - 1}"
+                "which is free, wherever it counts.\nPaint the classes' numbers as grey levels: "
+                f"those of the segmenter are 0 to {classes - 1}"
             )
         return LabelMap.from_indices(levels, classes, owner)
 

@@ -6,9 +6,7 @@ Natural Language Supervision", ICML 2021), the text energy of FreeDoM and Z-Magi
 
 import copy
 import hashlib
-import math
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,9 +16,7 @@ from .crops import Crops
 from .embeddings import Targets
 from .regions import seen
 
-__all__ = ["Text", "parse_prompts"]
-
-_WEIGHTED = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))\s*::(.*)")
+__all__ = ["Text"]
 
 
 class Text:
@@ -40,6 +36,7 @@ class Text:
         weights: ``w_p``, ``[P]``, relative to each other.
         views: n, >= 1.
         least_crop: side of the smallest crop, as a fraction of the whole view, in (0, 1].
+        warnings: sentences about the prompts for the report of a run.
 
     Raises:
         ValueError: an argument is outside its range, or the weights do not fit the targets.
@@ -53,6 +50,7 @@ class Text:
         weights: Tensor,
         views: int = 1,
         least_crop: float = 0.6,
+        warnings: Sequence[str] = (),
     ):
         if views < 1:
             raise ValueError(f"Text Energy: expected at least 1 view, got {views}")
@@ -66,6 +64,7 @@ class Text:
         self.views = views
         self.least_crop = least_crop
         self._seed: int | None = None
+        self._warnings = tuple(warnings)
         self._crops: Crops | None = None
 
     def begin_run(self) -> "Text":
@@ -83,6 +82,10 @@ class Text:
             seed = step if self._seed is None else self._seed
             self._crops = Crops(self.views - 1, self.least_crop, self._mixed(seed))
 
+    def warnings(self) -> list[str]:
+        """What of the prompts is not read; see RunEnergy."""
+        return list(self._warnings)
+
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
         views = [seen(image, region, self.preprocessing)]
@@ -98,28 +101,3 @@ class Text:
             for tensor in (self.targets.directions, self.targets.shares):
                 digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return int.from_bytes(digest.digest()[:7])  # seeds have 64 bits, one for the sign
-
-
-def parse_prompts(text: str) -> list[tuple[str, float]]:
-    """Prompts and their weights: one prompt a line, ``2.0 :: a watercolour`` counts twice.
-
-    Without ``number ::`` in front a line is a prompt of weight 1 as it stands, colons included.
-    Empty lines are left out.
-
-    Raises:
-        ValueError: a weight is not a positive number, or stands before no prompt.
-    """
-    prompts = []
-    for line in text.splitlines():
-        line = line.strip()
-        if not line:
-            continue
-        match = _WEIGHTED.fullmatch(line)
-        prompt, weight = (match[2].strip(), float(match[1])) if match else (line, 1.0)
-        if not (prompt and 0.0 < weight < math.inf):
-            raise ValueError(
-                "a line must be a prompt or a positive weight, '::' and a prompt, such as "
-                f"'2.0 :: a watercolour', got '{line}'"
-            )
-        prompts.append((prompt, weight))
-    return prompts

@@ -26,7 +26,8 @@ from zmagic.guidance.settings import preset
 from zmagic.host.hooks import HostSettings, attach
 from zmagic.host.onnx_networks import ImageNetwork
 from zmagic.host.openclip import _Texts
-from zmagic.host.openclip_weights import preprocessing_of, published_tag
+from zmagic.host.openclip_facts import preprocessing_of
+from zmagic.host.openclip_weights import published_tag
 from zmagic.nodes.model_nodes import ZMagicLoadDemo
 from zmagic.nodes.openclip_model_nodes import ZMagicLoadOpenCLIP
 from zmagic.nodes.openclip_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText

@@ -278,10 +278,11 @@ def test_what_is_hidden_of_a_target_does_not_count(segmenter):
     values = []
     for hidden in (torch.zeros_like(seen), torch.rand_like(seen)):
         target = torch.where(counts[..., None] > 0.0, seen, hidden)
+        cut_out = torch.cat((target, counts[..., None]), -1)
         values += [
-            energy_of(segmenter, target_image=target, reference_mask=counts)(image),
-            energy_of(segmenter, target_image=torch.cat((target, counts[..., None]), -1))(image),
+            energy_of(segmenter, target_image=target, reference_mask=counts).energy(image),
+            energy_of(segmenter, target_image=cut_out).energy(image),
         ]
     assert all(torch.equal(values[0], value) for value in values[1:])
-    everything = energy_of(segmenter, target_image=seen)(image)
+    everything = energy_of(segmenter, target_image=seen).energy(image)
     assert not torch.allclose(values[0], everything)

@@ -12,8 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zmagic.guidance.energies import Energy, ImageSimilarity, RunEnergy, Style, Text
 from zmagic.guidance.energies.embeddings import Targets
+from zmagic.guidance.energies.prompts import parse_prompts
 from zmagic.guidance.energies.style import gram, mean_grams
-from zmagic.guidance.energies.text import parse_prompts
 from zmagic.guidance.networks import Preprocessing
 
 SIDE = 32

@@ -167,8 +167,8 @@ def test_hidden_pixels_are_free():
     [
         (
             lambda: LabelMap.from_colors(torch.ones(1, 3, 8, 8), PALETTE, CLASSES, OWNER),
-            "no pixel of the target asks for a class: none has the color of one.\nIts most frequent colors are "
-            "#ffffff; those of the classes are #000000, #cc0000",
+            "no pixel of the target asks for a class: none has the color of one.\nIts most "
+            "frequent colors are #ffffff; those of the classes are #000000, #cc0000",
         ),
         (
             lambda: LabelMap.from_gray(torch.ones(1, 3, 8, 8), CLASSES, OWNER),

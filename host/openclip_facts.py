@@ -1,0 +1,185 @@
+"""What weights do not say themselves: the colours and the activation of their training."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..guidance.networks import Preprocessing
+from ..guidance.wording import quoted
+from .openclip_configs import Facts, facts_beside
+from .openclip_weights import open_clip, published_tag
+
+__all__ = ["ACTIVATIONS", "NORMALIZATIONS", "Training", "preprocessing_of", "training_of"]
+
+AUTOMATIC = "automatic"
+
+# Mean and standard deviation of colours in [0, 1], for what open_clip's weights were trained with.
+NORMALIZATIONS = {
+    AUTOMATIC: None,
+    "OpenAI": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "-1 to 1": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+# Whether it is the quick one.
+ACTIVATIONS = {AUTOMATIC: None, "GELU": False, "QuickGELU": True}
+
+# How open_clip calls what our preprocessing calls a fit.
+FITS = {"shortest": "crop", "squash": "stretch"}
+
+# Of a published configuration, what preprocessing depends on.
+PREPROCESSING_KEYS = ("mean", "std", "interpolation", "resize_mode")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How weights were trained, as far as it is known.
+
+    Attributes:
+        mean, std, interpolation, resize_mode: of open_clip's preprocessing.
+        quick: whether the activation is QuickGELU; None: the architecture's.
+        assumed: a sentence about what is only assumed, empty if nothing is.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    resize_mode: str
+    quick: bool | None = None
+    assumed: str = ""
+
+    def preprocessing(self, size: int | tuple[int, int]) -> Preprocessing:
+        """What is done to a picture; ``size``: the side of the tower's input, or height, width."""
+        return Preprocessing(
+            size=(size, size) if isinstance(size, int) else tuple(size),
+            mean=self.mean,
+            std=self.std,
+            fit=FITS[self.resize_mode],
+            interpolation=self.interpolation,
+        )
+
+
+def training_of(
+    architecture: str, path: Path, normalization: str = AUTOMATIC, activation: str = AUTOMATIC
+) -> Training:
+    """How the weights in a file were trained.
+
+    By what was chosen; by the configuration beside the file; by the published weights that it is
+    named after; else as most weights that are published for the architecture.
+
+    Args:
+        normalization, activation: one of NORMALIZATIONS and of ACTIVATIONS.
+
+    Raises:
+        ValueError: the configuration beside the file is of another architecture, or unusable.
+    """
+    facts = facts_beside(path)
+    if facts is not None:
+        _check_architecture(architecture, path, facts)
+    published = _published(architecture, path.name)
+    known = dict(published)
+    if facts is not None:
+        known |= {key: v for key in PREPROCESSING_KEYS if (v := facts.preprocessing.get(key))}
+    chosen = NORMALIZATIONS[normalization]
+    if chosen is not None:
+        known["mean"], known["std"] = chosen
+    said = facts is not None or published_tag(architecture, path.name) is not None
+    quick = ACTIVATIONS[activation]
+    if quick is None and facts is not None and facts.model:
+        quick = bool(facts.model.get("quick_gelu", False))
+    assumptions = []
+    if not said and chosen is None:
+        assumptions.append(
+            f"colors of mean {_listed(known['mean'])} and std {_listed(known['std'])}"
+        )
+    if not said and quick is None and _may_be_quick(architecture):
+        assumptions.append(f"the activation {'QuickGELU' if _is_quick(architecture) else 'GELU'}")
+    assumed = ""
+    if assumptions:
+        assumed = (
+            f"nothing says how {quoted(path.name)} was trained. Assumed: {', '.join(assumptions)}, "
+            f"as of most weights for {architecture}.\nPut its open_clip_config.json beside it, or "
+            "choose 'normalization' and 'activation'"
+        )
+    return Training(
+        tuple(known["mean"]),
+        tuple(known["std"]),
+        known["interpolation"],
+        known["resize_mode"],
+        quick,
+        assumed,
+    )
+
+
+def preprocessing_of(architecture: str, name: str, size: int | tuple[int, int]) -> Preprocessing:
+    """What open_clip does to a picture, by the name of the weights alone; see ``training_of``."""
+    published = _published(architecture, name)
+    published |= {key: tuple(published[key]) for key in ("mean", "std")}
+    return Training(**published).preprocessing(size)
+
+
+def _published(architecture: str, name: str) -> dict[str, Any]:
+    """Preprocessing of the weights that a file is named after, or of most for the architecture."""
+    module = open_clip()
+    tag = published_tag(architecture, name)
+    tags = [tag] if tag else module.list_pretrained_tags_by_model(architecture)
+    configs = [module.get_pretrained_cfg(architecture, tag) for tag in tags] or [{}]
+    defaults = {
+        "mean": module.OPENAI_DATASET_MEAN,
+        "std": module.OPENAI_DATASET_STD,
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+    }
+    votes = Counter(
+        tuple(config.get(key) or defaults[key] for key in PREPROCESSING_KEYS) for config in configs
+    )
+    return dict(zip(PREPROCESSING_KEYS, votes.most_common(1)[0][0], strict=True))
+
+
+def _check_architecture(architecture: str, path: Path, facts: Facts) -> None:
+    """Raise ValueError if a file's configuration is that of another architecture."""
+    if not facts.model:
+        return
+    module = open_clip()
+    wanted = _shape(module.get_model_config(architecture))
+    if _shape(facts.model) == wanted:
+        return
+    fitting = [
+        name
+        for name in module.list_models()
+        if _shape(module.get_model_config(name)) == _shape(facts.model)
+    ]
+    choose = f"choose {' or '.join(map(quoted, fitting[:3]))}" if fitting else "choose another"
+    raise ValueError(
+        f"{choose} at 'architecture'.\n{facts.file.name} beside {quoted(path.name)} says that its "
+        f"weights are not those of {architecture}"
+    )
+
+
+def _shape(config: dict[str, Any]) -> tuple:
+    """What makes two configurations models of the same weights."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    picture = ("image_size", "layers", "width", "patch_size", "timm_model_name")
+    return (
+        config["embed_dim"],
+        *(_plain(vision.get(key)) for key in picture),
+        *(_plain(text.get(key)) for key in ("context_length", "width", "layers", "hf_model_name")),
+    )
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_quick(architecture: str) -> bool:
+    return bool(open_clip().get_model_config(architecture).get("quick_gelu", False))
+
+
+def _may_be_quick(architecture: str) -> bool:
+    """Whether there are weights for the architecture with either activation."""
+    return _is_quick(architecture) or f"{architecture}-quickgelu" in open_clip().list_models()
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
