@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .trace import rounded
+from .wording import printable
 
 __all__ = ["contact_sheet", "mean_cosines", "run_curves"]
 
@@ -17,6 +18,11 @@ MARGIN = 44
 LABEL = 26  # height of a label strip in pixels
 GAP = 12  # beside a picture or a text in pixels
 SMALLEST_CELL = 192  # smaller images are enlarged by a whole factor, so that they can be seen
+LONGEST_CELL = 4  # widths of a picture in heights that are enlarged as much as a square
+# Pixels of a sheet, and along a side of it: larger pictures are made smaller.
+LARGEST_AREA, LARGEST_SIDE = 32_000_000, 16_000
+MOST_PANELS = 60  # plots of one picture; further ones are counted
+LONGEST_LABEL = 60  # characters of a line that is drawn
 INK = (40, 40, 40)
 GRID = (225, 225, 225)
 PAPER = (255, 255, 255)
@@ -54,10 +60,13 @@ def contact_sheet(
     Returns:
         ``[1, H', W', 3]`` in [0, 1].
     """
-    pictures = [(label, [_picture(image) for image in images]) for label, images in columns]
-    cells = [picture.size for _, column in pictures for picture in column]
-    width, height = (max(side) for side in zip(*cells, strict=True))
-    rows = max(len(column) for _, column in pictures)
+    sizes = [_size_of(images) for _, images in columns]
+    width, height = (max(side) for side in zip(*sizes, strict=True))
+    rows = max(len(images) for _, images in columns)
+    across, down = width * (len(columns) + bool(conditions)), height * rows
+    scale = min(1.0, LARGEST_SIDE / max(across, down), (LARGEST_AREA / (across * down)) ** 0.5)
+    width, height = (max(1, int(side * scale)) for side in (width, height))
+    pictures = [(label, [_picture(image, scale) for image in images]) for label, images in columns]
     first = width if conditions else 0
     sheet = Image.new("RGB", (first + width * len(pictures), LABEL + height * rows), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -104,7 +113,11 @@ def run_curves(runs: Mapping[str, dict]) -> Tensor:
             )
             for pair in pairs
         ]
-    return _draw_panels([panel for panel in panels if any(panel.lines.values())])
+    panels = [panel for panel in panels if any(panel.lines.values())]
+    more = len(panels) - MOST_PANELS
+    if more > 0:
+        panels = [*panels[: MOST_PANELS - 1], Panel(f"{more + 1:,} more are in the report", {})]
+    return _draw_panels(panels)
 
 
 def mean_cosines(run: dict) -> dict[str, float]:
@@ -169,6 +182,9 @@ def _draw(panel: Panel) -> Image.Image:
     picture = Image.new("RGB", PANEL, PAPER)
     draw = ImageDraw.Draw(picture)
     points = [point for line in panel.lines.values() for point in line]
+    if not points:
+        _centred(draw, panel.title, (PANEL[0] // 2, PANEL[1] // 2))
+        return picture
     low, high = min(y for _, y in points), max(y for _, y in points)
     if high - low < 1e-12:
         low, high = low - 0.5, high + 0.5
@@ -193,7 +209,8 @@ def _draw(panel: Panel) -> Image.Image:
             draw.line(placed, fill=colour, width=2, joint="curve")
         for x, y in placed[-1:]:
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
-        draw.text((MARGIN + 110 * k, PANEL[1] - 18), label[:20], fill=colour, font=_font(11))
+        text = printable(label)[:20]
+        draw.text((MARGIN + 110 * k, PANEL[1] - 18), text, fill=colour, font=_font(11))
     return picture
 
 
@@ -203,12 +220,13 @@ def _condition(size: tuple[int, int], caption: str, image: Tensor | None) -> Ima
     draw = ImageDraw.Draw(cell)
     if image is None:
         font = _font(15)
-        text = _wrapped(draw, caption, font, size[0] - 2 * GAP)
+        text = _wrapped(draw, printable(caption), font, size[0] - 2 * GAP)
         middle = (size[0] // 2, size[1] // 2)
         draw.multiline_text(middle, text, INK, font, anchor="mm", align="center", spacing=6)
         return cell
     picture = _picture(image)
-    scale = min((size[0] - GAP) / picture.width, (size[1] - LABEL) / picture.height)
+    room = [max(1, side - margin) for side, margin in zip(size, (GAP, LABEL), strict=True)]
+    scale = min(room[0] / picture.width, room[1] / picture.height)
     sides = [max(1, round(scale * side)) for side in picture.size]
     picture = picture.resize(sides, Image.LANCZOS)
     cell.paste(picture, ((size[0] - picture.width) // 2, size[1] - LABEL - picture.height))
@@ -229,6 +247,8 @@ def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont,
 
 
 def _centred(draw: ImageDraw.ImageDraw, text: str, middle: tuple[int, int]) -> None:
+    text = " ".join(printable(text).split())  # on one line: several have no middle
+    text = text if len(text) <= LONGEST_LABEL else f"{text[:LONGEST_LABEL]}..."
     draw.text(middle, text, fill=INK, font=_font(14), anchor="mm")
 
 
@@ -236,12 +256,20 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _picture(image: Tensor) -> Image.Image:
-    """``[H, W, 3]`` in [0, 1] to a picture, enlarged by a whole factor if it is tiny."""
+def _size_of(images: Tensor) -> tuple[int, int]:
+    """Width and height of ``[B, H, W, 3]`` on a sheet: tiny ones are enlarged by a whole factor."""
+    height, width = images.shape[-3:-1]
+    # Of a picture that is far longer than high the longer side counts.
+    factor = max(1, -(-SMALLEST_CELL // max(height, width // LONGEST_CELL)))
+    return width * factor, height * factor
+
+
+def _picture(image: Tensor, scale: float = 1.0) -> Image.Image:
+    """``[H, W, 3]`` in [0, 1] to a picture of its size on a sheet, times ``scale``."""
     pixels = image.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+    sides = [max(1, int(side * scale)) for side in _size_of(image[None])]
     picture = Image.fromarray(pixels)
-    factor = max(1, -(-SMALLEST_CELL // picture.height))
-    return picture.resize((picture.width * factor, picture.height * factor), Image.BICUBIC)
+    return picture.resize(sides, Image.BICUBIC if scale == 1.0 else Image.LANCZOS)
 
 
 def _tensor(picture: Image.Image) -> Tensor:

@@ -1,15 +1,22 @@
 """Compare runs: a labelled sheet of their images, their energy curves, their figures."""
 
 import json
+from collections import Counter
 
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..guidance.plots import contact_sheet, mean_cosines, run_curves
+from ..guidance.reports import read_report
+from ..guidance.wording import printable, quoted
+from .picture_inputs import pictures
 
 __all__ = ["NODES"]
 
+OWNER = "Compare Z-Magic Runs"
+
 MOST_RUNS = 12
+MOST_ROWS = 64  # pictures below each other
 MOST_REFERENCES = 12
 
 
@@ -90,13 +97,7 @@ class ZMagicCompareRuns(io.ComfyNode):
     def execute(
         cls, images, reports, labels, references: dict | None = None, captions: str = ""
     ) -> io.NodeOutput:
-        names = [name.strip() for name in labels.split(",") if name.strip()]
-        for what, given in (("images", images), ("reports", reports)):
-            if len(given) != len(names):
-                raise ValueError(
-                    f"Compare Z-Magic Runs: labels names {len(names)} runs ({', '.join(names)}), "
-                    f"but {len(given)} {what} are connected"
-                )
+        names = _names(labels, images, reports)
         runs = dict(zip(names, map(_parsed, reports.values()), strict=True))
         summary = {
             name: {
@@ -106,7 +107,7 @@ class ZMagicCompareRuns(io.ComfyNode):
             }
             for name, run in runs.items()
         }
-        columns = list(zip(names, images.values(), strict=True))
+        columns = list(zip(names, map(_images, images.values()), strict=True))
         return io.NodeOutput(
             contact_sheet(columns, _conditions(references, captions)),
             run_curves(runs),
@@ -114,24 +115,51 @@ class ZMagicCompareRuns(io.ComfyNode):
         )
 
 
+def _names(labels: str, images: dict, reports: dict) -> list[str]:
+    """The labels of the runs, one for each batch of images and each report."""
+    names = [name.strip() for name in labels.split(",") if name.strip()]
+    for what, given in (("images", images), ("reports", reports)):
+        if len(given) != len(names):
+            raise ValueError(
+                f"{OWNER}: labels names {len(names)} runs ({printable(', '.join(names))[:80]}), "
+                f"but {len(given)} {what} are connected"
+            )
+    equal = [name for name, count in Counter(names).items() if count > 1]
+    if equal:
+        raise ValueError(f"{OWNER}: labels must differ, got {quoted(equal[0])} more than once")
+    return names
+
+
+def _images(images: Tensor, name: str = "images") -> Tensor:
+    """An IMAGE ``[B, h, w, 3]`` of no more pictures than a sheet has room for."""
+    shown = pictures(images, OWNER, name).movedim(1, -1)
+    if len(shown) > MOST_ROWS:
+        raise ValueError(
+            f"{OWNER}: '{name}' holds {len(shown):,} pictures, expected at most {MOST_ROWS}; "
+            "choose some of them with 'Image From Batch'"
+        )
+    return shown
+
+
 def _conditions(references: dict | None, captions: str) -> list[tuple[str, Tensor | None]]:
     """Lines of text, the first of them with the pictures that they belong to."""
     connected = [images for images in (references or {}).values() if images is not None]
-    pictures = [picture for images in connected for picture in images]
+    shown = [picture for images in connected for picture in _images(images, "references")]
     lines = [line.strip() for line in captions.strip().splitlines()]
-    lines += [""] * (len(pictures) - len(lines))
-    return [(line, pictures[k] if k < len(pictures) else None) for k, line in enumerate(lines)]
+    lines += [""] * (len(shown) - len(lines))
+    if len(lines) > MOST_ROWS:
+        raise ValueError(
+            f"{OWNER}: references and captions are {len(lines):,} lines, expected at most "
+            f"{MOST_ROWS}"
+        )
+    return [(line, shown[k] if k < len(shown) else None) for k, line in enumerate(lines)]
 
 
 def _parsed(report: str) -> dict:
     try:
-        run = json.loads(report)
-        return {key: run[key] for key in ("steps", "final", "totals")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            "Compare Z-Magic Runs: reports expects the report_json of a Z-Magic Sampler, "
-            f"got {report[:60]!r}"
-        ) from error
+        return read_report(report)
+    except ValueError as error:
+        raise ValueError(f"{OWNER}: reports: {error}") from None
 
 
 NODES = [ZMagicCompareRuns]

@@ -1,0 +1,102 @@
+"""Reports of runs read back from JSON, which anybody may have written."""
+
+import json
+from typing import Any
+
+from .wording import quoted
+
+__all__ = ["read_report"]
+
+# More than any graph has. Cosines are there for each pair of conditions in each step.
+MOST_CONDITIONS, MOST_STEPS = 200, 10_000
+
+# Larger energies cannot be drawn.
+LARGEST = 1e300
+
+# Characters of a report: 30 conditions in 100 steps have 3 million.
+LONGEST = 100_000_000
+
+
+def read_report(text: str) -> dict[str, Any]:
+    """The steps, final energies and totals in a ``Trace.to_json``.
+
+    Raises:
+        ValueError: the text is something else, or holds more than can be compared.
+    """
+    if not isinstance(text, str) or len(text) > LONGEST:
+        raise ValueError(f"expected the report_json of a Z-Magic Sampler, got {quoted(text)}")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"expected the report_json of a Z-Magic Sampler, got {quoted(text)}"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"expected the report_json of a Z-Magic Sampler, got {quoted(text)}")
+    kinds = {"steps": list, "final": dict, "totals": dict}
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key), kind):
+            raise ValueError(
+                f"expected the report_json of a Z-Magic Sampler, whose {key!r} is {kind.__name__}, "
+                f"got {quoted(content.get(key))}"
+            )
+    _check_sizes(content)
+    for number, step in enumerate(content["steps"]):
+        wrong = _wrong_in(step)
+        if wrong:
+            raise ValueError(f"the report is damaged: step {number} has no proper {wrong!r}")
+    for name, energies in content["final"].items():
+        if not _are_numbers(energies):
+            raise ValueError(
+                f"the report is damaged: the final energies of {quoted(name)} are no numbers"
+            )
+    return {key: content[key] for key in kinds}
+
+
+def _check_sizes(content: dict[str, Any]) -> None:
+    steps = len(content["steps"])
+    names = set(content["final"])
+    for step in content["steps"][:MOST_STEPS]:
+        conditions = step.get("conditions") if isinstance(step, dict) else None
+        names |= set(map(repr, conditions)) if isinstance(conditions, list) else set()
+    if steps > MOST_STEPS or len(names) > 2 * MOST_CONDITIONS:
+        raise ValueError(
+            f"the report holds {len(names):,} conditions in {steps:,} steps, expected at most "
+            f"{MOST_CONDITIONS} in {MOST_STEPS:,}"
+        )
+
+
+def _wrong_in(step: Any) -> str:
+    """The part of a step that is not as it should be, empty if all are."""
+    if not isinstance(step, dict):
+        return "step"
+    names, energies = step.get("conditions"), step.get("energies")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return "conditions"
+    if not isinstance(energies, list) or len(energies) != len(names):
+        return "energies"
+    if not all(map(_are_numbers, energies)):
+        return "energies"
+    cosines = step.get("cosines")
+    if not isinstance(cosines, list) or not all(_is_square(each, len(names)) for each in cosines):
+        return "cosines"
+    if not _are_numbers(step.get("correction")):
+        return "correction"
+    return ""
+
+
+def _is_square(matrix: Any, side: int) -> bool:
+    if not isinstance(matrix, list) or len(matrix) != side:
+        return False
+    return all(_are_numbers(row) and len(row) == side for row in matrix)
+
+
+def _are_numbers(values: Any) -> bool:
+    """Whether all are numbers that can be drawn, or None for one that was not finite."""
+    return isinstance(values, list) and all(v is None or _is_number(v) for v in values)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < LARGEST  # false for NaN, too
