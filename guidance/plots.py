@@ -18,6 +18,7 @@ MARGIN = 44
 LABEL = 26  # height of a label strip in pixels
 GAP = 12  # beside a picture or a text in pixels
 SMALLEST_CELL = 192  # smaller images are enlarged by a whole factor, so that they can be seen
+NARROWEST_CELL = 48  # a picture of one row or column has some paper around it
 LONGEST_CELL = 4  # widths of a picture in heights that are enlarged as much as a square
 # Pixels of a sheet, and along a side of it: larger pictures are made smaller.
 LARGEST_AREA, LARGEST_SIDE = 32_000_000, 16_000
@@ -65,7 +66,7 @@ def contact_sheet(
     rows = max(len(images) for _, images in columns)
     across, down = width * (len(columns) + bool(conditions)), height * rows
     scale = min(1.0, LARGEST_SIDE / max(across, down), (LARGEST_AREA / (across * down)) ** 0.5)
-    width, height = (max(1, int(side * scale)) for side in (width, height))
+    width, height = (max(NARROWEST_CELL, int(side * scale)) for side in (width, height))
     pictures = [(label, [_picture(image, scale) for image in images]) for label, images in columns]
     first = width if conditions else 0
     sheet = Image.new("RGB", (first + width * len(pictures), LABEL + height * rows), PAPER)
