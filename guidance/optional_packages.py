@@ -18,8 +18,8 @@ def needed(module: str, package: str | None = None) -> ModuleType:
     except ImportError as error:
         package = package or module
         raise ValueError(
-            f"{install_line(package)}\n"
-            f"The Python package '{package}' is needed and cannot be imported ({error})"
+            f"the Python package '{package}' is needed and cannot be imported:\n"
+            f"{install_line(package)}\n({error})"
         ) from error
 
 

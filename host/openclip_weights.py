@@ -65,8 +65,8 @@ def open_clip(owner: str = "OpenCLIP") -> Any:
         raise ValueError(f"{owner}: {error}") from error
     if not hasattr(module.transformer.VisionTransformer, "forward_intermediates"):
         raise ValueError(
-            f"{owner}: {install_line('open_clip_torch', upgrade=True)}\n"
-            "The package is too old: version 2.32 or later is needed"
+            f"{owner}: the Python package 'open_clip_torch' is too old, version 2.32 or later is "
+            f"needed:\n{install_line('open_clip_torch', upgrade=True)}"
         )
     known = module.list_models()
     for file in model_configurations():

@@ -165,7 +165,7 @@ def test_each_lowers_its_energy_in_the_demo_model(networks, demo, locator, node)
 
     model, conditioning, vae = demo[:3]
     with torch.inference_mode():
-        ((condition,),) = node(networks, demo, locator).args
+        (condition,) = node(networks, demo, locator).args[0]
 
     def final(strength: float) -> float:
         traces = []
