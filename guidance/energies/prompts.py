@@ -13,6 +13,9 @@ MOST_PROMPTS = 256
 # Characters of all lines together; towers read a few hundred of each.
 LONGEST_TEXT = 100_000
 
+# No tower reads more of one.
+LONGEST_READ = 4_000
+
 # What may stand in a number, right or wrong, before "::".
 NUMERIC = frozenset("0123456789.,+-eE%_ \t")
 
@@ -50,6 +53,8 @@ def unread_end(text: str, tokens: Callable[[str], Hashable]) -> str:
     if tokens(f"{text} x") != all_read:
         return ""  # there is room for more
     shortest, longest = 0, len(text)
+    if tokens(text[:LONGEST_READ]) == all_read:
+        longest = min(longest, LONGEST_READ)
     while shortest < longest:  # the shortest beginning that makes the same tokens
         middle = (shortest + longest) // 2
         if tokens(text[:middle]) == all_read:

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 from comfy_api.latest import io
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from zmagic.guidance.trace import Trace
@@ -24,6 +24,7 @@ BOUNDED = settings(
     max_examples=8,
     deadline=None,
     derandomize=True,
+    phases=(Phase.explicit, Phase.generate),  # a failing value need not be the smallest
     suppress_health_check=list(HealthCheck),
 )
 
@@ -124,8 +125,11 @@ def defaults(node) -> dict:
 
 def check(node, sockets, changes: dict) -> None:
     """Run the node; anything else than success or a sentence fails."""
-    ids = [entry.id for entry in node.define_schema().inputs]
-    wanted = [key for key in ids if key in sockets and key not in changes.get("without", ())]
+    entries = {entry.id: entry for entry in node.define_schema().inputs}
+    left_out = {
+        key for key in changes.get("without", ()) if getattr(entries.get(key), "optional", 0)
+    }
+    wanted = [key for key in entries if key in sockets and key not in left_out]
     inputs = {**{key: sockets[key] for key in wanted}, **defaults(node), **changes}
     inputs.pop("without", None)
     started = time.process_time()
