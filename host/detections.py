@@ -10,6 +10,7 @@ from ..guidance.detections import Detection, preferred
 from ..guidance.face_location import is_face
 from ..guidance.face_points import five_points
 from ..guidance.faces import Faces
+from ..guidance.wording import quoted
 
 __all__ = ["faces_in_boxes", "faces_in_landmarks"]
 
@@ -27,7 +28,19 @@ def faces_in_landmarks(landmarks: Mapping, choice: str) -> Faces:
     Raises:
         ValueError: a picture has no face, or the points are in no known order or form none.
     """
+    try:
+        return _in_landmarks(landmarks, choice)
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+        raise ValueError(
+            "'face_landmarks' must be what Detect Face Landmarks (MediaPipe) puts out, got "
+            f"{quoted(landmarks)}"
+        ) from error
+
+
+def _in_landmarks(landmarks: Mapping, choice: str) -> Faces:
     height, width = landmarks["image_size"]
+    if not (height > 0 and width > 0):
+        raise ValueError(f"'face_landmarks' is of a picture of {width} x {height} pixels")
     frame = torch.tensor((width, height), dtype=torch.float64)
     chosen = []
     for faces in _filled(landmarks["frames"], "'face_landmarks' holds no face"):
@@ -77,7 +90,7 @@ _KEYS = ", ".join(BOX_KEYS)
 
 def _detection(box: object, size: tuple[int, int]) -> Detection:
     if not isinstance(box, Mapping) or not all(isinstance(box.get(k), Real) for k in BOX_KEYS):
-        raise ValueError(f"'bounding_box' must be boxes with {_KEYS}, got {box}")
+        raise ValueError(f"'bounding_box' must be boxes with {_KEYS}, got {quoted(box)}")
     x, y, wide, high = (float(box[key]) for key in BOX_KEYS)
     width, height = size
     if not (wide > 0.0 and high > 0.0 and -wide < x < width and -high < y < height):
@@ -91,9 +104,11 @@ def _detection(box: object, size: tuple[int, int]) -> Detection:
 
 def _filled(frames: Sequence[Sequence], nothing: str) -> Sequence[Sequence]:
     """The same, if each picture has something."""
-    if not len(frames):
+    if not isinstance(frames, Sequence) or not len(frames):
         raise ValueError(nothing)
     for index, found in enumerate(frames):
+        if not isinstance(found, Sequence) or isinstance(found, str):
+            raise ValueError(f"{nothing} in picture {index + 1} of {len(frames)}")
         if not len(found):
             raise ValueError(f"{nothing} in picture {index + 1} of {len(frames)}")
     return frames

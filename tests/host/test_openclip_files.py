@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from zmagic.host import openclip_configs
 from zmagic.nodes.openclip_model_nodes import ZMagicLoadOpenCLIP
-from zmagic.nodes.openclip_nodes import ZMagicText
+from zmagic.nodes.openclip_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
 
 from .published_openclip import write_openclip
 
@@ -325,3 +325,37 @@ def test_a_prompt_that_is_too_long_is_quoted(folder, small, caplog):
         condition("a cat \udc80")
     (message,) = caplog.messages
     assert "is longer than the text tower reads" in message and len(message) < 600
+
+
+# ---------------------------------------------------------------- pictures
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs"),
+    [
+        (ZMagicStyle, {"blocks": "1, 2", "style_weights": ""}),
+        (ZMagicImageSimilarity, {"reference_weights": ""}),
+    ],
+)
+def test_half_precision_and_transparency_of_references(folder, small, node, inputs):
+    os.symlink(small, folder / "mine.safetensors")
+    openclip = load("mine.safetensors", normalization="OpenAI", activation="GELU")
+    image, seen = torch.rand(1, 3, 40, 40), torch.rand(1, 40, 40, 3)
+    counts = torch.zeros(1, 40, 40)
+    counts[:, 8:24, 8:32] = 1.0
+
+    def energy(reference, **optional):
+        with torch.inference_mode():
+            chain = node.execute(
+                reference=reference, openclip=openclip, **inputs, **optional, **COMMON
+            ).args[0]
+        return chain[-1].energy(image)
+
+    torch.testing.assert_close(energy(seen.half()), energy(seen), rtol=0.05, atol=1e-3)
+    values = []
+    for hidden in (torch.zeros_like(seen), torch.rand_like(seen)):
+        reference = torch.where(counts[..., None] > 0.0, seen, hidden)
+        values.append(energy(reference, reference_mask=counts))
+        values.append(energy(torch.cat((reference, counts[..., None]), -1)))
+    assert all(torch.equal(values[0], value) for value in values[1:])
+    assert not torch.allclose(values[0], energy(seen), atol=1e-5)
