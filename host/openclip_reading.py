@@ -1,6 +1,5 @@
 """Weights into open_clip's models: what is in a file, and what to say if it is something else."""
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..guidance.networks.file_kinds import mishap
 from ..guidance.optional_packages import needed
 from ..guidance.wording import quoted
 from .openclip_weights import one_line, open_clip
@@ -24,13 +24,6 @@ TELLING = (
     "text.token_embedding.weight",
     "text.positional_embedding",
 )
-
-# What files begin with that are no weights.
-BEGINNINGS = {
-    b"version https://git-lfs": "a pointer of Git LFS, which stands for the file",
-    b"<!doctype html": "a web page",
-    b"<html": "a web page",
-}
 
 
 def read_weights(model: nn.Module, path: Path, architecture: str, owner: str) -> None:
@@ -82,25 +75,15 @@ def _why(path: Path, architecture: str, error: Exception) -> str:
 
 def _strange(path: Path) -> str:
     """What a file is that holds no weights, with what to do; empty for others."""
-    with open(path, "rb") as file:
-        beginning = file.read(64).lstrip().lower()
-    for start, what in BEGINNINGS.items():
-        if beginning.startswith(start):
-            return f"it is {what}.\nDownload the file itself"
-    if not beginning:
-        return "it is empty.\nDownload it again"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            scripted = any("/code/" in inner for inner in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        scripted = False
-    if scripted:
+    known = mishap(path) or ""
+    if known.startswith("a TorchScript"):
         return (
             "it is a TorchScript program, as OpenAI published its models, and programs of others "
             "are not run.\nGet the weights alone as safetensors, such as "
             "https://huggingface.co/timm/vit_base_patch32_clip_224.openai for ViT-B-32-quickgelu"
         )
-    return ""
+    may_be_weights = not known or known.startswith(("a checkpoint", "one of weights"))
+    return "" if may_be_weights else f"it is {known}"
 
 
 def _check_shapes(model: nn.Module, path: Path, architecture: str) -> None:
@@ -170,7 +153,7 @@ def _numbers(config: Any) -> tuple | None:
             places,
             words if "multimodal_cfg" not in config else None,
         )
-    except (KeyError, TypeError, ZeroDivisionError):  # another kind of tower, or a broken file
+    except (AttributeError, KeyError, TypeError, ZeroDivisionError):  # another kind of tower, or a broken file
         return None
 
 

@@ -1,5 +1,6 @@
 """Files for the OpenCLIP loader: what lies beside weights, what is none, and what never ends."""
 
+import importlib
 import json
 import logging
 import os
@@ -30,18 +31,24 @@ COMMON = {"weight": 1.0, "start": 0.0, "end": 1.0}
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A weights file of a small architecture, which open_clip knows by now."""
+    factory = importlib.import_module("open_clip.factory")
+    before = dict(factory._MODEL_CONFIGS), list(factory._MODEL_CONFIG_PATHS)
     folder = tmp_path_factory.mktemp("configs")
     (folder / f"{SMALL}.json").write_text(json.dumps(CONFIG))
     open_clip.add_model_config(folder / f"{SMALL}.json")
     # The same with the other activation, as open_clip has it of its own models.
     (folder / f"{SMALL}-quickgelu.json").write_text(json.dumps({**CONFIG, "quick_gelu": True}))
     open_clip.add_model_config(folder / f"{SMALL}-quickgelu.json")
-    return write_openclip(folder, SMALL)
+    yield write_openclip(folder, SMALL)
+    factory._MODEL_CONFIGS, factory._MODEL_CONFIG_PATHS = before
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """models/open_clip."""
+    """models/open_clip; what is found there leaves open_clip's list again."""
+    factory = importlib.import_module("open_clip.factory")
+    monkeypatch.setattr(factory, "_MODEL_CONFIGS", dict(factory._MODEL_CONFIGS))
+    monkeypatch.setattr(factory, "_MODEL_CONFIG_PATHS", list(factory._MODEL_CONFIG_PATHS))
     path = tmp_path / "open_clip"
     path.mkdir()
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "open_clip", ([str(path)], set()))
@@ -263,12 +270,12 @@ def write(path, small, kind: str):
     [
         ("a.pt", "training", "it holds Python objects beside them"),
         ("a.pt", "script", "it is a TorchScript program"),
-        ("a.safetensors", "pointer", "it is a pointer of Git LFS"),
-        ("a.pt", "pointer", "it is a pointer of Git LFS"),
+        ("a.safetensors", "pointer", "it is a Git LFS pointer"),
+        ("a.pt", "pointer", "it is a Git LFS pointer"),
         ("a.bin", "page", "it is a web page"),
         ("a.safetensors", "page", "it is a web page"),
-        ("a.safetensors", "cut", "it is no whole safetensors file"),
-        ("a.safetensors", "empty", "it is empty"),
+        ("a.safetensors", "cut", "a download that was cut"),
+        ("a.safetensors", "empty", "it is an empty one"),
         ("a.pt", "cut", "cannot be read as weights"),
         ("a.pt", "zip", "cannot be read as weights"),
         ("a.pt", "list", "cannot be read as weights"),

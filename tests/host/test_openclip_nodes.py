@@ -227,7 +227,7 @@ def test_nothing_is_unpickled(folder, capsys):
         ),
         (b"<!DOCTYPE html>", "a web page: download the file itself"),
         (b"", "an empty one: download it again"),
-        (Harmful(), "a whole training checkpoint: get the weights alone, as safetensors"),
+        (Harmful(), "Python objects beside them.*\nGet the weights alone, as safetensors"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
@@ -240,7 +240,7 @@ def test_what_a_file_of_weights_is_instead(folder, content, message, suffix):
     else:
         pytest.skip("safetensors hold no objects")
     try:
-        with pytest.raises(ValueError, match=f"cannot be read as weights: it is {message}") as no:
+        with pytest.raises(ValueError, match=f"cannot be read as weights.*: it .*{message}") as no:
             load(weights=path.name)
         assert "\x1b" not in str(no.value)
     finally:
