@@ -236,27 +236,15 @@ def test_a_file_name_of_another_type(server, node, value):
         server.run(nodes)
 
 
-def test_a_run_is_waited_for_as_long_as_there_is_news(server):
-    """Longer than the client's patience: that begins anew with every node and every step."""
-    nodes = workflow("ksampler", steps=40)
+def test_a_running_host_tells_every_node_and_every_step(server):
+    """Patience begins anew with each piece of news, so that how long all of it takes is free."""
+    nodes = workflow("ksampler", steps=12)
     by_class(nodes, "KSampler")["seed"] = 11
-    heard: list[tuple[float, dict]] = []
-    began = time.monotonic()
-    prompt_id = server.submit(nodes)
-    server.wait(prompt_id, listener=lambda news: heard.append((time.monotonic(), news)))
-    took = time.monotonic() - began
-    steps = [(news["value"], news["max"]) for _, news in heard if "value" in news]
-    assert steps == sorted(steps) and steps[-1] == (40, 40) and len(set(steps)) > 20
-    assert {news["node"] for _, news in heard} > {"6"}  # the sampler and others
-
-    times = [began, *(moment for moment, _ in heard)]
-    longest = max(after - before for before, after in zip(times, times[1:], strict=False))
-    by_class(nodes, "KSampler")["seed"] = 12
-    patience = 3.0 * longest
-    nodes["6"]["inputs"]["steps"] = round(40 * max(1.0, 2.0 * patience / took))
-    began = time.monotonic()
-    server.run(nodes, patience=patience)
-    assert time.monotonic() - began > patience
+    heard: list[dict] = []
+    server.wait(server.submit(nodes), listener=heard.append)
+    steps = [(news["value"], news["max"]) for news in heard if "value" in news]
+    assert steps[-12:] == [(step, 12) for step in range(1, 13)]
+    assert {"6", "8"} <= {news["node"] for news in heard}  # the sampler, and what saves
 
 
 def test_a_host_without_news_is_given_up_in_a_sentence(server):
@@ -274,8 +262,8 @@ def test_a_host_without_news_is_given_up_in_a_sentence(server):
 def test_a_second_run_of_a_graph_repeats_the_first(file):
     graph = json.loads(file.read_text(encoding="utf-8"))
     after_a_run = {"fixed", "randomize", "increment", "decrement"}
-    found = [set(node.get("widgets_values") or ()) & after_a_run for node in graph["nodes"]]
-    assert set().union(*found) == {"fixed"}
+    values = [value for node in graph["nodes"] for value in node.get("widgets_values") or ()]
+    assert {value for value in values if isinstance(value, str)} & after_a_run == {"fixed"}
 
 
 def test_runs_that_are_compared_have_one_seed():
