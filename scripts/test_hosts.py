@@ -25,10 +25,10 @@ TESTS = "tests/host"
 # Columns of the table: which tests, by the names of their files; of a file of many, some of them.
 PARTS = {
     "start": "test_start*.py",
-    "contract": "test_contract*.py",
-    "gradients": "test_gradients*.py",
-    "hooks": "test_hooks*.py",
-    "decoders": "test_decoders*.py",
+    "contract": "test_*contract*.py",
+    "gradients": "test_*gradients*.py",
+    "hooks": "test_*hooks*.py",
+    "decoders": "test_*decoders*.py",
     "workflow": "test_workflows.py",
 }
 WORKFLOW_TEST = "test_the_summary_of_a_comparison_has_energies_cosines_and_cost"

@@ -83,3 +83,15 @@ def test_the_node_is_listed_and_gives_a_condition(copy):
     blue, red = torch.zeros(2, 1, 3, 4, 4)
     blue[:, 2], red[:, 0] = 1.0, 1.0
     assert conditions[0].energy(blue).item() == 4.0 and conditions[0].energy(red).item() == 0.0
+
+
+def test_nodes_that_are_named_as_neighbors_are_the_hosts():
+    """Examples of nodes that cache predictions, in the README and in the help page."""
+    import comfy_extras.nodes_easycache as cache
+
+    for page in ("README.md", "web/docs/ZMagicApply.md"):
+        text = (PACK / page).read_text(encoding="utf-8")
+        (sentence,) = re.findall(r"^.*\band similar\).*$", text, re.MULTILINE)
+        for name in re.findall(r"\b[A-Z]\w+Cache\b", sentence):
+            assert hasattr(cache, f"{name}Node"), name
+        assert "EasyCache" in sentence and "LazyCache" in sentence
