@@ -57,7 +57,11 @@ def main() -> int:
         work(options.worker, setup)
         return 0
     folder.mkdir(parents=True, exist_ok=True)
-    report = {"machine": describe(device), "size": options.size, "parts": {}}
+    try:
+        report = {"machine": describe(device), "size": options.size, "parts": {}}
+    except FileNotFoundError as error:  # there is no ComfyUI
+        print(error)
+        return 1
     machine = report["machine"]
     print(
         f"{machine['name']} ({device}), torch {machine['torch']}, ComfyUI {machine['host']}; "
@@ -85,7 +89,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.device_check", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--device", default=available_device(), help="default: the host's choice")
+    here = available_device()
+    parser.add_argument("--device", default=here, help="default: the host's choice")
     parser.add_argument("--size", choices=SIZES, help="default: real, on the CPU small")
     parser.add_argument("--parts", default=",".join(PARTS), help="which, separated by commas")
     parser.add_argument("--seconds", type=float, default=TOTAL, help="for everything together")
@@ -93,6 +98,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--folder", help="for logs and pictures")
     parser.add_argument("--worker", choices=PARTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.device not in (here, "cpu"):
+        parser.error(f"--device must be {here} or cpu on this machine, got {options.device}")
     options.size = options.size or ("small" if options.device == "cpu" else "real")
     options.parts = [name.strip() for name in options.parts.split(",")]
     unknown = [name for name in options.parts if name not in PARTS]

@@ -1,6 +1,7 @@
 """The check of a device: its command as people run it, and the models it measures."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,13 +16,20 @@ from zmagic.benchmarks import random_models
 PACK = Path(__file__).resolve().parents[2]
 
 
-def checked(folder: Path, parts: str, seconds: float) -> tuple[list[str], dict]:
+def started(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "benchmarks.device_check", *arguments]
+    options = {"capture_output": True, "text": True, "timeout": 600, "cwd": PACK}
+    return subprocess.run(command, env={**os.environ, **environment}, **options)
+
+
+def checked(
+    folder: Path, parts: str, seconds: float, code: int = 0, **environment: str
+) -> tuple[list[str], dict]:
     """The lines and the JSON of the check on the CPU."""
-    command = [sys.executable, "-m", "benchmarks.device_check", "--device", "cpu"]
-    command += ["--parts", parts, "--seconds", str(seconds), "--folder", str(folder / "left")]
-    command += ["--json", str(folder / "check.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=PACK)
-    assert done.returncode == 0, done.stdout + done.stderr
+    arguments = ["--device", "cpu", "--parts", parts, "--seconds", str(seconds)]
+    arguments += ["--folder", str(folder / "left"), "--json", str(folder / "check.json")]
+    done = started(*arguments, **environment)
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout.splitlines(), json.loads((folder / "check.json").read_text("utf-8"))
 
 
@@ -54,12 +62,44 @@ def test_a_part_whose_time_is_over_ends_and_the_next_one_has_its_turn(tmp_path):
     assert [part["verdict"] for part in report["parts"].values()] == ["not finished"] * 2
 
 
-def test_an_unknown_part_is_refused_with_those_there_are():
-    command = [sys.executable, "-m", "benchmarks.device_check", "--parts", "everything"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=PACK)
+def test_a_part_that_stops_with_an_error_is_a_failure_of_that_part(tmp_path):
+    """With a ComfyUI of which files are missing."""
+    (tmp_path / "comfy").mkdir()
+    (tmp_path / "comfy" / "samplers.py").touch()
+    lines, report = checked(tmp_path, "gradients", 120.0, code=1, COMFYUI_PATH=str(tmp_path))
+    reason = "ModuleNotFoundError: No module named 'comfy.options'"
+    assert re.match(rf"gradients +failed +{reason}", lines[1])
+    assert reason in report["parts"]["gradients"]["end"]
+
+
+def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path):
+    """By the function that runs every part: a server that a part started must not stay."""
+    late = f"import time; time.sleep(6); open({str(tmp_path / 'late')!r}, 'w')"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {late!r}])"
+    code = (
+        "import pathlib, sys\n"
+        "from benchmarks.device_check.processes import run_limited\n"
+        f"log = pathlib.Path({str(tmp_path / 'log')!r})\n"
+        f"print(run_limited([sys.executable, '-c', {parent!r}], log, 3.0))\n"
+        "print(run_limited([sys.executable, '-c', 'raise SystemExit(3)'], log, 60.0))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACK)
+    assert done.stdout.split() == ["None", "3"], done.stderr
+    time.sleep(5.0)
+    assert not (tmp_path / "late").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--parts", "everything"), "--parts must be some of demo, gradients, host_tests"),
+        (("--device", "abacus"), "--device must be .*cpu on this machine, got abacus"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(arguments, message):
+    done = started(*arguments)
     assert done.returncode == 2
-    assert "must be some of demo, gradients, host_tests" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert re.search(message, done.stderr) and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

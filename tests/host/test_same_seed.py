@@ -101,7 +101,8 @@ def noise_seen(demo, sample, **settings) -> list[torch.Tensor]:
     seen = []
 
     def post_cfg(args):
-        seen.append((args["input"].detach().clone(), args["denoised"].detach(), args["sigma"]))
+        kept = (args[name].detach().cpu().clone() for name in ("input", "denoised", "sigma"))
+        seen.append(tuple(kept))
         return args["denoised"]
 
     model = demo.model.clone()
