@@ -15,6 +15,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from zmagic.guidance.conditions import Condition
 from zmagic.host.gradients import differentiable, differentiable_options, normal
 
 from .architectures import Specimen
@@ -72,6 +73,21 @@ def gradient_error(
     v = gradient / gradient.norm() + random / random.norm()
     slope = (gradient * v).sum()
     return min(relative(slope, quotient(f, x, v, step)) for step in steps)
+
+
+def slope_of(
+    condition: Condition, image: Tensor, region: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """A condition's energies ``[B]`` of ``image`` and their gradient, taken as a run takes them.
+
+    A prompt runs in inference mode, and so does the host's move of weights to an accelerator: plain
+    autograd cannot save these.
+    """
+    with differentiable(None, [network.module for network in condition.networks]):
+        image = normal(image).requires_grad_()
+        values = condition.energy(image, region)
+        (slope,) = torch.autograd.grad(values.sum(), image)
+    return values.detach(), slope
 
 
 def hessian_error(

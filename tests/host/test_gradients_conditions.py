@@ -100,10 +100,10 @@ def _attention_replacement(specimen):
     def attend(q, k, v, options):
         heads = options["n_heads"]
         key, value = projections.setdefault(
-            q.shape[-1], torch.randn(2, architectures.CONTEXT, q.shape[-1])
+            q.shape[-1], torch.randn(2, architectures.CONTEXT, q.shape[-1]).to(q)
         )
         attention = comfy.ldm.modules.attention.optimized_attention
-        tokens = picture.expand(q.shape[0], -1, -1)
+        tokens = picture.to(q).expand(q.shape[0], -1, -1)
         return attention(q, k, v, heads) + attention(q, tokens @ key, tokens @ value, heads)
 
     specimen.patcher.set_model_attn2_replace(attend, "middle", 0)

@@ -87,7 +87,11 @@ def test_constants_rewritten_before_the_backward_pass():
 
 
 def _quantised_flux() -> architectures.Specimen:
-    """Flux with every attention and MLP weight in fp8, loaded as from a quantised file."""
+    """Flux with every attention and MLP weight in fp8, loaded as from a quantised file.
+
+    Its products are in full precision also where the device has fp8 ones: those round their inputs,
+    and no difference quotient sees through that.
+    """
     specimen = architectures.flux()
     weights = {}
     for name, weight in specimen.patcher.model.diffusion_model.state_dict().items():
@@ -97,7 +101,8 @@ def _quantised_flux() -> architectures.Specimen:
             layer = name.removesuffix("weight")
             weights[name] = (weight / scale).to(torch.float8_e4m3fn)
             weights[f"{layer}weight_scale"] = scale
-            quant = json.dumps({"format": "float8_e4m3fn"}).encode()
+            layout = {"format": "float8_e4m3fn", "full_precision_matrix_mult": True}
+            quant = json.dumps(layout).encode()
             weights[f"{layer}comfy_quant"] = torch.tensor(list(quant), dtype=torch.uint8)
     config = comfy.supported_models.Flux(specimen.patcher.model.model_config.unet_config)
     config.set_inference_dtype(torch.float32, None)

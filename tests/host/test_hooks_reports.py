@@ -128,7 +128,7 @@ def test_a_gradient_that_is_not_finite_in_one_picture_is_said_with_its_number(sp
     first, _ = conditions()
 
     def broken(image, region=None):
-        return image.flatten(1).mean(1) * torch.tensor([1.0, torch.nan])
+        return image.flatten(1).mean(1) * torch.tensor([1.0, torch.nan]).to(image)
 
     (warning,) = traced(specimen, (first, Condition("broken", broken)))[1].warnings
     assert "broken has no finite gradient" in warning and "picture 2" in warning

@@ -32,7 +32,7 @@ from zmagic.nodes.model_nodes import ZMagicLoadDemo
 from zmagic.nodes.openclip_model_nodes import ZMagicLoadOpenCLIP
 from zmagic.nodes.openclip_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
 
-from .derivatives import one_thread
+from .derivatives import one_thread, repeated, slope_of
 from .published_openclip import write_openclip
 
 PUBLISHED = "ViT-B-32"
@@ -125,10 +125,10 @@ def test_towers_are_those_of_open_clip(folder, published, astronaut):
         model.eval()
         pixels = transform(as_pil(astronaut))[None]
         expected = model.encode_image(pixels)
-        assert torch.equal(openclip.image(pixels), expected)  # the tower itself is the same
+        assert repeated(openclip.image(pixels), expected)  # the tower itself is the same
         ours = openclip.embeddings(astronaut.movedim(-1, 1))
         texts = model.encode_text(open_clip.get_tokenizer(PUBLISHED)(prompts))
-    torch.testing.assert_close(openclip.texts(prompts), texts)
+    torch.testing.assert_close(openclip.texts(prompts), texts, rtol=1e-5, atol=1e-4)
     # What the 8 bits of their transform change: measured 1.3e-6.
     assert 1.0 - cosine_similarity(ours, expected).item() < 1e-4
 
@@ -381,11 +381,9 @@ def test_energies_have_gradients_outside_the_prompt(openclip):
     region[..., 10:40, 20:60] = 1.0
     for name, made in energies(openclip).items():
         assert made.name == name
-        image = torch.rand(2, 3, 64, 64, requires_grad=True)
         with one_thread():
-            value = made.energy(image, region)
-            (slope,) = torch.autograd.grad(value.sum(), image)
-        assert value.shape == (2,)
+            values, slope = slope_of(made, torch.rand(2, 3, 64, 64), region)
+        assert values.shape == (2,)
         assert slope.isfinite().all() and slope.abs().max() > 0.0
         assert not slope[(region == 0.0).expand_as(slope)].any()
 
@@ -438,7 +436,7 @@ def test_blocks_are_those_of_open_clip(openclip):
             openclip.image(pixels)
     finally:
         handle.remove()
-    tokens = kept[-1][:, 1:]
+    tokens = kept[-1][:, 1:].to(features)
     torch.testing.assert_close(features.flatten(2).transpose(1, 2), tokens)
 
 
@@ -470,9 +468,8 @@ def test_style_of_a_vgg(vgg):
     assert [node.op_type for node in made if node.output[0] in names] == ["Relu"] * 5
     style = condition(ZMagicStyle, network=vgg, reference=picture(), **{**STYLE, "blocks": "1, 3"})
     assert [target.shape for target in style.energy.targets] == [(64, 64), (128, 128)]
-    image = torch.rand(2, 3, 48, 48, requires_grad=True)
     with one_thread():
-        (slope,) = torch.autograd.grad(style.energy(image).sum(), image)
+        slope = slope_of(style, torch.rand(2, 3, 48, 48))[1]
     assert slope.isfinite().all() and slope.abs().max() > 0.0
 
 

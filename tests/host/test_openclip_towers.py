@@ -24,7 +24,7 @@ from zmagic.nodes.openclip_model_nodes import ZMagicLoadOpenCLIP
 from zmagic.nodes.openclip_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
 
 from .architectures import random_weights
-from .derivatives import gradient_error, hessian_error, one_thread
+from .derivatives import gradient_error, hessian_error, one_thread, repeated
 
 COMMON = {"weight": 1.0, "start": 0.0, "end": 1.0}
 SEE = Preprocessing((64, 64), fit="crop", interpolation="bicubic")
@@ -209,9 +209,10 @@ def test_embeddings_are_those_of_the_host(clip_vision):
     # Its preprocessing rounds to 8 bits and clips: measured 1 - cosine 1.2e-5.
     assert 1.0 - cosine_similarity(ours, expected).item() < 1e-4
     openclip = load(clip_vision)
-    pixels = comfy.clip_vision.clip_preprocess(image, size=64)  # the same rounded pixels for both
+    # The same rounded pixels for both, from the device on which the host makes them.
+    pixels = comfy.clip_vision.clip_preprocess(image.to(clip_vision.load_device), size=64)
     with torch.inference_mode():
-        assert torch.equal(openclip.image(pixels), expected)
+        assert repeated(openclip.image(pixels).to(expected), expected)
 
 
 def test_nothing_is_copied(clip_vision, clip):
@@ -222,7 +223,7 @@ def test_nothing_is_copied(clip_vision, clip):
 
 def test_blocks_are_those_of_the_host(clip_vision):
     openclip = load(clip_vision)
-    pixels = torch.rand(1, 3, 64, 64)
+    pixels = torch.rand(1, 3, 64, 64).to(clip_vision.load_device)
     with torch.inference_mode():
         _, every, *_ = clip_vision.model(pixel_values=pixels, intermediate_output="all")
         features = openclip.after_blocks((1, 3))(pixels)
