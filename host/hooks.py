@@ -263,8 +263,8 @@ class _HostRun:
         if missed:
             self.engine.warn(
                 f"{len(missed)} of {len(steps)} steps were not guided: another node answered them "
-                "from its cache before Z-Magic was asked; connect that node in front of Z-Magic, "
-                "or leave it out"
+                "from its cache before Z-Magic was asked.\nConnect that node behind Z-Magic (its "
+                "model input to Z-Magic's output), or leave it out"
             )
 
 

@@ -153,7 +153,12 @@ def _numbers(config: Any) -> tuple | None:
             places,
             words if "multimodal_cfg" not in config else None,
         )
-    except (AttributeError, KeyError, TypeError, ZeroDivisionError):  # another kind of tower, or a broken file
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ZeroDivisionError,
+    ):  # another kind of tower, or a broken file
         return None
 
 

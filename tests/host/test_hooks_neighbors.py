@@ -211,6 +211,14 @@ def test_a_cache_that_answers_before_z_magic_is_asked_is_named(specimen):
     assert any(f"{unguided} of 6 steps were not guided" in w for w in trace.warnings)
 
 
+def test_a_cache_behind_z_magic_leaves_every_step_guided(specimen):
+    traces = []
+    model = attach(specimen.patcher, conditions(), CHEAP, on_finish=traces.append)
+    sample(specimen, LazyCacheNode.execute(model, 1e9, 0.0, 1.0, False).args[0], steps=6)
+    assert {record.step for record in traces[0].steps} == set(range(6))
+    assert traces[0].totals()["forwards"]["denoiser reused"] > 0
+
+
 @pytest.mark.parametrize("kind", [tuple, list])
 def test_a_prediction_may_come_as_one_of_several(specimen, monkeypatch, kind):
     """As LanPaint returns it: the first is guided, the others go on as they are."""
