@@ -11,14 +11,19 @@ from torch.nn import functional as F
 from .energies import Energy, RandomEnergy, RunEnergy
 
 __all__ = [
+    "SAME_SIGMA",
     "Condition",
     "active_conditions",
     "begin_run",
     "begin_step",
+    "lies_between",
     "region_at",
     "reports",
     "with_distinct_names",
 ]
+
+# Relative difference below which two sigmas are the same step of the schedule.
+SAME_SIGMA = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +71,12 @@ class Condition:
             return False
         if self.region is not None and not (self.region > 0.0).any():
             return False
-        return percent_to_sigma(self.end) <= sigma <= percent_to_sigma(self.start)
+        return lies_between(sigma, percent_to_sigma(self.end), percent_to_sigma(self.start))
+
+
+def lies_between(sigma: float, low: float, high: float) -> bool:
+    """Whether a noise level lies in a window, whose ends are often those of the schedule."""
+    return low * (1.0 - SAME_SIGMA) <= sigma <= high * (1.0 + SAME_SIGMA)
 
 
 def active_conditions(

@@ -35,13 +35,17 @@ Decode = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Look:
-    """One evaluation to be made: where, of which conditions, and who counts it."""
+    """One evaluation to be made: where, of which conditions, and who counts it.
+
+    ``prediction`` is that of the denoiser where it is not to be differentiated.
+    """
 
     x: Tensor
     level: NoiseLevel
     active: tuple[Condition, ...]
     shifts: list[tuple[int, int]]
     meter: Meter
+    prediction: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def balanced_direction(
         look: the point, and what is looked at.
         denoise: ``x -> D(x)``; decode: predicted latent to image ``[B, 3, H, W]``.
         settings: of the run.
-        path: gradient path of this evaluation, which may be another one than the run's.
+        path: gradient path of this evaluation, which may be another one than the run's. One
+            without the denoiser's Jacobian starts at ``look.prediction``.
 
     Raises:
         NotDifferentiable: the denoiser or the decoder has no gradient.
@@ -76,10 +81,9 @@ def balanced_direction(
     x, active, meter = look.x, look.active, look.meter
     stages = [Stage(DENOISER, denoise), Stage("decoder", decode)]
     cut = CUTS[path]
-    start, prediction = x, None
+    start, prediction = x, look.prediction
     if path in NO_BACKPROP:  # the prediction takes the place of x
-        start = prediction = Tape(stages[:1], x, meter, track=False).output
-        stages, cut = stages[1:], cut - 1
+        start, stages, cut = prediction, stages[1:], cut - 1
     before = Tape(stages[:cut], start, meter)
     field = EnergyField(
         stages[cut:],

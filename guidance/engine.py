@@ -10,21 +10,24 @@ D'          = D + strength * RMS(D - x / alpha) * d / RMS(d)
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor
 
 from .conditions import (
+    SAME_SIGMA,
     Condition,
     active_conditions,
     begin_run,
     begin_step,
+    lies_between,
     reports,
     with_distinct_names,
 )
 from .denoiser import Denoise, Denoiser
-from .direction import Decode, Look, balanced_direction
+from .direction import Decode, Direction, Look, balanced_direction
 from .field import DENOISER, EnergyField, Meter, NotDifferentiable, Stage, Tape
 from .influence import Influence
 from .jacobian_check import PullBack, has_right_slope
@@ -38,15 +41,12 @@ __all__ = ["GuidedRun"]
 
 log = logging.getLogger(__name__)
 
-# Relative difference below which two sigmas are the same step of the schedule.
-SAME_SIGMA = 1e-4
-
 
 class GuidedRun:
     """The state of one sampling run under guidance: made at its start, dropped at its end.
 
-    The caller provides gradients: ``predict`` must run with grad enabled, outside inference
-    mode, on functions that are differentiable in their input.
+    The caller provides gradients: ``denoise``, ``decode`` and the energies must be differentiable
+    in their input inside ``gradients``.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class GuidedRun:
         sigmas: Sequence[float] = (),
         streams: RandomStreams | None = None,
         check_slope: bool = False,
+        gradients: Callable[[], AbstractContextManager] = torch.enable_grad,
     ):
         """
         Args:
@@ -71,6 +72,8 @@ class GuidedRun:
             streams: of the random shifts, crops and the re-noising; None: those of seed 0.
             check_slope: make sure once, by one more forward, that the denoiser's gradient is the
                 slope of its prediction; guide without its Jacobian if it is not.
+            gradients: makes the context in which gradients are taken, entered once for each look.
+                A denoiser without gradients runs outside it, as in plain sampling.
         """
         self.conditions = begin_run(with_distinct_names(conditions))
         self.settings = settings
@@ -79,6 +82,7 @@ class GuidedRun:
         self.percent_to_sigma = percent_to_sigma
         self.sigmas = tuple(sigmas)
         self.streams = streams or RandomStreams()
+        self.gradients = gradients
         self.trace = Trace(asdict(settings))
         self._influence = Influence()
         self._momentum: Tensor | None = None
@@ -222,7 +226,7 @@ class GuidedRun:
         look = Look(x, level, active, self._random_shifts(len(x), sigma, repeat), meter)
         made = None
         try:
-            made = balanced_direction(look, denoiser, self.decode, self.settings, path)
+            made = self._direction(look, denoiser, path)
         except NotDifferentiable as stop:
             if stop.stage != DENOISER or path in NO_BACKPROP:
                 raise
@@ -230,7 +234,7 @@ class GuidedRun:
             self._say_without_jacobian(stop, path)
         if made is None:  # out here the memory of the failed pass is free again
             meter.forwards[DENOISER] -= denoiser.first is not None  # it is not computed again
-            made = balanced_direction(look, denoiser.again, self.decode, self.settings, path)
+            made = self._direction(look, denoiser.again, path)
         if denoiser.reused_first:
             meter.forwards[DENOISER] -= 1
             meter.forwards[f"{DENOISER} reused"] += 1
@@ -259,6 +263,18 @@ class GuidedRun:
         )
         return corrected, made.prediction, made.pulled
 
+    def _direction(self, look: Look, denoise: Denoise, path: str) -> Direction:
+        """The balanced direction; the denoiser has gradients only where the path needs them."""
+        if path not in NO_BACKPROP:
+            with self.gradients():
+                return balanced_direction(look, denoise, self.decode, self.settings, path)
+        with torch.no_grad():
+            look.meter.forwards[DENOISER] += 1
+            prediction = denoise(look.x)
+        with self.gradients():
+            look = replace(look, prediction=prediction.detach().clone())
+            return balanced_direction(look, denoise, self.decode, self.settings, path)
+
     def _slope_is_right(
         self, pulled: PullBack | None, denoise: Denoise, reused: Callable | None
     ) -> bool:
@@ -267,7 +283,8 @@ class GuidedRun:
             return True
         meter = self.trace.extra_forwards
         meter[f"{DENOISER} check"] = meter.get(f"{DENOISER} check", 0) + 1
-        right = has_right_slope(pulled, denoise)
+        with self.gradients():  # where the prediction was made that it is compared with
+            right = has_right_slope(pulled, denoise)
         if reused is not None and reused():  # a cache answered: this says nothing of the model
             return True
         self._check_slope = False
@@ -308,7 +325,7 @@ class GuidedRun:
     def _repeats(self, sigma: float) -> int:
         low = self.percent_to_sigma(self.settings.travel_end)
         high = self.percent_to_sigma(self.settings.travel_start)
-        return self.settings.time_travel if low <= sigma <= high else 1
+        return self.settings.time_travel if lies_between(sigma, low, high) else 1
 
     def _travelled(
         self,

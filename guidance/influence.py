@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from .conditions import Condition
+from .conditions import Condition, lies_between
 from .dependence import ConditionGradients
 
 __all__ = ["Influence"]
@@ -84,7 +84,7 @@ def _reason(
     if condition.start == condition.end:
         return f"{window} has no width"
     high, low = percent_to_sigma(condition.start), percent_to_sigma(condition.end)
-    if any(low <= sigma <= high for sigma in sigmas):
+    if any(lies_between(sigma, low, high) for sigma in sigmas):
         return f"the sampler made no evaluation in {window}"
     listed = ", ".join(f"{sigma:.3g}" for sigma in sigmas[:MOST_LISTED])
     more = ", ..." if len(sigmas) > MOST_LISTED else ""

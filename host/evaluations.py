@@ -1,12 +1,13 @@
 """The host's denoiser during one guided prediction: evaluated several times, as if it were once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from .gradients import differentiable_options
+from .gradients import differentiable_options, normal
 from .model_calls import ModelCalls
 from .neighbor_state import NeighborState, lent
 
@@ -35,6 +36,16 @@ class Evaluations:
         self._options, self._calls, self._gap = model_options, calls, gap
         self._before = NeighborState(model_options, timestep.device)
         self._first: Any = None
+        self._differentiable = False
+
+    @contextmanager
+    def with_gradients(self) -> Iterator[None]:
+        """Inside the block evaluations can be differentiated; outside they are the host's own."""
+        before, self._differentiable = self._differentiable, True
+        try:
+            yield
+        finally:
+            self._differentiable = before
 
     def __call__(self, z: Tensor) -> Tensor:
         if self._first is None:
@@ -56,7 +67,10 @@ class Evaluations:
         return type(first)([prediction, *rest])
 
     def _evaluated(self, z: Tensor, options: dict) -> Any:
-        changed = differentiable_options(options)
+        timestep, changed = self._timestep, dict(options)
+        changed["transformer_options"] = dict(options.get("transformer_options", {}))
+        if self._differentiable:
+            timestep, changed = normal(timestep), differentiable_options(options)
         if self._gap is not None:
             key = "sampler_post_cfg_function"
             changed[key] = [*changed.get(key, ()), self._gap.after_cfg]
@@ -68,7 +82,8 @@ class Evaluations:
             WATCH: [lambda *args, **kwargs: self._calls.asked(*args, **kwargs)],
         }
         with lent(options, changed), self._calls.evaluation(with_gradients=z.requires_grad):
-            return self._executor(z, self._timestep, options, self._seed)
+            # A copy: what is behind may write into its input, which is a leaf here.
+            return self._executor(z.clone(), timestep, options, self._seed)
 
 
 def prediction_of(answer: Any) -> Tensor:

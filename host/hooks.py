@@ -6,7 +6,8 @@ like any other.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ from ..guidance.trace import Trace
 from .batch_index import batch_indices
 from .decoders import Decoder, choose_decoder
 from .evaluations import CfgGap, Evaluations, prediction_of
-from .gradients import differentiable, normal
+from .gradients import differentiable
 from .model_calls import ModelCalls
 
 __all__ = ["HostSettings", "attach"]
@@ -175,6 +176,7 @@ class _HostRun:
         self.guider = guider
         patcher = guider.model_patcher
         sampling = patcher.get_model_object("model_sampling")
+        self.evaluations: Evaluations | None = None  # of the prediction that is being made
         self.calls = ModelCalls(patcher.get_model_object("diffusion_model"))
         self.engine = GuidedRun(
             attachment.conditions,
@@ -185,6 +187,7 @@ class _HostRun:
             sigmas=sigmas.tolist(),
             streams=RandomStreams(seed, batch_indices(noise, seed)),
             check_slope=True,
+            gradients=self.gradients,
         )
         self.engine.trace.settings["decoder"] = attachment.decoder.name
 
@@ -203,16 +206,24 @@ class _HostRun:
         self._watch_shape(x)
         if not self.engine.guides(sigma):
             return self._plain(executor, x, timestep, model_options, seed, sigma)
+        wanted = self.attachment.settings.guidance.step_rule == "freedom"
+        gap = CfgGap() if wanted else None
+        denoise = Evaluations(executor, timestep, model_options, seed, self.calls, gap)
+        self.evaluations = denoise
+        prediction = self.engine.predict(x, sigma, denoise, gap, lambda: self.calls.reused)
+        return denoise.answer(prediction)
+
+    @contextmanager
+    def gradients(self) -> Iterator[None]:
+        """Where the models of this run can be differentiated."""
         guider = self.guider
         modules = [guider.inner_model, *(p.model for p in _patchers(guider))]
-        settings = self.attachment.settings.guidance
-        gap = CfgGap() if settings.step_rule == "freedom" else None
-        with differentiable(guider.model_patcher, modules, second_order=settings.second_order):
-            denoise = Evaluations(executor, normal(timestep), model_options, seed, self.calls, gap)
-            prediction = self.engine.predict(
-                normal(x), sigma, denoise, gap, lambda: self.calls.reused
-            )
-        return denoise.answer(prediction)
+        second_order = self.attachment.settings.guidance.second_order
+        with (
+            differentiable(guider.model_patcher, modules, second_order=second_order),
+            self.evaluations.with_gradients(),
+        ):
+            yield
 
     def _plain(self, executor, x, timestep, model_options, seed, sigma: float) -> Any:
         if self.calls.compiled or _compiles(model_options):

@@ -381,3 +381,33 @@ def test_a_node_outside_may_ask_for_tiles_of_the_prediction(specimen):
     settings = HostSettings(preset("balanced", momentum=0.5, random_shift=2), "linear_rgb")
     samples, trace = guided(specimen, model, settings)
     assert torch.isfinite(samples).all() and samples.shape[-1] == 8
+
+
+def test_a_patch_that_differentiates_itself_is_guided_beside(specimen):
+    """torch.func takes no gradient inside ours: then the model is asked as without guidance."""
+
+    def post_cfg(args):
+        def energy(latent):
+            return latent.square().mean()
+
+        return args["denoised"] - 0.01 * torch.func.grad(energy)(args["denoised"])
+
+    model = specimen.patcher.clone()
+    model.set_model_sampler_post_cfg_function(post_cfg)
+    samples, trace = guided(specimen, model)
+    assert torch.isfinite(samples).all()
+    assert len(trace.warnings) == 1 and "torch.func.{grad" in trace.warnings[0]
+
+
+def test_without_its_jacobian_the_model_runs_as_in_plain_sampling(specimen):
+    modes = []
+
+    def post_cfg(args):
+        options = args["model_options"]["transformer_options"]
+        modes.append((torch.is_inference_mode_enabled(), "optimized_attention_override" in options))
+        return args["denoised"]
+
+    model = specimen.patcher.clone()
+    model.set_model_sampler_post_cfg_function(post_cfg)
+    guided(specimen, model, HostSettings(preset("fast"), "linear_rgb"))
+    assert set(modes) == {(True, False)}

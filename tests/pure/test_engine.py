@@ -168,6 +168,13 @@ def test_windows_weights_and_regions_decide_which_conditions_guide(world):
     assert not world.run([target], strength=0.0).guides(SIGMA)
 
 
+def test_the_first_step_lies_in_a_window_that_starts_with_the_sampling(world):
+    """A schedule may begin a rounding above the noise level of its own start."""
+    (condition,) = world.conditions(1, start=0.0, end=0.5)
+    run = world.run([condition])
+    assert run.guides(10.000001) and run.guides(4.9999999) and not run.guides(4.9)
+
+
 def test_guide_every_counts_sampler_steps_not_evaluations(world):
     run = world.run(world.conditions(1), guide_every=2)  # sigmas 10, 5, 2, 1, 0
     assert [run.guides(sigma) for sigma in (10.0, 7.0, 5.0, 3.0, 2.0, 1.5, 1.0)] == [
