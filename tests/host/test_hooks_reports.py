@@ -114,7 +114,7 @@ def test_a_gradient_of_exactly_0_is_called_that(specimen):
         return (image - 1e6).clamp_min(0.0).flatten(1).sum(1)
 
     def constant(image, region=None):
-        return torch.ones(len(image))
+        return torch.ones(len(image)).to(image)
 
     conds = (first, Condition("satisfied", satisfied), Condition("constant", constant))
     warnings = traced(specimen, conds)[1].warnings
