@@ -89,7 +89,9 @@ def verdict_of(findings: Iterable[Finding]) -> str:
     return next((v for v in (FAILED, PASSED) if v in verdicts), SKIPPED)
 
 
-def counted(findings: Sequence[Finding], figure: Callable[[Sequence[Finding]], str] | None = None):
+def counted(
+    findings: Sequence[Finding], figure: Callable[[Sequence[Finding]], str] | None = None
+) -> str:
     """A line: how many passed, a figure of them, then those that did not."""
     passed = [f for f in findings if f.verdict == PASSED]
     failed = [f for f in findings if f.verdict == FAILED]
@@ -98,7 +100,9 @@ def counted(findings: Sequence[Finding], figure: Callable[[Sequence[Finding]], s
     if figure is not None and passed:
         parts.append(figure(passed))
     parts += [f"{f.name}: {f.figure}" for f in failed]
-    parts += [f"{f.name} not applicable: {f.figure}" for f in skipped]
+    for reason in dict.fromkeys(f.figure for f in skipped):
+        names = ", ".join(f.name for f in skipped if f.figure == reason)
+        parts.append(f"{names} not applicable: {reason}")
     return "; ".join(parts)
 
 
