@@ -132,12 +132,16 @@ class _Hooks:
             )
         guider = executor.class_obj
         run = _HostRun(self.attachment, guider, noise, sigmas, _seed(args, kwargs))
+        outer = getattr(guider, KEY, None)  # of a sampling inside a sampling
         setattr(guider, KEY, run)
         try:
             samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
             self._report(run, samples)
         finally:
-            delattr(guider, KEY)
+            if outer is None:
+                delattr(guider, KEY)
+            else:
+                setattr(guider, KEY, outer)
         return samples
 
     def predict_noise(self, executor, x, timestep, model_options=None, seed=None):
