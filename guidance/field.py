@@ -17,13 +17,13 @@ from torch import Tensor
 from .conditions import Condition, region_at
 from .jacobian_check import PullBack
 from .norms import expand_like, peak
+from .wording import one_line
 
 __all__ = ["DENOISER", "EnergyField", "Evaluation", "Meter", "NotDifferentiable", "Stage", "Tape"]
 
 log = logging.getLogger(__name__)
 
 DENOISER = "denoiser"
-CAUSE_LENGTH = 200  # characters of a foreign error message in a warning
 # What code that cannot be differentiated raises. A host's interruption is none of them.
 ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
 ERRORS += (ValueError,)
@@ -132,10 +132,10 @@ def _failures(stage: Stage, track: bool = True) -> Iterator[None]:
         if stage.name != DENOISER or not track or isinstance(error, NotDifferentiable):
             raise
         log.debug("the denoiser failed with gradients", exc_info=True)
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        cause = f"{type(error).__name__}: {one_line(error)}"
     else:
         return
-    raise NotDifferentiable(stage.name, cause[:CAUSE_LENGTH])
+    raise NotDifferentiable(stage.name, cause)
 
 
 class EnergyField:

@@ -1,9 +1,17 @@
-"""How messages quote what people wrote."""
+"""How messages quote what people wrote, and what other libraries say."""
 
-__all__ = ["LONGEST_QUOTE", "encodable", "printable", "quoted"]
+import re
+
+__all__ = ["LONGEST_QUOTE", "encodable", "one_line", "printable", "quoted"]
 
 # Characters of a text that a message repeats: it is read in a narrow column.
 LONGEST_QUOTE = 80
+
+# Characters of another library's message that help in ours.
+LONGEST_DETAIL = 200
+
+# What terminals take for colors and the like.
+TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def quoted(value: object, longest: int = LONGEST_QUOTE) -> str:
@@ -29,3 +37,10 @@ def printable(text: str) -> str:
 def encodable(text: str) -> str:
     """``text`` without what no encoding has, for libraries that encode it."""
     return text.encode("utf-8", "ignore").decode("utf-8")
+
+
+def one_line(reason: object) -> str:
+    """What another library says, an error or a text, fit for a line of ours."""
+    text = printable(TERMINAL_CODES.sub("", str(reason)))
+    text = " ".join(text.split()) or type(reason).__name__
+    return text if len(text) <= LONGEST_DETAIL else text[:LONGEST_DETAIL] + "..."

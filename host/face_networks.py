@@ -13,13 +13,13 @@ import comfy.utils
 from torch import Tensor
 
 from ..guidance.energies.face_identity import mean_embedding
-from ..guidance.face_location import FaceLocator
 from ..guidance.faces import Faces
 from ..guidance.networks import Preprocessing
 from ..guidance.networks.face_models import FaceRecognizer, LandmarkRegressor
 from ..guidance.networks.file_kinds import mishap
 from ..guidance.networks.iresnet import iresnet_from_weights
 from ..guidance.networks.onnx_header import OnnxHeader, read_onnx_header
+from ..guidance.wording import one_line
 from .face_packs import choices, find_network
 from .model_files import ModelKind, Source
 from .networks import Network, shared
@@ -31,7 +31,6 @@ __all__ = [
     "LandmarkRegressor",
     "RecognizerOptions",
     "USUAL_PACK",
-    "faces_in",
     "find_recognizer",
     "find_regressor",
     "landmark_choices",
@@ -201,27 +200,6 @@ def load_regressor(path: Path, options: LandmarkOptions) -> LandmarkRegressor:
     )
 
 
-def faces_in(locator: FaceLocator, pictures: Tensor, owner: str, name: str) -> Faces:
-    """The face in each of ``pictures [R, 3, h, w]``, which came in at an input of a node.
-
-    Args:
-        owner, name: the node and its input, for the message.
-
-    Raises:
-        ValueError: there is none in one of them.
-    """
-    if locator.networks:
-        comfy.model_management.load_models_gpu([n.patcher for n in locator.networks])
-    found = locator.in_picture(pictures)
-    if None in found:
-        raise ValueError(
-            f"{owner}: no face was found in picture {found.index(None) + 1} of {len(found)} at "
-            f"'{name}'; use one in which the face is larger and seen from the front, or lower "
-            "'min_score' at Locate Face"
-        )
-    return Faces.stacked(found)
-
-
 def reference_embedding(recognizer: FaceRecognizer, pictures: Tensor, faces: Faces) -> Tensor:
     """``mean_embedding`` outside sampling, computed once per content; ``[D]``."""
     return recognizer.network.reference(
@@ -248,7 +226,7 @@ def _iresnet(path: Path) -> Network:
         weights = comfy.utils.load_torch_file(str(path), safe_load=True)
     except Exception as error:  # safetensors raises its own kinds
         known = mishap(path)
-        said = f" but {known}" if known else f": download it again\n({str(error).splitlines()[0]})"
+        said = f" but {known}" if known else f": download it again\n({one_line(error)})"
         raise ValueError(f"{path.name} is not a readable safetensors file{said}") from error
     return Network(iresnet_from_weights(weights, path.name), path.name)
 

@@ -23,6 +23,7 @@ from ..guidance.random_streams import RandomStreams
 from ..guidance.settings import PRESETS, GuidanceSettings
 from ..guidance.steps import NoiseLevel
 from ..guidance.trace import Trace
+from ..guidance.wording import one_line
 from .batch_index import batch_indices
 from .decoders import Decoder, choose_decoder
 from .evaluations import CfgGap, Evaluations, prediction_of
@@ -168,7 +169,7 @@ class _Hooks:
                 log.debug("the report failed", exc_info=True)
                 run.engine.warn(
                     "the picture is done, but its report is not complete: "
-                    f"{type(error).__name__}: {str(error)[:200]!r}"
+                    f"{type(error).__name__}: {one_line(error)}"
                 )
 
 

@@ -12,6 +12,7 @@ from ..guidance.faces import Faces
 from ..guidance.networks import OnnxSignature, Preprocessing
 from ..guidance.networks.onnx_header import read_onnx_header
 from ..guidance.optional_packages import needed
+from ..guidance.wording import one_line
 from .gradients import differentiable
 from .model_files import ModelKind, Source
 from .onnx_networks import ImageNetwork
@@ -200,7 +201,7 @@ def _tried(network: ImageNetwork, noise: Tensor) -> tuple[Tensor, ...]:
     except (RuntimeError, IndexError, ValueError, NotImplementedError) as error:
         raise ValueError(
             f"{network.path.name} cannot be run on pictures of {width} x {height} pixels"
-            f"\n({(str(error) or type(error).__name__).splitlines()[0]})"
+            f"\n({one_line(error)})"
         ) from error
     for name, output in zip(network.module.outputs, outputs, strict=True):
         if not output.requires_grad:

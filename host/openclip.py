@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from ..guidance.energies.prompts import unread_end
 from ..guidance.energies.regions import reference_view
 from ..guidance.networks import Preprocessing
-from ..guidance.wording import encodable, quoted
+from ..guidance.wording import encodable, one_line, quoted
 from .networks import Network, shared
 from .openclip_configs import LARGEST, check_configuration
 from .openclip_facts import ACTIVATIONS, NORMALIZATIONS, Training, training_of
 from .openclip_reading import read_weights
-from .openclip_weights import one_line, open_clip, published_tag
+from .openclip_weights import open_clip, published_tag
 
 __all__ = ["ACTIVATIONS", "NORMALIZATIONS", "PRECISIONS", "OpenClip", "load_openclip"]
 

@@ -99,8 +99,8 @@ def training_of(
     if assumptions:
         assumed = (
             f"nothing says how {quoted(path.name)} was trained. Assumed: {', '.join(assumptions)}, "
-            f"as of most weights for {architecture}.\nPut its open_clip_config.json beside it, or "
-            "choose 'normalization' and 'activation'"
+            f"as of most weights for {architecture}.\nPut it and its open_clip_config.json into a "
+            "folder of their own, or choose 'normalization' and 'activation'"
         )
     return Training(
         tuple(known["mean"]),

@@ -9,8 +9,8 @@ from torch import nn
 
 from ..guidance.networks.file_kinds import mishap
 from ..guidance.optional_packages import needed
-from ..guidance.wording import quoted
-from .openclip_weights import one_line, open_clip
+from ..guidance.wording import one_line, quoted
+from .openclip_weights import open_clip
 
 __all__ = ["read_weights"]
 

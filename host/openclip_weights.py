@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..guidance.optional_packages import install_line, needed
-from ..guidance.wording import printable
+from ..guidance.wording import one_line
 from .model_files import (
     Source,
     find_file,
@@ -23,7 +23,6 @@ __all__ = [
     "architectures",
     "find_weights",
     "open_clip",
-    "one_line",
     "published_tag",
     "weight_names",
 ]
@@ -147,18 +146,3 @@ def _downloaded(architecture: str, tag: str, owner: str) -> Path:
 
 def _plain(name: str) -> str:
     return re.sub("[^a-z0-9]+", "_", name.lower())
-
-
-# Of a message of another library, as much as helps in ours.
-LONGEST_DETAIL = 200
-
-
-# What terminals take for colors and the like.
-TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-
-
-def one_line(error: Exception) -> str:
-    """The message of another library's error, fit for a line of ours."""
-    text = printable(TERMINAL_CODES.sub("", str(error)))
-    text = " ".join(text.split()) or type(error).__name__
-    return text if len(text) <= LONGEST_DETAIL else text[:LONGEST_DETAIL] + "..."

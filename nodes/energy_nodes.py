@@ -15,6 +15,7 @@ from .condition_inputs import (
     pictures_and_mask,
     reference_mask_input,
 )
+from .picture_inputs import refuse_mask_alone
 from .sockets import Conditions
 
 __all__ = ["NODES"]
@@ -99,6 +100,7 @@ class ZMagicColorPalette(io.ComfyNode):
             photographs, mask = pictures_and_mask(reference, reference_mask, owner)
             energy = ColorPalette(photographs, lightness=lightness, mask=mask)
         else:
+            refuse_mask_alone(reference_mask, owner, "reference")
             energy = ColorPalette(None, *_parsed(colors, owner), lightness=lightness)
         return appended(owner, energy, **common)
 

@@ -26,6 +26,7 @@ from .condition_inputs import (
     reference_mask_input,
 )
 from .notices import notify
+from .picture_inputs import refuse_mask_alone
 from .sockets import FaceLocation, LandmarkNetwork
 from .sockets import FaceRecognizer as FaceRecognizerSocket
 
@@ -202,6 +203,7 @@ class ZMagicLandmarks(io.ComfyNode):
             raise ValueError(f"{owner}: {error}") from None
         networks = _networks(regressor, locator)
         if target_image is None:
+            refuse_mask_alone(reference_mask, owner, "target_image")
             energy = Landmarks(regressor, target, locator, points)
             return appended(owner, energy, networks, (_nothing(regressor),), **common)
         photographs = pictures(target_image, owner, "target_image", reference_mask)

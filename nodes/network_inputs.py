@@ -4,6 +4,8 @@ import re
 
 from comfy_api.latest import io
 
+from ..guidance.numbers import number_in
+from ..guidance.wording import quoted
 from ..host.image_networks import IMAGENET, InputOptions
 
 __all__ = ["input_options", "network_inputs", "numbers_in"]
@@ -86,17 +88,14 @@ def input_options(
     """
     values = NORMALIZATIONS.get(normalization) or (_channels("mean", mean), _channels("std", std))
     if min(values[1]) <= 0.0:
-        raise ValueError(f"'std' must be above 0, got '{std}'")
+        raise ValueError(f"'std' must be above 0, got {quoted(std)}")
     return InputOptions(*values, color_order.lower(), size, **others)
 
 
 def numbers_in(text: str) -> tuple[float, ...] | None:
     """Finite numbers separated by commas or spaces, None if something else is there."""
-    try:
-        values = tuple(float(word) for word in re.split(r"[\s,;]+", text.strip(" ,;\n")))
-    except ValueError:
-        return None
-    return values if all(abs(value) < float("inf") for value in values) else None
+    values = tuple(number_in(word) for word in re.split(r"[\s,;]+", text.strip(" ,;\n")))
+    return None if None in values else values
 
 
 def _channels(name: str, text: str) -> tuple[float, ...]:
@@ -104,6 +103,6 @@ def _channels(name: str, text: str) -> tuple[float, ...]:
     if values is None or len(values) not in (1, 3):
         raise ValueError(
             f"'{name}' must be one or three numbers such as '127.5' or '123.7, 116.3, 103.5', "
-            f"got '{text}'"
+            f"got {quoted(text)}"
         )
     return values

@@ -14,7 +14,7 @@ from ..guidance.energies.network_output import (
 )
 from ..guidance.face_location import FaceLocator
 from ..guidance.networks.preprocessing import FITS
-from ..host.face_networks import faces_in
+from ..guidance.wording import quoted
 from ..host.image_networks import (
     NETWORK_SOURCE,
     NETWORKS,
@@ -26,6 +26,7 @@ from ..host.image_networks import (
 from ..host.model_files import find_file, list_files, offered, usable_name
 from ..host.networks import stamp_of
 from ..host.onnx_networks import ImageNetwork
+from ..host.reference_faces import reference_faces
 from .condition_inputs import (
     CATEGORY,
     REFERENCE_BATCH,
@@ -36,6 +37,7 @@ from .condition_inputs import (
     pictures,
 )
 from .network_inputs import input_options, network_inputs, numbers_in
+from .notices import notify
 from .sockets import FaceLocation, OnnxNetwork
 from .titles import title
 
@@ -236,7 +238,7 @@ class ZMagicOnnxEnergy(io.ComfyNode):
             network = with_output(network, output)
             found = features_first(example(network)[0])
             scores = _scores(found) if distance == "cross entropy" else None
-            layout = None
+            layout, warnings = None, ()
             if target_is == VALUE:
                 target = _value_target(value, found, distance)
             elif target_is == CLASS:
@@ -244,11 +246,14 @@ class ZMagicOnnxEnergy(io.ComfyNode):
             else:
                 photographs = pictures(target_image, owner, "target_image")
                 if face_location is not None:
-                    layout = faces_in(face_location, photographs, owner, "target_image")
+                    found = reference_faces(face_location, photographs, owner, "target_image")
+                    photographs, layout = photographs[list(found.kept)], found.faces
+                    warnings = found.warnings
                 target = outputs_for(network, photographs, layout, face_margin)
                 target = target if scores is None else scores.probabilities(target)
         except ValueError as error:
             raise ValueError(f"{owner}: {str(error).removeprefix(f'{owner}: ')}") from error
+        notify(cls, warnings)
         energy = NetworkOutput(network.network, network.preprocessing, target, distance, scores)
         networks = (network.network,)
         if face_location is not None:
@@ -285,11 +290,11 @@ def _value_target(text: str, output: Tensor, distance: str) -> Tensor:
     numbers = numbers_in(text)
     if numbers is None:
         raise ValueError(
-            f"'value' must be a number or several separated by commas, got '{text.strip()}'"
+            f"'value' must be a number or several separated by commas, got {quoted(text)}"
         )
     if distance == "cosine" and (len(numbers) == 1 or not any(numbers)):
         raise ValueError(
             f"'value' must be as many numbers as the output has for cosine, {output.shape[1]}, "
-            f"and not all 0, got '{text.strip()}'"
+            f"and not all 0, got {quoted(text)}"
         )
     return value_target(torch.tensor(numbers), output)

@@ -11,7 +11,14 @@ from torch.nn import functional as F
 
 from ..guidance.wording import quoted
 
-__all__ = ["greyed", "masks", "pictures", "pictures_and_mask", "reference_mask_input"]
+__all__ = [
+    "greyed",
+    "masks",
+    "pictures",
+    "pictures_and_mask",
+    "reference_mask_input",
+    "refuse_mask_alone",
+]
 
 # Decoders and resampling overshoot [0, 1] a little; what goes further has another scale.
 LOWEST, HIGHEST = -0.5, 1.5
@@ -35,6 +42,23 @@ def reference_mask_input(of: str) -> io.Mask.Input:
             "it, or what the picture's own alpha channel shows."
         ),
     )
+
+
+def refuse_mask_alone(mask: Tensor | None, owner: str, of: str) -> None:
+    """Refuse a mask of a reference that is not connected: it would have no effect.
+
+    Args:
+        mask: the MASK at ``reference_mask``, or None.
+        owner, of: the node's title and the name of the reference's input.
+
+    Raises:
+        ValueError: there is a mask.
+    """
+    if mask is not None:
+        raise ValueError(
+            f"{owner}: disconnect 'reference_mask', or connect '{of}'.\nThe mask says what counts "
+            "of that picture, which is not connected"
+        )
 
 
 def pictures(

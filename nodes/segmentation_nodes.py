@@ -32,6 +32,7 @@ from .condition_inputs import (
     reference_mask_input,
 )
 from .network_inputs import input_options, network_inputs
+from .picture_inputs import refuse_mask_alone
 from .sockets import Segmenter
 from .titles import title
 
@@ -277,6 +278,7 @@ class ZMagicSegmentation(io.ComfyNode):
         except ValueError as error:
             raise ValueError(f"{owner}: {error}") from None
         if connected:
+            refuse_mask_alone(reference_mask, owner, "target_image")
             target = LabelMap.from_masks(_masks(connected, owner), numbers, scores.classes, owner)
         else:
             images, counts = pictures_and_mask(target_image, reference_mask, owner, "target_image")

@@ -18,8 +18,6 @@ FIRST = ("test_gradients", "test_hooks", "test_decoders", "test_same_seed", "tes
 SMALL = ("test_constant_products.py", "test_decoders.py")
 CORES_OF_ONE = 4  # of a process of tests, which runs on one thread but for the libraries it loads
 PROCESSES = 4
-# What the tests say where the networks are missing that only `make test` fetches.
-UNFETCHED = "run 'make test' once"
 RESERVE = 5.0  # seconds, for reading what there is before the part's own time is over
 
 LINE = re.compile(
@@ -54,9 +52,6 @@ def run(setup: Setup) -> Iterator[Finding]:
 
 def summary(findings: Sequence[Finding]) -> str:
     parts = [counted([f for f in findings if f.verdict != SKIPPED])]
-    unfetched = sum(UNFETCHED in f.figure for f in findings)
-    if unfetched:
-        parts.append(f"{unfetched} lack their networks: {UNFETCHED}, which fetches them")
     if any(f.values.get("stopped") for f in findings):
         parts.append("not all of them: time was over")
     return "; ".join(parts)
@@ -66,8 +61,7 @@ def _findings(text: str) -> Iterator[Finding]:
     reasons = dict(re.findall(r"^(?:FAILED|ERROR) (tests/host/\S+::.+?) - (.*)$", text, re.M))
     for name, outcome in LINE.findall(text):
         reason = reasons.get(name, outcome.lower())[:200]
-        verdict = SKIPPED if UNFETCHED in reason else KINDS.get(outcome, FAILED)
-        yield Finding(name, verdict, reason)
+        yield Finding(name, KINDS.get(outcome, FAILED), reason)
 
 
 def _ordered() -> list[Path]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..optional_packages import needed
+from ..wording import one_line
 from .onnx_checks import Unusable
 from .onnx_file import OnnxSignature
 from .onnx_header import normalises
@@ -93,8 +94,9 @@ class OnnxReference:
         try:
             pictures, expected = _by_onnxruntime(runtime, model(), self.signature, self.free_size)
         except Exception as error:  # of the library's own kinds
-            reason = " ".join(str(error).split())[:LONGEST_REASON]
-            log.warning("%s was not compared: onnxruntime cannot run it (%s)", name, reason)
+            log.warning(
+                "%s was not compared: onnxruntime cannot run it (%s)", name, one_line(error)
+            )
             return
         _RESULTS[self.key] = _compared(module, pictures, expected)
         self.compare(module, model, name)
@@ -161,8 +163,7 @@ def _compared(module: nn.Module, pictures: list[Tensor], expected: list[list[Ten
     try:
         found = [module(picture) for picture in pictures]
     except Exception as error:  # of PyTorch's operators
-        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-        return f"cannot be run on one image of {_size(pictures[0])} pixels: {reason}"
+        return f"cannot be run on one image of {_size(pictures[0])} pixels: {one_line(error)}"
     for i, name in enumerate(module.outputs):
         ours = [outputs[i] for outputs in found]
         theirs = [outputs[i] for outputs in expected]

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..optional_packages import needed
+from ..wording import one_line
 from .file_kinds import mishap
 from .onnx_checks import Unusable, check_functions, sort_operators
 from .onnx_external import read_external
@@ -131,12 +132,8 @@ def unreadable(path: Path, reason: object) -> ValueError:
     known = mishap(path)
     if known is None and is_cut_model(path):
         known = "a download that was cut: download it again"
-    said = f" but {known}" if known else f": download it again\n({_one_line(reason)})"
+    said = f" but {known}" if known else f": download it again\n({one_line(reason)})"
     return ValueError(f"{path.name} is not a readable ONNX file{said}")
-
-
-def _one_line(reason: object) -> str:
-    return " ".join(str(reason).split())[:LONGEST_REASON] or type(reason).__name__
 
 
 def _check_precision(model) -> None:

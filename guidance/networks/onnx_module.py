@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..optional_packages import needed
+from ..wording import one_line
 from .onnx_checks import Unusable
 from .onnx_comparison import OnnxReference, noise
 from .onnx_file import OnnxSignature, read_model, shape_of, signature_of, to_float32
@@ -105,7 +106,7 @@ class OnnxModule(nn.Module):
         except CONVERTED as error:
             if self.size is None:
                 return False  # it may be particular about its size, which is not known yet
-            raise Unusable(f"cannot be run on one image: {_first_line(error)}") from error
+            raise Unusable(f"cannot be run on one image: {one_line(error)}") from error
         try:
             together = self._run(images)
         except CONVERTED:
@@ -178,15 +179,11 @@ def _not_converted(path: Path, error: Exception) -> ValueError:
     try:
         onnx.checker.check_model(str(path))
     except Exception as damage:  # of the C++ code
-        return ValueError(f"{path.name} is damaged: export it again\n({_first_line(damage)})")
+        return ValueError(f"{path.name} is damaged: export it again\n({one_line(damage)})")
     return ValueError(
         f"{path.name} cannot be converted to PyTorch: use another export of the network\n"
-        f"({type(error).__name__}: {_first_line(error)})"
+        f"({type(error).__name__}: {one_line(error)})"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
 def _same(joint: Tensor, single: Tensor) -> bool:
