@@ -36,10 +36,14 @@ from .random_streams import RandomStreams
 from .settings import NO_BACKPROP, GuidanceSettings
 from .steps import NoiseLevel, StepState, renoise, step
 from .trace import StepRecord, Trace, rounded
+from .wording import printable
 
 __all__ = ["GuidedRun"]
 
 log = logging.getLogger(__name__)
+
+# How the error of a device without memory is called by PyTorch.
+SHORT_OF_MEMORY = "OutOfMemoryError"
 
 
 class GuidedRun:
@@ -198,8 +202,15 @@ class GuidedRun:
             self.trace.notes.append("strength is 0: energies were measured and nothing was guided")
         else:
             sigmas = [s for s in self.sigmas if s > 0.0 and self._is_guided_step(s)]
-            for sentence in self._influence.of_run(self.conditions, sigmas, self.percent_to_sigma):
+            warnings, notes = self._influence.of_run(self.conditions, sigmas, self.percent_to_sigma)
+            self.trace.notes += notes
+            for sentence in warnings:
                 self.warn(sentence)
+            if self.settings.time_travel > 1 and all(self._repeats(s) == 1 for s in sigmas):
+                self.warn(
+                    f"time_travel has no effect: its window from {self.settings.travel_start:g} to "
+                    f"{self.settings.travel_end:g} holds no guided step of this run"
+                )
         for sentence in reports(self.conditions, "warnings"):
             self.warn(sentence)
 
@@ -238,10 +249,8 @@ class GuidedRun:
         if denoiser.reused_first:
             meter.forwards[DENOISER] -= 1
             meter.forwards[f"{DENOISER} reused"] += 1
-        warnings, notes = self._influence.of_step(active, made.own)
-        for sentence in warnings:
+        for sentence in self._influence.of_step(active, made.own):
             self.warn(sentence)
-        self.trace.notes += [note for note in notes if note not in self.trace.notes]
         self._warn_if_not_finite(made.prediction)
         state = StepState(
             x,
@@ -302,6 +311,12 @@ class GuidedRun:
             )
             return
         self._without_jacobian = True
+        if stop.cause.startswith(SHORT_OF_MEMORY):
+            self.warn(
+                "not enough memory for the gradient: choose the preset 'fast', which needs none, "
+                f"or a smaller latent; guiding without the denoiser's Jacobian ({path}) instead"
+            )
+            return
         self.warn(
             "the model cannot be differentiated here (a patch of another node is the usual "
             f"reason); guiding without the denoiser's Jacobian ({path}) instead: {stop.cause}"
@@ -350,7 +365,7 @@ class GuidedRun:
     def warn(self, message: str) -> None:
         """Keep a warning for the report and log it, once a run."""
         if self.trace.warn_once(message):
-            log.warning("Z-Magic: %s", message)
+            log.warning("Z-Magic: %s", printable(message))
 
     def _warn_if_not_finite(self, prediction: Tensor) -> None:
         finite = torch.isfinite(prediction).flatten(1).all(1).tolist()

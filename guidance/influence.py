@@ -11,63 +11,66 @@ MOST_LISTED = 8  # numbers in one sentence
 
 
 class Influence:
-    """Remembers which conditions of a run were asked, and which ever had a gradient."""
+    """Remembers which conditions of a run were asked, and what their gradients were."""
 
     def __init__(self):
-        self._asked: set[str] = set()
-        self._moved: set[str] = set()
+        self._moved: dict[str, set[int]] = {}  # the pictures that ever had a gradient, by name
+        self._still: dict[str, set[int]] = {}  # those whose gradient was ever exactly 0
 
-    def of_step(
-        self, active: Sequence[Condition], gradients: ConditionGradients
-    ) -> tuple[list[str], list[str]]:
-        """Warnings and notes on the gradients ``[n, B]`` of one guided evaluation."""
-        warnings, notes = [], []
-        valid = gradients.valid.any(1).tolist()
-        finite = gradients.finite.tolist()
-        for condition, has_gradient, pictures in zip(active, valid, finite, strict=True):
-            name = condition.name
-            self._asked.add(name)
-            if not all(pictures):
-                which = _numbers(not each for each in pictures)
+    def of_step(self, active: Sequence[Condition], gradients: ConditionGradients) -> list[str]:
+        """Warnings on the gradients ``[n, B]`` of one guided evaluation."""
+        warnings = []
+        valid, finite = gradients.valid.tolist(), gradients.finite.tolist()
+        for condition, moves, is_finite in zip(active, valid, finite, strict=True):
+            pictures = range(len(moves))
+            self._moved.setdefault(condition.name, set()).update(b for b in pictures if moves[b])
+            self._still.setdefault(condition.name, set()).update(
+                b for b in pictures if is_finite[b] and not moves[b]
+            )
+            if not all(is_finite):
+                which = _numbers(b for b in pictures if not is_finite[b])
                 warnings.append(
-                    f"{name} has no finite gradient and was left out of a step (picture {which})"
+                    f"{condition.name} has no finite gradient and was left out of a step "
+                    f"(picture {which})"
                 )
-            elif has_gradient:
-                self._moved.add(name)
-            elif name in self._moved:
-                notes.append(f"{name} was satisfied in some steps: its gradient was exactly 0")
-            else:
-                warnings.append(
-                    f"{name} has no effect, its gradient is exactly 0: it is satisfied, or does "
-                    "not depend on the picture"
-                )
-        return warnings, notes
+        return warnings
 
     def of_run(
         self,
         conditions: Sequence[Condition],
         sigmas: Sequence[float],
         percent_to_sigma: Callable[[float], float],
-    ) -> list[str]:
-        """Warnings on conditions that guided in no step of a finished run, with the reason.
+    ) -> tuple[list[str], list[str]]:
+        """Warnings on conditions that had no effect in a finished run, with the reason; notes.
 
         Args:
             conditions: all of the run.
             sigmas: noise levels at which the run could guide.
             percent_to_sigma: a fraction of the sampling to its sigma, decreasing.
         """
-        warnings = []
+        warnings, notes = [], []
         for condition in conditions:
-            if condition.name not in self._asked:
+            name = condition.name
+            if name not in self._moved:
                 reason = _reason(condition, sigmas, percent_to_sigma)
-                warnings.append(f"{condition.name} guided in no step: {reason}")
+                warnings.append(f"{name} guided in no step: {reason}")
                 continue
+            moved, still = self._moved[name], self._still[name]
             empty = _pictures_without_region(condition)
             if empty:
                 warnings.append(
-                    f"{condition.name} did not guide picture {empty}: its region is empty there"
+                    f"{name} did not guide picture {_numbers(empty)}: its region is empty there"
                 )
-        return warnings
+            idle = still - moved - empty
+            if idle:
+                where = f" at picture {_numbers(idle)}" if moved else ""
+                warnings.append(
+                    f"{name} has no effect{where}, its gradient is exactly 0: it is satisfied, or "
+                    "does not depend on the picture"
+                )
+            elif still & moved:
+                notes.append(f"{name} was satisfied in some steps: its gradient was exactly 0")
+        return warnings, notes
 
 
 def _reason(
@@ -94,13 +97,14 @@ def _reason(
     )
 
 
-def _pictures_without_region(condition: Condition) -> str:
-    """The numbers, from 1, of the pictures whose own mask is empty; '' if there is none."""
+def _pictures_without_region(condition: Condition) -> set[int]:
+    """The pictures of a batch whose own mask is empty."""
     if condition.region is None or len(condition.region) == 1:
-        return ""
-    return _numbers(not some for some in (condition.region > 0.0).flatten(1).any(1).tolist())
+        return set()
+    full = (condition.region > 0.0).flatten(1).any(1).tolist()
+    return {b for b, some in enumerate(full) if not some}
 
 
-def _numbers(flags: Iterable[bool]) -> str:
-    """The places of the true ones, counted from 1."""
-    return ", ".join(str(k) for k, flag in enumerate(flags, 1) if flag)
+def _numbers(pictures: Iterable[int]) -> str:
+    """Numbers of pictures as people count them, from 1."""
+    return ", ".join(str(b + 1) for b in sorted(pictures))

@@ -31,7 +31,7 @@ def batch_indices(noise: Tensor, seed: int) -> list[int] | None:
     """
     if not noise.any():  # a run that goes on with what another one left
         return _of_calling_node(len(noise))
-    return _places_in_stream(noise.cpu(), seed)
+    return _places_in_stream(noise.cpu(), seed) or _of_calling_node(len(noise))
 
 
 def _places_in_stream(noise: Tensor, seed: int) -> list[int] | None:

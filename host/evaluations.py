@@ -49,7 +49,11 @@ class Evaluations:
 
     def __call__(self, z: Tensor) -> Tensor:
         if self._first is None:
-            self._first = self._evaluated(z, self._options)
+            try:
+                self._first = self._evaluated(z, self._options)
+            except Exception:  # it is tried again without gradients: as if for the first time
+                self._before.put_back(self._options)
+                raise
             prediction = prediction_of(self._first)
         else:
             with self._before.again() as options:

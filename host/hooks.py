@@ -60,6 +60,8 @@ class _Attachment:
     decoder: Decoder
     on_finish: tuple[Callable[[Trace], None], ...] = ()
     shapes: set[tuple[int, ...]] = field(default_factory=set)  # of the latents sampled so far
+    # The draws of runs that handed their noise on, by the noise level at which they ended.
+    handed_on: dict[str, RandomStreams] = field(default_factory=dict)
 
 
 def attach(
@@ -190,11 +192,21 @@ class _HostRun:
             noise_level=lambda sigma: noise_level(sampling, sigma),
             percent_to_sigma=lambda percent: float(sampling.percent_to_sigma(percent)),
             sigmas=sigmas.tolist(),
-            streams=RandomStreams(seed, batch_indices(noise, seed)),
+            streams=self._streams(noise, sigmas, seed),
             check_slope=True,
             gradients=self.gradients,
         )
         self.engine.trace.settings["decoder"] = attachment.decoder.name
+
+    def _streams(self, noise: Tensor, sigmas: Tensor, seed: int) -> RandomStreams:
+        """The run's draws; those of the run that it goes on with, if it has no seed of its own."""
+        known = self.attachment.handed_on
+        without_seed = seed == 0 and not noise.any()  # as Disable Noise leaves it
+        before = known.get(f"{float(sigmas[0]):.6g}") if without_seed else None
+        streams = before or RandomStreams(seed, batch_indices(noise, seed))
+        if float(sigmas[-1]) > 0.0:
+            known[f"{float(sigmas[-1]):.6g}"] = streams
+        return streams
 
     def decode(self, latent: Tensor) -> Tensor:
         return self.attachment.decoder.decode(

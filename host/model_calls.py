@@ -2,7 +2,7 @@
 
 A cached answer looks like any other: ``x + residual`` even has a gradient. So a few modules,
 spread over the model, tell whether they ran. An answer of which a part was computed without
-gradients looks like any other, too: once a run all modules tell whether they had to do without.
+gradients looks like any other, too: all modules tell whether they had to do without.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +32,6 @@ class ModelCalls:
         modules = list(model.modules())
         self.compiled = any(map(_is_compiled, modules))
         self.detached = False
-        self._looked_closely = False
         self._leaves = leaves = [m for m in modules if not m._modules and m._parameters]
         spread = {(2 * k + 1) * len(leaves) // (2 * WITNESSES) for k in range(WITNESSES)}
         self._witnesses = [leaves[k] for k in sorted(spread) if k < len(leaves)]
@@ -49,15 +48,14 @@ class ModelCalls:
         """Watch the calls inside the block, which is one evaluation.
 
         Args:
-            with_gradients: it is to be differentiated; the first such one is looked at closely.
+            with_gradients: it is to be differentiated.
         """
         self._calls = []
         handles = [
             module.register_forward_pre_hook(self._witness(k))
             for k, module in enumerate(self._witnesses)
         ]
-        if with_gradients and not self._looked_closely:
-            self._looked_closely = True
+        if with_gradients and not self.detached:
             handles += [m.register_forward_pre_hook(self._complain) for m in self._leaves]
         try:
             yield

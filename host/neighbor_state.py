@@ -6,10 +6,10 @@ For the pack it must remain one: its state advances by the first evaluation, and
 as it was before and leave no trace.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import CellType, FunctionType, MethodType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -19,15 +19,17 @@ __all__ = ["NeighborState", "lent"]
 
 _ABSENT = object()
 # Objects of these packages are no neighbours: what they keep belongs to the run itself.
-_HOST = ("builtins", "collections", "comfy", "functools", "numpy", "torch", "types", "typing")
+_HOST = ("builtins", "collections", "comfy", "functools", "numpy", "torch", "typing")
+MOST_OBJECTS = 10_000  # that are looked through
 _OURS = __name__.removesuffix(".host.neighbor_state")
 
 
 class NeighborState:
     """The state of the neighbours at the moment of its making.
 
-    Bindings count: keys of the options, variables of patches, attributes of objects. A tensor or
-    list that is changed in place is not copied. The global random streams belong to it: a patch
+    Bindings count: keys of the options, variables and defaults of patches, attributes of objects,
+    and the entries of dicts in any of them. A tensor that is changed in place is not copied, nor a
+    list, which mostly records what has been. The global random streams belong to it: a patch
     that draws from them draws the same at every point of a step.
     """
 
@@ -57,6 +59,18 @@ class NeighborState:
             for holder, values in now:
                 holder.write(values)
 
+    def put_back(self, model_options: dict[str, Any]) -> None:
+        """Make the neighbours, and the options that they write into, as they were."""
+        for holder, values in self._kept:
+            holder.write(values)
+        self._draw_from(self._drawn)
+        before = create_model_options_clone(self._options)
+        if "transformer_options" in before:
+            inner = model_options["transformer_options"]
+            _replace(inner, before["transformer_options"])
+            before["transformer_options"] = inner
+        _replace(model_options, before)
+
     def _draw_from(self, states: list[torch.Tensor]) -> None:
         for stream, state in zip(self._streams, states, strict=True):
             stream.set_rng_state(state)
@@ -85,6 +99,16 @@ def lent(options: dict[str, Any], changed: dict[str, Any]) -> Iterator[dict[str,
     finally:
         for entries, key, before in undo:
             _set(entries, key, before)
+        replaced = options.get("transformer_options")
+        if isinstance(replaced, dict) and replaced is not inner:  # by a neighbor's copy of them
+            for entries, key, before in undo:
+                if entries is inner and replaced.get(key, _ABSENT) is new_inner.get(key, _ABSENT):
+                    _set(replaced, key, before)
+
+
+def _replace(entries: dict, values: dict) -> None:
+    entries.clear()
+    entries.update(values)
 
 
 def _set(entries: dict, key: str, value: Any) -> None:
@@ -123,6 +147,19 @@ class _Attributes:
         self._attributes.update(values)
 
 
+class _Entries:
+    """The entries of a dict."""
+
+    def __init__(self, entries: dict):
+        self._entries = entries
+
+    def read(self) -> dict:
+        return dict(self._entries)
+
+    def write(self, values: dict) -> None:
+        _replace(self._entries, values)
+
+
 def _contents(cell: CellType) -> Any:
     try:
         return cell.cell_contents
@@ -130,32 +167,38 @@ def _contents(cell: CellType) -> Any:
         return _ABSENT
 
 
-def _holders(model_options: dict[str, Any]) -> list[_Cell | _Attributes]:
+def _holders(model_options: dict[str, Any]) -> list[_Cell | _Attributes | _Entries]:
     """Where the functions and objects in the options keep something."""
-    holders: list[_Cell | _Attributes] = []
+    holders: list[_Cell | _Attributes | _Entries] = []
     seen: set[int] = set()
-    waiting: list[Any] = [model_options]
-    while waiting:
-        value = waiting.pop()
+    # Values, and whether they belong to the options, which are copied as a whole.
+    waiting: list[tuple[Any, bool]] = [(model_options, True)]
+    while waiting and len(seen) < MOST_OBJECTS:
+        value, in_options = waiting.pop()
         if id(value) in seen:
             continue
         seen.add(id(value))
+        inner: Iterable = ()
         if isinstance(value, dict):
-            waiting += value.values()
+            if in_options:
+                waiting += [(each, True) for each in value.values()]
+                continue
+            holders.append(_Entries(value))
         elif isinstance(value, list | tuple):
-            waiting += value
+            waiting += [(each, in_options) for each in value]
         elif isinstance(value, FunctionType):
-            for cell in value.__closure__ or ():
-                holders.append(_Cell(cell))
-                contents = _contents(cell)
-                if isinstance(contents, Callable) or _is_neighbor(contents):
-                    waiting.append(contents)
+            holders += [_Cell(cell) for cell in value.__closure__ or ()]
+            holders.append(_Attributes(value))
+            inner = [_contents(cell) for cell in value.__closure__ or ()]
+            inner += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
         elif isinstance(value, MethodType):
-            waiting += [value.__func__, value.__self__]
+            inner = (value.__func__, value.__self__)
         elif isinstance(value, partial):
-            waiting += [value.func, value.args, value.keywords]
+            inner = (value.func, *value.args, *value.keywords.values())
         elif _is_neighbor(value):
             holders.append(_Attributes(value))
+            inner = [each for each in value.__dict__.values() if isinstance(each, dict)]
+        waiting += [(each, False) for each in inner if not isinstance(each, list | tuple)]
     return holders
 
 
@@ -164,4 +207,5 @@ def _is_neighbor(value: Any) -> bool:
     module = type(value).__module__
     if module.partition(".")[0] in _HOST or module.startswith(f"{_OURS}."):
         return False
-    return hasattr(value, "__dict__") and not isinstance(value, type | torch.nn.Module)
+    left_alone = isinstance(value, type | ModuleType | torch.nn.Module)
+    return hasattr(value, "__dict__") and not left_alone

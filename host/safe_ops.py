@@ -179,6 +179,7 @@ class SafeOps(TorchFunctionMode):
             named = {name: self._constant(value) for name, value in kwargs.items()}
         else:
             fixed, named = list(args), dict(kwargs)
+        _set_apart(fixed, named, written)
         for position in written[: len(args)]:
             fixed[position] = self._destination(args[position])
         handler = self._handlers.get(func)
@@ -291,4 +292,36 @@ class SafeOps(TorchFunctionMode):
         if in_place is not None and args[0] is out:
             return in_place(*args, **kwargs)
         result = func(*args, **kwargs)
+        self._saved.before_write(out)  # which ``func`` may have saved just now
         return out.copy_(result) if result.shape == out.shape else func(*args, out=out, **kwargs)
+
+
+def _set_apart(args: list, kwargs: dict, written: tuple[int, ...]) -> None:
+    """Copy arguments that share memory with what is written into: autograd keeps them as they are.
+
+    Args:
+        args, kwargs: of a call that writes, changed in place.
+        written: positions of the arguments that it writes into, beside ``out``.
+    """
+    out = kwargs.get("out")
+    destinations = [*(args[k] for k in written if k < len(args)), out]
+    memory = {address_of(t) for each in destinations for t in _tensors(each)} - {0}
+
+    def apart(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.clone() if address_of(value) in memory else value
+        return type(value)(map(apart, value)) if type(value) in (list, tuple) else value
+
+    for k, value in enumerate(args):
+        if k not in written and not (k == 0 and value is out):  # exp(x, out=x) needs no copy
+            args[k] = apart(value)
+    for name in kwargs.keys() - {"out"}:
+        kwargs[name] = apart(kwargs[name])
+
+
+def _tensors(value: Any) -> Iterable[Tensor]:
+    if isinstance(value, Tensor):
+        return (value,)
+    if isinstance(value, list | tuple):
+        return [each for each in value if isinstance(each, Tensor)]
+    return ()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..optional_packages import needed
-from ..wording import one_line
+from ..wording import one_line, printable
 from .onnx_checks import Unusable
 from .onnx_file import OnnxSignature
 from .onnx_header import normalises
@@ -89,18 +89,25 @@ class OnnxReference:
         try:
             runtime = needed("onnxruntime")
         except ValueError:
-            log.warning("%s was not compared with onnxruntime, which is not installed", name)
+            log.warning(
+                "%s was not compared with onnxruntime, which is not installed", printable(name)
+            )
             return
         try:
             pictures, expected = _by_onnxruntime(runtime, model(), self.signature, self.free_size)
         except Exception as error:  # of the library's own kinds
+            reason = one_line(error)
             log.warning(
-                "%s was not compared: onnxruntime cannot run it (%s)", name, one_line(error)
+                "%s was not compared: onnxruntime cannot run it (%s)", printable(name), reason
             )
             return
         _RESULTS[self.key] = _compared(module, pictures, expected)
         self.compare(module, model, name)
 
+
+# For a part of an output: its rounding follows the largest values that it was computed with.
+PART_ROUNDING = 1e-4
+MOST_PARTS = 4096
 
 # By content: what is wrong with it, empty for nothing.
 _RESULTS: dict[str, str] = {}
@@ -181,6 +188,7 @@ def _different(ours: list[Tensor], theirs: list[Tensor]) -> str:
     for our, their in zip(ours, theirs, strict=True):
         if our.shape != their.shape:
             return f"has the shape {list(our.shape)}, expected {list(their.shape)}"
+    parts = _worst_part(ours, theirs)
     our, their = (torch.cat([part.flatten() for part in parts]) for parts in (ours, theirs))
     if not their.is_floating_point():
         share = (our.double() != their.double()).double().mean().item() if our.numel() else 0.0
@@ -195,10 +203,35 @@ def _different(ours: list[Tensor], theirs: list[Tensor]) -> str:
     span = (their.max() - their.min()).item()
     largest = (our - their).abs().max().item()
     if largest <= TOLERANCE * span + ROUNDING * their.abs().max().item():
-        return ""
+        return parts
     if span == 0.0:
         return f"differs by {largest:.3g} from the file's {their[0].item():.3g}"
     return f"differs by {largest / span:.0%} of the span of the file's"
+
+
+def _worst_part(ours: list[Tensor], theirs: list[Tensor]) -> str:
+    """How a part of two outputs differs, seen by its own span; empty if none does.
+
+    A detector's boxes in pixels would hide its scores, between 0 and 1: each index of the axis
+    behind the batch, and of the last one, is looked at by itself.
+    """
+    if not theirs[0].is_floating_point() or theirs[0].ndim < 2:
+        return ""
+    our, their = (torch.cat(parts).double() for parts in (ours, theirs))
+    if not (our.isfinite().all() and their.isfinite().all()):
+        return ""
+    floor = PART_ROUNDING * their.abs().max().item() if their.numel() else 0.0
+    for axis in {1, their.ndim - 1}:
+        if not 1 < their.shape[axis] <= MOST_PARTS:
+            continue
+        own, other = (t.movedim(axis, 0).flatten(1) for t in (our, their))
+        span = other.amax(1) - other.amin(1)
+        difference = (own - other).abs().amax(1)
+        wrong = (difference > TOLERANCE * span + floor).nonzero().flatten().tolist()
+        if wrong:
+            k = wrong[0]
+            return f"differs by {difference[k].item():.3g} at index {k} of axis {axis}"
+    return ""
 
 
 def _size(picture: Tensor) -> str:

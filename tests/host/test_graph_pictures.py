@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[2]
+# Those whose first picture was another one than its prompt; the script itself takes all.
+GRAPHS = ("text_and_identity_demo", "text_segmentation_identity_demo")
 
 
 def test_the_pictures_of_the_graphs_show_what_their_prompts_say():
     """As shipped, in a process of its own: the judge needs the host in single precision."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.graphs"],
+        [sys.executable, "-m", "benchmarks.graphs", *GRAPHS],
         capture_output=True,
         text=True,
         cwd=PACK,

@@ -110,7 +110,37 @@ class MomentumInAnObject:
         return args["denoised"] if before is None else args["denoised"] + 0.2 * before
 
 
+def momentum_in_a_dict_around():
+    state = {}
+
+    def post_cfg(args):
+        before, state["momentum"] = state.get("momentum"), args["denoised"].detach()
+        return args["denoised"] if before is None else args["denoised"] + 0.2 * before
+
+    return post_cfg
+
+
+def momentum_in_a_default():
+    def post_cfg(args, state={}):  # noqa: B006
+        before, state["momentum"] = state.get("momentum"), args["denoised"].detach()
+        return args["denoised"] if before is None else args["denoised"] + 0.2 * before
+
+    return post_cfg
+
+
+class MomentumInADictOfAnObject:
+    def __init__(self):
+        self.state = {}
+
+    def post_cfg(self, args):
+        before, self.state["momentum"] = self.state.get("momentum"), args["denoised"].detach()
+        return args["denoised"] if before is None else args["denoised"] + 0.2 * before
+
+
 STATEFUL = {
+    "dict around": momentum_in_a_dict_around,
+    "default": momentum_in_a_default,
+    "dict of an object": lambda: MomentumInADictOfAnObject().post_cfg,
     "options": lambda: momentum_in(lambda options: options),
     "nested options": lambda: momentum_in(lambda options: options.setdefault("pack", {})),
     "transformer options": lambda: momentum_in(lambda options: options["transformer_options"]),
@@ -135,6 +165,42 @@ def test_a_neighbor_with_a_state_advances_once_a_step(specimen, state, settings)
     alone, together = run(False), run(True)
     assert (alone - plain).norm() > 0.01 * plain.norm()
     assert (together - alone).norm() < 1e-3 * alone.norm()
+
+
+def test_a_step_that_fails_with_gradients_advances_a_neighbor_once(specimen):
+    def run(attached):
+        model = specimen.patcher.clone()
+        model.set_model_sampler_post_cfg_function(momentum_in_a_dict_around())
+
+        def fails(args):
+            if args["denoised"].requires_grad:
+                raise RuntimeError("no gradients here")
+            return args["denoised"]
+
+        model.set_model_sampler_post_cfg_function(fails)
+        return (
+            guided(specimen, model, WEAK, steps=4)[0]
+            if attached
+            else sample(specimen, model, steps=4)
+        )
+
+    alone, together = run(False), run(True)
+    assert (together - alone).norm() < 1e-3 * alone.norm()
+
+
+def test_options_that_a_neighbor_replaces_are_given_back_as_they_were(specimen):
+    seen = []
+
+    def pre_cfg(args):
+        options = args["model_options"]
+        options["transformer_options"] = copy.copy(options["transformer_options"])
+        seen.append("optimized_attention_override" in options["transformer_options"])
+        return args["conds_out"]
+
+    model = specimen.patcher.clone()
+    model.set_model_sampler_pre_cfg_function(pre_cfg)
+    guided(specimen, model, CHEAP, conditions(end=0.5), steps=4)
+    assert seen[0] and not seen[-1]
 
 
 def test_guidance_with_momentum_of_the_host_keeps_its_effect(specimen):

@@ -124,6 +124,37 @@ def test_a_gradient_of_exactly_0_is_called_that(specimen):
         assert "finite" not in warning
 
 
+def test_a_condition_that_begins_to_move_later_had_an_effect(specimen):
+    class Late:
+        """Has no gradient at its first look."""
+
+        looks = 0
+
+        def __call__(self, image, region=None):
+            self.looks += 1
+            return image.flatten(1).mean(1) * float(self.looks > 1)
+
+    first, _ = conditions()
+    trace = traced(specimen, (first, Condition("late", Late())), steps=4)[1]
+    assert not trace.warnings
+    assert "late was satisfied in some steps: its gradient was exactly 0" in trace.notes
+
+
+def test_a_picture_in_which_a_condition_never_moves_is_named(specimen):
+    def half(image, region=None):
+        return image.flatten(1).mean(1) * torch.tensor([1.0, 0.0], device=image.device)
+
+    first, _ = conditions()
+    (warning,) = traced(specimen, (first, Condition("half", half)))[1].warnings
+    assert warning.startswith("half has no effect at picture 2, its gradient is exactly 0")
+
+
+def test_a_travel_window_without_a_step_is_said(specimen):
+    settings = HostSettings(preset("balanced", travel_start=0.3, travel_end=0.301), "linear_rgb")
+    (warning,) = traced(specimen, conditions(), settings)[1].warnings
+    assert warning.startswith("time_travel has no effect: its window from 0.3 to 0.301")
+
+
 def test_a_gradient_that_is_not_finite_in_one_picture_is_said_with_its_number(specimen):
     first, _ = conditions()
 

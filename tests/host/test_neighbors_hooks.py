@@ -269,6 +269,23 @@ def _buffers_from_before(model):
     model.set_model_sampler_post_cfg_function(post_cfg)
 
 
+def _written_by_themselves(model):
+    """What is written shares its memory with what it is computed from."""
+
+    def output(h, options):
+        h = h.clone()
+        h[:, :2] *= h[:, 2:4]
+        h.div_(h.square().add_(1.0))
+        torch._foreach_mul_([h], [h])
+        torch.mul(h.sigmoid(), h, out=h)
+        return h
+
+    def patch(h, hsp, options):
+        return output(h, options), hsp
+
+    model.set_model_output_block_patch(patch)
+
+
 NEIGHBORS = {
     patch.__name__.strip("_"): patch
     for patch in (
@@ -276,7 +293,7 @@ NEIGHBORS = {
         *(_attention_override_with_a_kernel_of_its_own, _attention_patches, _attention_replaced),
         *(_attention_outputs_written, _chunks_written, _blocks_written, _replaced_forwards),
         *(_function_wrapper, _tiles, _cached_residual, _pre_cfg, _post_cfg, _cfg_function),
-        *(_post_cfg_with_another_evaluation, _buffers_from_before),
+        *(_post_cfg_with_another_evaluation, _buffers_from_before, _written_by_themselves),
     )
 } | {
     "apply_model_wrapper": _wrapped(Wrappers.APPLY_MODEL, _apply_model_wrapper),

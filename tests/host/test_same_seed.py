@@ -5,6 +5,12 @@ from types import SimpleNamespace
 import nodes
 import pytest
 import torch
+from comfy.samplers import CFGGuider, calculate_sigmas, sampler_object
+from comfy_extras.nodes_custom_sampler import (
+    Noise_EmptyNoise,
+    Noise_RandomNoise,
+    SamplerCustomAdvanced,
+)
 
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.energies import ColorPalette, ReferenceImage
@@ -86,6 +92,25 @@ def test_a_picture_of_a_batch_comes_again_alone_in_another_batch_and_split(demo,
         # The second half gets no noise, from which the picture's index could be seen.
         assert difference(split(demo, model, third(empty(3))), together[2:3]) < 1e-4
     assert difference(split(demo, model, empty(3)), together) < 1e-4
+
+
+def test_a_guider_that_goes_on_without_noise_keeps_its_draws(demo):
+    """SplitSigmas and Disable Noise, which has no seed."""
+    guider = CFGGuider(guided(demo))
+    guider.set_conds(demo.conditioning, demo.conditioning)
+    guider.set_cfg(1.0)
+    sampling = guider.model_patcher.get_model_object("model_sampling")
+    sigmas = calculate_sigmas(sampling, "karras", STEPS)
+
+    def run(noise, sigmas, latent):
+        with torch.inference_mode(), one_thread():
+            sampler = sampler_object("euler")
+            return SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent).args[0]
+
+    whole = run(Noise_RandomNoise(SEED), sigmas, empty(2))["samples"]
+    half = run(Noise_RandomNoise(SEED), sigmas[:2], empty(2))
+    parts = run(Noise_EmptyNoise(), sigmas[1:], half)["samples"]
+    assert difference(parts, whole) < 1e-4
 
 
 def test_the_guided_picture_is_another_one_and_follows_the_seed(demo):
