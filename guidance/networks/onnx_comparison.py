@@ -215,12 +215,12 @@ def _worst_part(ours: list[Tensor], theirs: list[Tensor]) -> str:
     A detector's boxes in pixels would hide its scores, between 0 and 1: each index of the axis
     behind the batch, and of the last one, is looked at by itself.
     """
-    if not theirs[0].is_floating_point() or theirs[0].ndim < 2:
+    if not theirs[0].is_floating_point() or theirs[0].ndim < 2 or not theirs[0].numel():
         return ""
     our, their = (torch.cat(parts).double() for parts in (ours, theirs))
     if not (our.isfinite().all() and their.isfinite().all()):
         return ""
-    floor = PART_ROUNDING * their.abs().max().item() if their.numel() else 0.0
+    floor = PART_ROUNDING * their.abs().max().item()
     for axis in {1, their.ndim - 1}:
         if not 1 < their.shape[axis] <= MOST_PARTS:
             continue

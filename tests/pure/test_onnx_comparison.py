@@ -184,3 +184,15 @@ def test_channels_of_outputs_come_first_wherever_the_file_has_them(
     picture = torch.randn(2, 3, height, width)
     expected = torch.nn.functional.conv2d(picture, torch.from_numpy(kernel), None, stride, 1)
     torch.testing.assert_close(load_onnx(path)(picture)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_wrong_part_is_not_hidden_by_a_larger_one(tmp_path, mistaken):
+    """As a detector's scores beside its boxes in pixels."""
+    text = """(float[1,3,8,8] x) => (float[1,6,8,8] y) {
+        boxes = Mul(x, k)
+        sums = CumSum(x, a)
+        y = Concat <axis = 1> (boxes, sums)
+    }"""
+    path = write(tmp_path, text, {**SUMMED, "k": np.array(1e4, "float32")})
+    with pytest.raises(ValueError, match="at index 3 of axis 1"):
+        load_onnx(path)
