@@ -28,7 +28,7 @@ from .conditions import (
 )
 from .denoiser import Denoise, Denoiser
 from .direction import Decode, Direction, Look, balanced_direction
-from .field import DENOISER, EnergyField, Meter, NotDifferentiable, Stage, Tape
+from .field import DENOISER, ERRORS, EnergyField, Meter, NotDifferentiable, Stage, Tape
 from .influence import Influence
 from .jacobian_check import PullBack, has_right_slope
 from .norms import expand_like, rms
@@ -292,8 +292,12 @@ class GuidedRun:
             return True
         meter = self.trace.extra_forwards
         meter[f"{DENOISER} check"] = meter.get(f"{DENOISER} check", 0) + 1
-        with self.gradients():  # where the prediction was made that it is compared with
-            right = has_right_slope(pulled, denoise)
+        try:
+            with self.gradients():  # where the prediction was made that it is compared with
+                right = has_right_slope(pulled, denoise)
+        except ERRORS:  # of a node that cannot do without gradients here: it had them before
+            log.debug("the slope could not be checked", exc_info=True)
+            right = True
         if reused is not None and reused():  # a cache answered: this says nothing of the model
             return True
         self._check_slope = False

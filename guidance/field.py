@@ -19,7 +19,16 @@ from .jacobian_check import PullBack
 from .norms import expand_like, peak
 from .wording import one_line
 
-__all__ = ["DENOISER", "EnergyField", "Evaluation", "Meter", "NotDifferentiable", "Stage", "Tape"]
+__all__ = [
+    "DENOISER",
+    "ERRORS",
+    "EnergyField",
+    "Evaluation",
+    "Meter",
+    "NotDifferentiable",
+    "Stage",
+    "Tape",
+]
 
 log = logging.getLogger(__name__)
 

@@ -462,8 +462,8 @@ def test_a_run_moves_towards_the_person_and_loads_nothing_on_the_way(models, dem
         return sum(traces[0].final["Face Identity"]) / PICTURES
 
     seen: list = []
-    plain, guided = final(0.0), final(0.3, seen)
-    assert guided < plain - 0.1  # measured: 0.79 and 0.64
+    plain, guided = final(0.0), final(0.15, seen)
+    assert guided < plain - 0.15  # measured: 0.79 and 0.50
     assert all(seen[0] == patchers for patchers in seen[1:])
     in_memory = [patcher.model for patcher in seen[0]]
     for needed in condition.networks:

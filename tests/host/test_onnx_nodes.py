@@ -281,8 +281,8 @@ def test_a_face_is_judged_where_it_is(expressions, photograph):
         ),
         (
             "fr_age.onnx",
-            {"target_is": "image", "target_image": torch.rand(1, 8, 8, 1)},
-            "'target_image' must be an RGB image",
+            {"target_is": "image", "target_image": torch.rand(1, 8, 8, 2)},
+            "'target_image' must be",
         ),
         ("choice.onnx", {"value": "1"}, "output 'mask' of choice.onnx is not a differentiable"),
         ("choice.onnx", {"value": "1", "output": "flat"}, r"the shape \[3, 224, 224\] for one"),
@@ -297,7 +297,7 @@ def test_errors_name_the_energy(models, name, inputs, message):
 def test_a_picture_without_a_face(models):
     locator = FaceLocator(detect=lambda picture: [])
     inputs = {"target_is": "image", "target_image": torch.rand(1, 8, 8, 3)}
-    with pytest.raises(ValueError, match="^ONNX Energy: no face was found in picture 1 of 1"):
+    with pytest.raises(ValueError, match="^ONNX Energy: no face was found in the picture at"):
         energy_of(load("fr_age.onnx"), face_location=locator, **inputs)
 
 
@@ -357,6 +357,6 @@ def test_the_pack_works_without_the_packages_and_says_what_to_install(models):
     command = [sys.executable, "-c", WITHOUT, str(models)]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr[-2000:]
-    for title, package in (("Load ONNX Network", "onnx2torch"), ("Load Segmenter", "onnx")):
+    for title, package in (("Load ONNX Network", "onnx2torch"), ("Load Segmenter", "onnx2torch")):
         assert any(line.startswith(title) for line in result.stdout.splitlines())
         assert f'run "{sys.executable}" -m pip install {package}, and restart' in result.stdout
