@@ -182,7 +182,7 @@ def test_a_decoder_that_cannot_be_had_names_the_node(server):
     settings["inputs"]["decoder"] = "vae"
     nodes["90"] = settings
     by_class(nodes, "ZMagicApply")["settings"] = ["90", 0]
-    with pytest.raises(RuntimeError, match="Apply Z-Magic: decoder 'vae' needs a VAE"):
+    with pytest.raises(RuntimeError, match=r"Apply Z-Magic \(node 5\): decoder 'vae' needs a VAE"):
         server.run(nodes)
 
 
