@@ -14,6 +14,7 @@ from torchvision.ops import nms
 
 from ..detections import Detection
 from ..optional_packages import needed
+from ..wording import one_line
 from .onnx_header import OnnxHeader, read_onnx_header
 
 __all__ = ["Scrfd", "UltraFace", "is_detector", "read_detector"]
@@ -30,9 +31,6 @@ SCRFD_SIDES = (640, 128)
 # What UltraFace's authors subtract from and divide 8-bit values by, and the overlap above which
 # they take two boxes for one face.
 ULTRAFACE_MEAN, ULTRAFACE_STD, ULTRAFACE_OVERLAP = 127.0, 128.0, 0.3
-
-# Of another library's message, as much as helps.
-LONGEST_REASON = 200
 
 
 def is_detector(header: OnnxHeader) -> bool:
@@ -61,9 +59,8 @@ def read_detector(path: Path, min_score: float) -> "Scrfd | UltraFace":
     except ValueError:  # a package is missing
         raise
     except Exception as error:  # of onnxruntime's own kinds
-        reason = " ".join(str(error).split())[:LONGEST_REASON]
         raise ValueError(
-            f"{path.name} cannot be run: get another copy of it\n({reason})"
+            f"{path.name} cannot be run: get another copy of it\n({one_line(error)})"
         ) from error
 
 

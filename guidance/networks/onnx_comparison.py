@@ -37,9 +37,6 @@ LARGEST_BATCH = 16
 
 COMPARED = 2  # pictures
 
-# Of another library's message, as much as helps.
-LONGEST_REASON = 200
-
 # Kinds of inputs in whole numbers, as onnxruntime calls them.
 WHOLE = {"tensor(uint8)": np.uint8, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
 

@@ -34,9 +34,6 @@ QUANTIZED = {
     *("MatMulNBits", "DynamicQuantizeMatMul"),
 }
 
-# Of a reason in another library's words, as much as helps.
-LONGEST_REASON = 200
-
 
 @dataclass(frozen=True)
 class OnnxSignature:
