@@ -54,6 +54,10 @@ MODELS = (
         "clip_vision",
         f"{HUB}/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/open_clip_model.safetensors",
     ),
+    *(
+        (name, "insightface", f"{HUB}/fal/AuraFace-v1/resolve/main/{name}")
+        for name in ("glintr100.onnx", "scrfd_10g_bnkps.onnx", "2d106det.onnx")
+    ),
 )
 
 COLUMN, GAP = 380, 30  # pixels between the left sides of columns, and between the nodes of one

@@ -36,6 +36,18 @@ def graph(name: str) -> dict:
     return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def missing(server, content: dict) -> set[str]:
+    """The model files that a graph names and that are not among what its nodes offer."""
+    described = server.get("/object_info")
+    named = {
+        (node["type"], value)
+        for node in content["nodes"]
+        for value in node.get("widgets_values") or ()
+        if str(value).endswith((".safetensors", ".onnx"))
+    }
+    return {file for kind, file in named if file not in json.dumps(described[kind]["input"])}
+
+
 def covered(frontend, page, renderer, content: dict) -> list[str]:
     """Which nodes cover each other, by their kinds."""
     boxes = frontend.rectangles(page, renderer)
@@ -59,6 +71,25 @@ def test_no_node_covers_another_and_the_graph_is_its_api_file(frontend, page, re
         i: (node["class_type"], node["inputs"]) for i, node in api.items()
     }
     assert set(page.evaluate(SEEDS)) <= {"fixed"}
+
+
+def test_the_frontend_lists_all_missing_files_at_once(frontend, page, server):
+    """Not the checkpoint alone, so that nobody meets one error after the other."""
+    listed = {}
+    for name in GRAPHS:
+        content = graph(name)
+        if not (expected := missing(server, content)):
+            continue
+        frontend.load_graph(page, content)
+        details = page.get_by_text("View details")
+        details.or_(page.get_by_text("Missing Models")).first.wait_for()
+        if details.is_visible():
+            details.click()
+        page.get_by_text("Missing Models").first.wait_for()
+        shown = page.evaluate("document.body.innerText")
+        listed[name] = {file for file in expected if file in shown}
+        assert listed[name] == expected
+    assert listed, "every file of every graph is installed here"
 
 
 def test_a_run_covers_nothing_and_a_second_one_has_the_same_seeds(frontend, page, renderer, server):

@@ -23,6 +23,13 @@ PACK = {
     "det_10g.onnx": "fr_detect.onnx",
 }
 
+# Files of AuraFace, which the example graphs name.
+SINGLE = {
+    "glintr100.onnx": "fr_feature.onnx",
+    "2d106det.onnx": "fr_landmark.onnx",
+    "scrfd_10g_bnkps.onnx": "fr_detect.onnx",
+}
+
 
 def write_models(folder: Path, face_networks: Path) -> dict[str, Path]:
     """Write all models of the example workflows; kinds of models and their folders."""
@@ -30,6 +37,8 @@ def write_models(folder: Path, face_networks: Path) -> dict[str, Path]:
     pack.mkdir(parents=True)
     for name, source in PACK.items():
         shutil.copy(face_networks / source, pack / name)
+    for name, source in SINGLE.items():
+        shutil.copy(face_networks / source, folder / "insightface" / name)
     write_sd15(folder / "checkpoints", CHECKPOINT)
     write_openclip(folder / "open_clip").rename(folder / "open_clip" / OPENCLIP)
     (folder / "onnx").mkdir()

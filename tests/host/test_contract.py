@@ -87,13 +87,18 @@ def test_graphs_say_where_their_models_are(file):
     """The frontend offers to download what is missing, from links of these hosts alone."""
     graph = json.loads((PACK / "workflows" / file.name).read_text(encoding="utf-8"))
     for node in graph["nodes"]:
-        if node["type"] in ("CheckpointLoaderSimple", "ZMagicLoadOpenCLIP"):
-            (model,) = node["properties"]["models"]
-            assert model["name"] in node["widgets_values"]
+        named = [v for v in node.get("widgets_values") or () if str(v).endswith(FILES)]
+        linked = node["properties"].get("models", [])
+        if node["type"] != "ZMagicLoadSegmenter":  # its network is on no hub under that name
+            assert [model["name"] for model in linked] == named, node["type"]
+        for model in linked:
             assert model["url"].startswith("https://huggingface.co/")
-            assert model["url"].endswith(".safetensors")
-            assert model["directory"] in ("checkpoints", "clip_vision")
+            assert model["url"].endswith(FILES)
+            assert model["directory"] in ("checkpoints", "clip_vision", "insightface")
 
+
+# What the frontend takes for the name of a model file, and lists where it is missing.
+FILES = (".safetensors", ".onnx")
 
 # Nodes of the host that it registers from comfy_extras when its server starts.
 CORE_EXTRAS = {
