@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .field import EnergyField, Evaluation
+from .evaluation import EnergyField, Evaluation
 from .norms import expand_like, rms
 
 __all__ = ["ConditionGradients", "Tasks", "condition_gradients", "dependent_tasks"]

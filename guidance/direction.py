@@ -14,7 +14,7 @@ from .balance import balance
 from .conditions import Condition
 from .denoiser import Denoise
 from .dependence import ConditionGradients, Tasks, condition_gradients, dependent_tasks
-from .field import DENOISER, EnergyField, Meter, Stage, Tape
+from .evaluation import DENOISER, EnergyField, Meter, Stage, Tape
 from .jacobian_check import PullBack
 from .norms import gram
 from .settings import NO_BACKPROP, GuidanceSettings

@@ -28,7 +28,7 @@ from .conditions import (
 )
 from .denoiser import Denoise, Denoiser
 from .direction import Decode, Direction, Look, balanced_direction
-from .field import DENOISER, ERRORS, EnergyField, Meter, NotDifferentiable, Stage, Tape
+from .evaluation import DENOISER, ERRORS, EnergyField, Meter, NotDifferentiable, Stage, Tape
 from .influence import Influence
 from .jacobian_check import PullBack, has_right_slope
 from .norms import expand_like, rms

@@ -129,7 +129,7 @@ class GuidanceSettings:
         return self.dependence == "exact"
 
 
-# `balanced` is what wins `python -m benchmarks.tables`: a chain in the predicted latent, thrice a
+# `balanced` is what wins `python -m lab.tables`: a chain in the predicted latent, thrice a
 # step, with steps and noise that leave the picture whole.
 PRESETS = {
     "balanced": GuidanceSettings(step_rule="posterior", time_travel=3, fresh_noise=0.5),

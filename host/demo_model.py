@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..guidance.faces import Faces
+from ..guidance.faces.crops import Faces
 
 __all__ = [
     "AUTOENCODER_FILE",
@@ -87,7 +87,7 @@ class DemoLatents(comfy.latent_formats.SD15):
     No TAESD of another model shows them, hence none is named.
     """
 
-    # Printed by 'python -m training.latent_colors', by channel and for red, green, blue.
+    # Printed by 'python -m lab.training.latent_colors', by channel and for red, green, blue.
     RGB_FACTORS = (
         (-0.0221, -0.0233, -0.1650),
         (-0.1008, -0.2987, -0.0106),

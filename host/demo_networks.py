@@ -6,8 +6,8 @@ They are loaded as users' files are: nothing here knows how they were trained.
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..guidance.face_location import FaceLocator
-from ..guidance.face_points import five_points
+from ..guidance.faces.location import FaceLocator
+from ..guidance.faces.points import five_points
 from .demo_model import AVERAGE_FACE, FOLDER, demo_file
 from .face_networks import (
     FaceRecognizer,

@@ -6,10 +6,10 @@ from numbers import Real
 import numpy as np
 import torch
 
-from ..guidance.detections import Detection, preferred
-from ..guidance.face_location import is_face
-from ..guidance.face_points import five_points
-from ..guidance.faces import Faces
+from ..guidance.faces.crops import Faces
+from ..guidance.faces.detections import Detection, preferred
+from ..guidance.faces.location import is_face
+from ..guidance.faces.points import five_points
 from ..guidance.wording import quoted
 
 __all__ = ["faces_in_boxes", "faces_in_landmarks"]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..guidance.networks.face_detectors import Scrfd, UltraFace, is_detector, read_detector
+from ..guidance.faces.detector_networks import Scrfd, UltraFace, is_detector, read_detector
 from .face_packs import choices, find_network
 from .model_files import ModelKind, Source
 from .networks import shared

@@ -13,9 +13,9 @@ import comfy.utils
 from torch import Tensor
 
 from ..guidance.energies.face_identity import mean_embedding
-from ..guidance.faces import Faces
+from ..guidance.faces.crops import Faces
+from ..guidance.faces.networks import FaceRecognizer, LandmarkRegressor
 from ..guidance.networks import Preprocessing
-from ..guidance.networks.face_models import FaceRecognizer, LandmarkRegressor
 from ..guidance.networks.file_kinds import mishap
 from ..guidance.networks.iresnet import iresnet_from_weights
 from ..guidance.networks.onnx_header import OnnxHeader, read_onnx_header

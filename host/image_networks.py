@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..guidance.energies.network_output import face_view, features_first
-from ..guidance.faces import Faces
+from ..guidance.faces.crops import Faces
 from ..guidance.networks import OnnxSignature, Preprocessing
 from ..guidance.networks.onnx_header import read_onnx_header
 from ..guidance.optional_packages import needed

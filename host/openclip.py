@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..guidance.energies.prompts import unread_end
-from ..guidance.energies.regions import reference_view
 from ..guidance.networks import Preprocessing
+from ..guidance.pictures.regions import reference_view
 from ..guidance.wording import encodable, one_line, quoted
 from .networks import Network, shared
 from .openclip_configs import LARGEST, check_configuration

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..guidance.face_location import FaceLocator, is_near
-from ..guidance.faces import Faces
+from ..guidance.faces.crops import Faces
+from ..guidance.faces.location import FaceLocator, is_near
 
 __all__ = ["ReferenceFaces", "reference_faces"]
 

@@ -3,12 +3,12 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
+from . import demo_nodes as model_nodes
 from . import (
     energy_nodes,
     face_location_nodes,
     face_model_nodes,
     face_nodes,
-    model_nodes,
     onnx_nodes,
     openclip_model_nodes,
     openclip_nodes,

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..guidance.conditions import Condition
-from ..guidance.energies.references import ordinary
+from ..guidance.pictures.references import ordinary
 from .picture_inputs import greyed, masks, pictures, pictures_and_mask, reference_mask_input
 from .sockets import Conditions
 

@@ -6,11 +6,11 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..guidance.detections import CHOICES
-from ..guidance.face_location import FALLBACKS, FaceLocator
-from ..guidance.face_points import POINT_SETS, five_points
-from ..guidance.faces import Faces
-from ..guidance.networks.face_models import LandmarkRegressor
+from ..guidance.faces.crops import Faces
+from ..guidance.faces.detections import CHOICES
+from ..guidance.faces.location import FALLBACKS, FaceLocator
+from ..guidance.faces.networks import LandmarkRegressor
+from ..guidance.faces.points import POINT_SETS, five_points
 from ..host.detections import faces_in_boxes, faces_in_landmarks
 from ..host.face_detectors import detector_choices, find_detector, load_detector
 from ..host.face_packs import first_choice

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ..guidance.energies import FaceIdentity, Landmarks
 from ..guidance.energies.landmarks import POINT_GROUPS, chosen_points, parse_landmarks
-from ..guidance.face_location import FaceLocator
-from ..guidance.faces import Faces, aligned_crops, box_crops
+from ..guidance.faces.crops import Faces, aligned_crops, box_crops
+from ..guidance.faces.location import FaceLocator
 from ..host.face_networks import (
     FaceRecognizer,
     LandmarkRegressor,

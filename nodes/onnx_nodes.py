@@ -5,15 +5,15 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..guidance.energies import FaceOutput, NetworkOutput
-from ..guidance.energies.class_scores import ClassScores
 from ..guidance.energies.network_output import (
     DISTANCES,
     class_target,
     features_first,
     value_target,
 )
-from ..guidance.face_location import FaceLocator
-from ..guidance.networks.preprocessing import FITS
+from ..guidance.faces.location import FaceLocator
+from ..guidance.pictures.class_scores import ClassScores
+from ..guidance.pictures.preprocessing import FITS
 from ..guidance.wording import quoted
 from ..host.image_networks import (
     NETWORK_SOURCE,

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from ..guidance.energies import ImageSimilarity, Style, Text
 from ..guidance.energies.prompts import parse_prompts
-from ..guidance.energies.regions import reference_view
 from ..guidance.energies.style import mean_grams
 from ..guidance.networks import Preprocessing
 from ..guidance.numbers import weight_in
+from ..guidance.pictures.regions import reference_view
 from ..guidance.wording import quoted
 from ..host.networks import Network
 from ..host.onnx_networks import ImageNetwork

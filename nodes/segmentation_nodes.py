@@ -5,9 +5,9 @@ from torch import Tensor
 
 from ..guidance.energies import Segmentation
 from ..guidance.energies.class_names import parse_class_weights, parse_classes, parse_palette
-from ..guidance.energies.class_scores import ClassScores
-from ..guidance.energies.label_maps import LabelMap
 from ..guidance.energies.segmentation import COMPARED, DISTANCES
+from ..guidance.pictures.class_scores import ClassScores
+from ..guidance.pictures.label_maps import LabelMap
 from ..host.image_networks import (
     SEGMENTER_SOURCE,
     SEGMENTERS,

@@ -114,7 +114,7 @@ def run_in_venv(*arguments: str) -> int:
 
 def test() -> int:
     """Run the linter and every kind of test, each in its own process; 1 if any failed."""
-    kinds = ["pure", "host"] + ["browser"] * have_chromium()
+    kinds = ["pure", "lab", "host"] + ["browser"] * have_chromium()
     parts = {"ruff check": ["ruff", "check", "."]}
     parts |= {f"tests/{kind}": ["pytest", *PYTEST_TELLS, f"tests/{kind}"] for kind in kinds}
     results = []

@@ -1,7 +1,7 @@
 """One file per attribute energy."""
 
+from ..energy import Energy, RandomEnergy, RunEnergy
 from .color_palette import ColorPalette
-from .energy import Energy, RandomEnergy, RunEnergy
 from .face_identity import FaceIdentity
 from .image_similarity import ImageSimilarity
 from .landmarks import Landmarks

@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..numbers import weight_in
+from ..pictures.color_spaces import srgb_to_lab
+from ..pictures.references import Reference, ordinary
+from ..pictures.smoothing import pooled, region_weights
 from ..wording import quoted
-from .lab import srgb_to_lab
-from .references import Reference, ordinary
-from .smoothing import pooled, region_weights
 
 __all__ = ["ColorPalette", "parse_colors"]
 

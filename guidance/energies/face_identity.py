@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..faces import Faces, aligned_crops
-from ..networks.face_models import FaceRecognizer
-from .face_energy import FaceEnergy
-from .references import ordinary
-from .regions import only_region_moves
+from ..faces.crops import Faces, aligned_crops
+from ..faces.face_energy import FaceEnergy
+from ..faces.networks import FaceRecognizer
+from ..pictures.references import ordinary
+from ..pictures.regions import only_region_moves
 
 if TYPE_CHECKING:  # it imports this package
-    from ..face_location import FaceLocator
+    from ..faces.location import FaceLocator
 
 __all__ = ["FaceIdentity", "mean_embedding"]
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ..networks.preprocessing import Preprocessing
-from .embeddings import Targets
-from .regions import seen
+from ..embeddings import Targets
+from ..pictures.preprocessing import Preprocessing
+from ..pictures.regions import seen
 
 __all__ = ["ImageSimilarity"]
 

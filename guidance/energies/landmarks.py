@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..faces import Faces
-from ..networks.face_models import LandmarkRegressor
+from ..faces.crops import Faces
+from ..faces.face_energy import FaceEnergy
+from ..faces.networks import LandmarkRegressor
+from ..pictures.references import ordinary
+from ..pictures.regions import only_region_moves
 from ..wording import quoted
-from .face_energy import FaceEnergy
-from .references import ordinary
-from .regions import only_region_moves
 
 if TYPE_CHECKING:  # it imports this package
-    from ..face_location import FaceLocator
+    from ..faces.location import FaceLocator
 
 __all__ = ["POINT_GROUPS", "Landmarks", "chosen_points", "parse_landmarks"]
 

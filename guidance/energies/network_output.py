@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..faces import Faces, box_crops
-from ..networks.preprocessing import Preprocessing
-from .class_scores import ClassScores
-from .face_energy import FaceEnergy
-from .references import ordinary
-from .regions import only_region_moves, seen
+from ..faces.crops import Faces, box_crops
+from ..faces.face_energy import FaceEnergy
+from ..pictures.class_scores import ClassScores
+from ..pictures.preprocessing import Preprocessing
+from ..pictures.references import ordinary
+from ..pictures.regions import only_region_moves, seen
 
 if TYPE_CHECKING:  # it imports this package
-    from ..face_location import FaceLocator
+    from ..faces.location import FaceLocator
 
 __all__ = [
     "DISTANCES",

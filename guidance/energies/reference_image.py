@@ -7,8 +7,8 @@ much detail is prescribed.
 
 from torch import Tensor
 
-from .references import Reference
-from .smoothing import block_below, normalised_blur, pooled, weighted_mean
+from ..pictures.references import Reference
+from ..pictures.smoothing import block_below, normalised_blur, pooled, weighted_mean
 
 __all__ = ["ReferenceImage"]
 

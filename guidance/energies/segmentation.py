@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .class_scores import ClassScores
-from .label_maps import LabelMap
-from .references import ordinary
-from .regions import only_region_moves
-from .smoothing import region_weights, weighted_mean
+from ..pictures.class_scores import ClassScores
+from ..pictures.label_maps import LabelMap
+from ..pictures.references import ordinary
+from ..pictures.regions import only_region_moves
+from ..pictures.smoothing import region_weights, weighted_mean
 
 __all__ = ["COMPARED", "DISTANCES", "Segmentation"]
 

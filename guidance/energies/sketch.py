@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .references import Reference
-from .smoothing import block_below, normalised_blur, pooled, weighted_mean
+from ..pictures.references import Reference
+from ..pictures.smoothing import block_below, normalised_blur, pooled, weighted_mean
 
 __all__ = ["Sketch"]
 

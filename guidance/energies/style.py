@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..networks.preprocessing import Preprocessing
-from .references import ordinary
-from .regions import seen
+from ..pictures.preprocessing import Preprocessing
+from ..pictures.references import ordinary
+from ..pictures.regions import seen
 
 __all__ = ["Style", "gram", "mean_grams"]
 

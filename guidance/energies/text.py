@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..networks.preprocessing import Preprocessing
-from .crops import Crops
-from .embeddings import Targets
-from .regions import seen
+from ..embeddings import Targets
+from ..pictures.crops import Crops
+from ..pictures.preprocessing import Preprocessing
+from ..pictures.regions import seen
 
 __all__ = ["Text"]
 

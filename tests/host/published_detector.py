@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from zmagic.guidance.faces import ARCFACE_BOX, ARCFACE_POINTS, ARCFACE_SIZE
+from zmagic.guidance.faces.crops import ARCFACE_BOX, ARCFACE_POINTS, ARCFACE_SIZE
 
 # Strides of the three levels, anchors at each place, and the outputs: the library goes by their
 # order, the published files have numbers for names.

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from zmagic.host import decoders, demo_model
-from zmagic.nodes.model_nodes import ZMagicLoadDemo
+from zmagic.nodes.demo_nodes import ZMagicLoadDemo
 
 STEPS = 12
 # Standard deviation of the latents of the training pictures, in the model's scale.

@@ -19,8 +19,8 @@ from zmagic.host.demo_model import (
 )
 from zmagic.host.demo_networks import demo_locator
 from zmagic.host.hooks import HostSettings, attach
+from zmagic.nodes.demo_nodes import ZMagicLoadDemo, ZMagicLoadDemoNetworks
 from zmagic.nodes.face_nodes import ZMagicFaceIdentity, ZMagicLandmarks
-from zmagic.nodes.model_nodes import ZMagicLoadDemo, ZMagicLoadDemoNetworks
 from zmagic.nodes.openclip_nodes import ZMagicText
 from zmagic.nodes.segmentation_nodes import ZMagicSegmentation
 

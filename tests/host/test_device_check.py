@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from zmagic.benchmarks import random_models
+from zmagic.lab import random_models
 
 PACK = Path(__file__).resolve().parents[2]
 
 
 def started(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "benchmarks.device_check", *arguments]
+    command = [sys.executable, "-m", "lab.device_check", *arguments]
     options = {"capture_output": True, "text": True, "timeout": 600, "cwd": PACK}
     return subprocess.run(command, env={**os.environ, **environment}, **options)
 

@@ -13,7 +13,7 @@ import skimage
 import torch
 from insightface.model_zoo import get_model
 
-from zmagic.guidance.faces import ARCFACE_POINTS, Faces
+from zmagic.guidance.faces.crops import ARCFACE_POINTS, Faces
 from zmagic.host.face_detectors import detector_choices
 from zmagic.host.face_networks import LandmarkOptions, load_regressor
 from zmagic.nodes.face_location_nodes import METHODS, ZMagicLocateFace

@@ -12,7 +12,7 @@ import skimage.data
 import torch
 from torch.nn import functional as F
 
-from zmagic.guidance.faces import Faces
+from zmagic.guidance.faces.crops import Faces
 from zmagic.guidance.settings import preset
 from zmagic.host.face_networks import (
     find_recognizer,
@@ -21,10 +21,10 @@ from zmagic.host.face_networks import (
     recognizer_choices,
 )
 from zmagic.host.hooks import HostSettings, attach
+from zmagic.nodes.demo_nodes import ZMagicLoadDemo
 from zmagic.nodes.face_location_nodes import ZMagicLocateFace
 from zmagic.nodes.face_model_nodes import ZMagicLoadFaceRecognizer, ZMagicLoadLandmarkRegressor
 from zmagic.nodes.face_nodes import ZMagicFaceIdentity, ZMagicLandmarks
-from zmagic.nodes.model_nodes import ZMagicLoadDemo
 
 from .derivatives import slope_of
 from .published_faces import random_iresnet, write_landmark_network, write_recognizer_pack

@@ -13,7 +13,7 @@ GRAPHS = ("text_and_identity_demo", "text_segmentation_identity_demo")
 def test_the_pictures_of_the_graphs_show_what_their_prompts_say():
     """As shipped, in a process of its own: the judge needs the host in single precision."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.graphs", *GRAPHS],
+        [sys.executable, "-m", "lab.graphs", *GRAPHS],
         capture_output=True,
         text=True,
         cwd=PACK,

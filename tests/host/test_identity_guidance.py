@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from zmagic.benchmarks.judges.dlib_faces import DlibFaces
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.energies import FaceIdentity
 from zmagic.guidance.energies.face_identity import mean_embedding
@@ -19,6 +18,7 @@ from zmagic.host.demo_model import (
 from zmagic.host.demo_networks import demo_landmarks, demo_locator
 from zmagic.host.face_networks import RecognizerOptions, load_recognizer
 from zmagic.host.hooks import HostSettings, attach
+from zmagic.lab.evaluators.dlib_faces import DlibFaces
 
 BATCH, STEPS = 8, 8
 

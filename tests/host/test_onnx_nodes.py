@@ -15,8 +15,8 @@ import torch
 from onnx import parser
 
 from zmagic.guidance.energies import RunEnergy
-from zmagic.guidance.face_location import FaceLocator
-from zmagic.guidance.faces import Faces
+from zmagic.guidance.faces.crops import Faces
+from zmagic.guidance.faces.location import FaceLocator
 from zmagic.guidance.settings import preset
 from zmagic.host.demo_model import demo_conditioning, load_autoencoder, load_unet
 from zmagic.host.hooks import HostSettings, attach

@@ -28,7 +28,7 @@ from zmagic.host.onnx_networks import ImageNetwork
 from zmagic.host.openclip import _Texts
 from zmagic.host.openclip_facts import preprocessing_of
 from zmagic.host.openclip_weights import published_tag
-from zmagic.nodes.model_nodes import ZMagicLoadDemo
+from zmagic.nodes.demo_nodes import ZMagicLoadDemo
 from zmagic.nodes.openclip_model_nodes import ZMagicLoadOpenCLIP
 from zmagic.nodes.openclip_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
 

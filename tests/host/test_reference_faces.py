@@ -7,13 +7,13 @@ import skimage.data
 import torch
 from torch.nn import functional as F
 
-from zmagic.guidance.face_location import FaceLocator
-from zmagic.guidance.networks.face_detectors import read_detector
+from zmagic.guidance.faces.detector_networks import read_detector
+from zmagic.guidance.faces.location import FaceLocator
 from zmagic.host.demo_model import LAYOUT_FILE, MAN_FILE, WOMAN_FILE, face_in, load_photograph
 from zmagic.host.demo_networks import demo_locator
+from zmagic.nodes.demo_nodes import ZMagicLoadDemoNetworks
 from zmagic.nodes.face_location_nodes import ZMagicLocateFace
 from zmagic.nodes.face_nodes import ZMagicFaceIdentity, ZMagicLandmarks
-from zmagic.nodes.model_nodes import ZMagicLoadDemoNetworks
 
 COMMON = {"weight": 1.0, "start": 0.0, "end": 1.0}
 FIXED = {

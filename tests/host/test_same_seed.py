@@ -17,7 +17,7 @@ from zmagic.guidance.energies import ColorPalette, ReferenceImage
 from zmagic.guidance.settings import preset
 from zmagic.host.batch_index import batch_indices
 from zmagic.host.hooks import HostSettings, attach
-from zmagic.nodes.model_nodes import ZMagicLoadDemo
+from zmagic.nodes.demo_nodes import ZMagicLoadDemo
 
 from .derivatives import one_thread
 

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from zmagic.guidance.trace import Trace
+from zmagic.nodes.demo_nodes import ZMagicLoadDemoNetworks
 from zmagic.nodes.energy_nodes import ZMagicColorPalette, ZMagicReferenceImage, ZMagicSketch
 from zmagic.nodes.face_location_nodes import ZMagicLocateFace
 from zmagic.nodes.face_nodes import ZMagicFaceIdentity, ZMagicLandmarks
-from zmagic.nodes.model_nodes import ZMagicLoadDemoNetworks
 from zmagic.nodes.onnx_nodes import ZMagicOnnxEnergy
 from zmagic.nodes.openclip_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
 from zmagic.nodes.report_nodes import ZMagicCompareRuns

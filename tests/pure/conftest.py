@@ -7,7 +7,7 @@ import torch
 
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.engine import GuidedRun
-from zmagic.guidance.field import EnergyField, Meter, Stage
+from zmagic.guidance.evaluation import EnergyField, Meter, Stage
 from zmagic.guidance.settings import GuidanceSettings
 from zmagic.guidance.steps import NoiseLevel
 

@@ -5,7 +5,7 @@ import torch
 
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.dependence import condition_gradients, dependent_tasks
-from zmagic.guidance.field import EnergyField, Meter
+from zmagic.guidance.evaluation import EnergyField, Meter
 
 K = 0.01
 FORMS = ("exact", "finite_difference", "first_order")

@@ -6,8 +6,8 @@ import torch
 
 from zmagic.guidance.energies import ColorPalette, ReferenceImage, Sketch
 from zmagic.guidance.energies.color_palette import _directions, parse_colors
-from zmagic.guidance.energies.lab import srgb_to_lab
-from zmagic.guidance.energies.references import cover
+from zmagic.guidance.pictures.color_spaces import srgb_to_lab
+from zmagic.guidance.pictures.references import cover
 
 # ---------------------------------------------------------------- colour
 

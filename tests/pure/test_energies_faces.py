@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from zmagic.guidance.energies import FaceIdentity, Landmarks, RunEnergy
 from zmagic.guidance.energies.face_identity import mean_embedding
 from zmagic.guidance.energies.landmarks import POINT_GROUPS, chosen_points, parse_landmarks
-from zmagic.guidance.face_location import Detection, FaceLocator
-from zmagic.guidance.face_points import POINT_SETS, five_points
-from zmagic.guidance.faces import Faces, aligned_crops
+from zmagic.guidance.faces.crops import Faces, aligned_crops
+from zmagic.guidance.faces.location import Detection, FaceLocator
+from zmagic.guidance.faces.networks import FaceRecognizer, LandmarkRegressor
+from zmagic.guidance.faces.points import POINT_SETS, five_points
 from zmagic.guidance.networks import Preprocessing, load_onnx
-from zmagic.guidance.networks.face_models import FaceRecognizer, LandmarkRegressor
 from zmagic.guidance.networks.iresnet import IResNet
 
 # Boxes of faces in fractions, as UltraFace finds them: one astronaut, four people of a group.

@@ -10,8 +10,8 @@ from skimage import data
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from zmagic.guidance.embeddings import Targets
 from zmagic.guidance.energies import Energy, ImageSimilarity, RunEnergy, Style, Text
-from zmagic.guidance.energies.embeddings import Targets
 from zmagic.guidance.energies.prompts import parse_prompts
 from zmagic.guidance.energies.style import gram, mean_grams
 from zmagic.guidance.networks import Preprocessing

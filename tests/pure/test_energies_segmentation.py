@@ -12,8 +12,8 @@ from zmagic.guidance.energies.class_names import (
     parse_classes,
     parse_palette,
 )
-from zmagic.guidance.energies.class_scores import ClassScores
-from zmagic.guidance.energies.label_maps import LabelMap
+from zmagic.guidance.pictures.class_scores import ClassScores
+from zmagic.guidance.pictures.label_maps import LabelMap
 
 CLASSES = 4
 SIZE = (24, 32)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zmagic.guidance.conditions import Condition
-from zmagic.guidance.field import NotDifferentiable
+from zmagic.guidance.evaluation import NotDifferentiable
 from zmagic.guidance.random_streams import RandomStreams
 from zmagic.guidance.settings import PRESETS, GuidanceSettings, preset
 from zmagic.guidance.steps import NoiseLevel

@@ -11,13 +11,13 @@ import skimage
 import torch
 from torch.nn import functional as F
 
-from zmagic.guidance.detections import CHOICES, Detection
-from zmagic.guidance.face_location import FaceLocator
-from zmagic.guidance.face_points import five_points
-from zmagic.guidance.faces import Faces, aligned_crops
+from zmagic.guidance.faces.crops import Faces, aligned_crops
+from zmagic.guidance.faces.detections import CHOICES, Detection
+from zmagic.guidance.faces.detector_networks import read_detector
+from zmagic.guidance.faces.location import FaceLocator
+from zmagic.guidance.faces.networks import LandmarkRegressor
+from zmagic.guidance.faces.points import five_points
 from zmagic.guidance.networks import Preprocessing, load_onnx
-from zmagic.guidance.networks.face_detectors import read_detector
-from zmagic.guidance.networks.face_models import LandmarkRegressor
 
 PICTURES = Path(insightface.__file__).parent / "data" / "images"
 

@@ -9,8 +9,7 @@ from insightface.utils import face_align
 from skimage.transform import SimilarityTransform
 from torch.nn import functional as F
 
-from zmagic.guidance.face_points import POINT_SETS, five_points
-from zmagic.guidance.faces import (
+from zmagic.guidance.faces.crops import (
     ARCFACE_POINTS,
     Faces,
     aligned_crops,
@@ -18,6 +17,7 @@ from zmagic.guidance.faces import (
     box_crops,
     similarity,
 )
+from zmagic.guidance.faces.points import POINT_SETS, five_points
 
 TEMPLATE = np.array(ARCFACE_POINTS)
 

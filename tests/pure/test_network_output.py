@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zmagic.guidance.energies import Energy, FaceOutput, NetworkOutput, RunEnergy
-from zmagic.guidance.energies.class_scores import ClassScores
 from zmagic.guidance.energies.network_output import class_target, features_first, value_target
-from zmagic.guidance.face_location import FaceLocator
-from zmagic.guidance.faces import Faces, box_crops
+from zmagic.guidance.faces.crops import Faces, box_crops
+from zmagic.guidance.faces.location import FaceLocator
 from zmagic.guidance.networks import Preprocessing, load_onnx
+from zmagic.guidance.pictures.class_scores import ClassScores
 
 SIZE = (20, 24)
 FEATURES = 5

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from zmagic.guidance.energies.regions import (
+from zmagic.guidance.networks import Preprocessing
+from zmagic.guidance.pictures.regions import (
     LEAST_SIDE,
     cropped,
     fitted_boxes,
@@ -14,7 +15,6 @@ from zmagic.guidance.energies.regions import (
     region_boxes,
     seen,
 )
-from zmagic.guidance.networks import Preprocessing
 
 SIZE = (37, 29)
 

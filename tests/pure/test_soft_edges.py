@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 from zmagic.guidance.energies.class_names import FACE_COLORS, parse_palette
-from zmagic.guidance.energies.label_maps import LabelMap
+from zmagic.guidance.pictures.label_maps import LabelMap
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 OWNER = "Segmentation Energy"

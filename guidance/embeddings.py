@@ -1,0 +1,52 @@
+"""Distances between directions: what CLIP's two towers are trained to compare."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .pictures.references import ordinary
+
+__all__ = ["Targets", "unit"]
+
+
+def unit(embeddings: Tensor) -> Tensor:
+    """``[..., D]`` divided by their length, in single precision or better."""
+    if embeddings.dtype != torch.float64:
+        embeddings = embeddings.float()
+    return F.normalize(embeddings, dim=-1)
+
+
+class Targets:
+    """Directions to turn to and to turn away from.
+
+        ``E(e) = sum_p |w_p| (1 - sign(w_p) cos(e, t_p)) / sum_p |w_p|``
+
+    Between 0 and 2; with one target of positive weight it is 1 - cosine.
+
+    Args:
+        embeddings: ``[P, D]`` of any length, for all pictures, or ``[B, P, D]``, for each its own.
+        weights: ``[P]``, relative to each other; negative pushes away.
+        owner: whose targets they are; error messages start with it.
+
+    Raises:
+        ValueError: there is none, or the weights do not fit, are not finite or 0.
+    """
+
+    def __init__(self, embeddings: Tensor, weights: Tensor, owner: str):
+        count = embeddings.shape[-2]
+        if count == 0 or tuple(weights.shape) != (count,):
+            raise ValueError(
+                f"{owner}: expected one weight for each of at least one target, "
+                f"got {list(weights.shape)} weights for {count} targets"
+            )
+        if not (weights.isfinite() & (weights != 0.0)).all():
+            raise ValueError(f"{owner}: weights must be numbers other than 0, got {weights}")
+        self.directions = ordinary(unit(embeddings) * weights.sign().to(embeddings)[:, None])
+        self.shares = ordinary(weights.abs() / weights.abs().sum())
+
+    def distance(self, embeddings: Tensor) -> Tensor:
+        """The energy of ``embeddings [..., B, D]``: ``[..., B]``."""
+        embeddings = unit(embeddings)[..., None]
+        cosines = self.directions.to(embeddings) @ embeddings  # of -t_p where w_p < 0
+        cosines = cosines.squeeze(-1)  # [..., B, P]
+        return (1.0 - cosines) @ self.shares.to(embeddings)

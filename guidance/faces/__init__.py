@@ -1,0 +1,1 @@
+"""What energies share of faces: points, location, crops, detections, face networks."""

@@ -1,0 +1,56 @@
+"""What energies of a face share: it is located once in a step."""
+
+import copy
+from typing import TYPE_CHECKING, Self
+
+from torch import Tensor
+
+from .crops import Faces
+
+if TYPE_CHECKING:  # they import this package
+    from .location import FaceLocator
+    from .tracker import FaceTracker
+
+__all__ = ["FaceEnergy"]
+
+
+class FaceEnergy:
+    """An energy that follows the face during a run; see RunEnergy.
+
+    The face is located once for all points of a step. An energy that was not begun by a run looks
+    for it at every call.
+
+    Args:
+        locator: where the face is, in the picture or, with a region, in the region.
+        layout: where the face is assumed until the first one is found, if the locator asks for
+            that: its place in the reference.
+    """
+
+    def __init__(self, locator: "FaceLocator", layout: Faces | None):
+        self.locator = locator
+        self.layout = layout
+        self._tracker: FaceTracker | None = None
+
+    def begin_run(self) -> Self:
+        """The same energy with a location of its own; see RunEnergy."""
+        energy = copy.copy(self)  # everything else is constant and may be shared
+        energy._tracker = self.locator.begin_run(self.layout)
+        return energy
+
+    def begin_step(self, step: int | None) -> None:
+        """The location may be looked for again; see RunEnergy."""
+        if self._tracker is not None:
+            self._tracker.begin_step(step)
+
+    def located(self, image: Tensor, region: Tensor | None) -> Faces:
+        """The face in each of ``image [B, 3, H, W]``, a constant."""
+        locate = self._tracker or self.locator.begin_run(self.layout)
+        return locate(image.detach(), region)
+
+    def notes(self) -> list[str]:
+        """In how many looks of this run a face was found; see RunEnergy."""
+        return [] if self._tracker is None else self._tracker.notes()
+
+    def warnings(self) -> list[str]:
+        """That none was found in this run; see RunEnergy."""
+        return [] if self._tracker is None else self._tracker.warnings()

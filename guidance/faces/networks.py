@@ -1,0 +1,86 @@
+"""What the two face networks compute: the embedding of an aligned crop, the points in a face's box.
+
+Both take the network as a plain callable, so that they work on any module.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..pictures.preprocessing import Preprocessing
+from .crops import Faces, box_crops
+
+__all__ = ["FaceRecognizer", "LandmarkRegressor"]
+
+# A prepared batch to the network's output, or to a tuple of which the first one counts.
+NetworkFunction = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class FaceRecognizer:
+    """Embeds aligned face crops (ArcFace, Deng et al., CVPR 2019, and its relatives).
+
+    Args:
+        network: the normalised crops ``[B, 3, size, size]`` to embeddings ``[B, D, ...]``.
+        preprocessing: from a crop in [0, 1] to the network's input; it has a square size.
+    """
+
+    network: NetworkFunction
+    preprocessing: Preprocessing
+
+    @property
+    def size(self) -> int:
+        """Side of the crops in pixels."""
+        return self.preprocessing.size[0]
+
+    def __call__(self, crops: Tensor) -> Tensor:
+        """Embeddings ``[B, D]``, not of unit length, of ``crops [B, 3, size, size]`` RGB."""
+        return _first(self.network(self.preprocessing(crops))).flatten(1)
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkRegressor:
+    """Finds the points of a face inside its box by direct regression of their coordinates.
+
+    Args:
+        network: the normalised crops ``[B, C, size, size]`` to ``[B, 2 * points]``, x before y.
+        preprocessing: from a crop in [0, 1] to the network's input; it has a square size.
+        points: how many the network finds.
+        margin: side of the crop in sides of the face's box.
+        square: the crop is a square around the box; otherwise the box is stretched to one.
+        signed: the network's coordinates run from -1 to 1 across the crop, otherwise from 0 to 1.
+    """
+
+    network: NetworkFunction
+    preprocessing: Preprocessing
+    points: int
+    margin: float = 1.5
+    square: bool = True
+    signed: bool = True
+
+    def in_crop(self, image: Tensor, faces: Faces) -> Tensor:
+        """The points in fractions of the crop, ``[B, P, 2]``; differentiable in the image.
+
+        Args:
+            image: ``[B, 3, H, W]`` RGB in [0, 1].
+            faces: one face in each picture, or one for all; its box counts.
+        """
+        return self._located(image, faces)[0]
+
+    def landmarks(self, image: Tensor, faces: Faces) -> Tensor:
+        """The points in fractions of the picture, ``[B, P, 2]``; see ``in_crop``."""
+        points, back = self._located(image, faces)
+        return points @ back[:, :, :2].transpose(1, 2) + back[:, None, :, 2]
+
+    def _located(self, image: Tensor, faces: Faces) -> tuple[Tensor, Tensor]:
+        """The points in the crop, and the map ``[B, 2, 3]`` from it to the picture."""
+        size = self.preprocessing.size[0]
+        crops, back = box_crops(image, faces, size, self.margin, self.square)
+        points = _first(self.network(self.preprocessing(crops))).flatten(1)
+        points = points.unflatten(1, (self.points, 2))  # [B, P, 2]
+        return ((points + 1.0) / 2.0 if self.signed else points), back
+
+
+def _first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return result if isinstance(result, Tensor) else result[0]

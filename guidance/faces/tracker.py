@@ -1,0 +1,195 @@
+"""Where the face is during a run: followed from step to step, and told at its end."""
+
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..pictures.regions import region_boxes
+from ..wording import printable
+from .crops import Faces
+from .detections import lies_in
+
+if TYPE_CHECKING:  # it imports this module
+    from .location import FaceLocator
+
+__all__ = ["FaceTracker", "aspect_of", "mask_of", "one_each"]
+
+log = logging.getLogger(__name__)
+
+
+class FaceTracker:
+    """Where the face is during one run: one location for each image of the batch.
+
+    It is fixed during a step, at all points at which the step evaluates energies: only the first
+    call after ``begin_step`` looks for the face, and only every few steps unless an image has none
+    yet.
+    """
+
+    def __init__(self, locator: "FaceLocator", layout: Faces | None = None):
+        self.locator = locator
+        self.layout = layout
+        self._seen: list[Faces | None] = []  # where each image's face was seen last
+        self._current: Faces | None = None  # this step's location
+        self._step: int | None = None
+        self._looked_at: int | None = None  # the step of the last look at all images
+        self._failure: str | None = None
+        self._looks: list[int] = []  # at each image of the batch
+        self._found: list[int] = []  # in how many of them there was a face
+
+    def begin_step(self, step: int | None) -> None:
+        """The next call is the first one of this step; None: it is the finished image."""
+        self._step = step
+        self._current = None
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor, region: Tensor | None = None) -> Faces:
+        """Where the face is in each image; never fails for want of a face.
+
+        The face that is detected, else where it was last, else the fallback.
+
+        Args:
+            image: ``[B, 3, H, W]`` RGB in [0, 1].
+            region: ``[1 or B, 1, H, W]``: only faces whose centre lies in it count.
+
+        Raises:
+            ValueError: the locator's fixed faces, or the layouts, are neither 1 nor B.
+        """
+        if self._current is None or len(self._current) != len(image):
+            self._current = self._located(image, region)
+        return self._current
+
+    def notes(self) -> list[str]:
+        """Sentences for a report: in how many looks of this run a face was found."""
+        if not self._looks:
+            return []
+        found = f"a face was found in {sum(self._found)} of {sum(self._looks)} looks"
+        if len(self._looks) == 1:
+            return [found]
+        each = ", ".join(
+            f"{found} of {looks}" for found, looks in zip(self._found, self._looks, strict=True)
+        )
+        return [f"{found} (picture by picture: {each})"]
+
+    def warnings(self) -> list[str]:
+        """Sentences about this run that deserve a warning: pictures in which no face was found."""
+        failed = [] if self._failure is None else [self._failure]
+        without = [b + 1 for b, found in enumerate(self._found) if not found]
+        if not without:
+            return failed
+        where = f"any of {sum(self._looks[b - 1] for b in without)} looks"
+        if len(without) < len(self._looks):
+            where += f" at picture {', '.join(map(str, without))} of {len(self._looks)}"
+        return [
+            *failed,
+            f"no face was found in {where}: guided all the time {self._place}.\n{self._advice}",
+        ]
+
+    @property
+    def _place(self) -> str:
+        if self.locator.detect is None:
+            return "at the place that is given"
+        if self.layout is None or self.locator.fallback == "centre":
+            return "in the center"
+        return "where the face is in the reference"
+
+    @property
+    def _advice(self) -> str:
+        if self.locator.detect is None:
+            return "Correct the place at Locate Face"
+        return "Lower 'min_score' at Locate Face, or choose the method 'fixed box' there"
+
+    def _located(self, image: Tensor, region: Tensor | None) -> Faces:
+        assumed = self._assumed(image, region)
+        if self.locator.detect is None and self.locator.points is None:
+            return assumed
+        self._look(image, region, assumed)
+        if None not in self._seen:
+            return Faces.stacked(self._seen)
+        return Faces.stacked([seen or assumed[b] for b, seen in enumerate(self._seen)])
+
+    def _look(self, image: Tensor, region: Tensor | None, assumed: Faces) -> None:
+        """Bring what was seen up to date: of all images when it is time, else of those without."""
+        if len(self._seen) != len(image):
+            self._seen = [None] * len(image)
+        self._count_up_to(len(image))
+        again = self._is_due()
+        if again:
+            self._looked_at = self._step
+        for b, picture in enumerate(image.split(1)):
+            if again or self._seen[b] is None:
+                found = self._look_at(picture, mask_of(region, b), assumed[b])
+                self._seen[b] = found or self._seen[b]
+                self._looks[b] += 1
+                self._found[b] += found is not None
+
+    def _is_due(self) -> bool:
+        if self._step is None or self._looked_at is None:
+            return True
+        return abs(self._step - self._looked_at) >= self.locator.every
+
+    def _look_at(self, picture: Tensor, mask: Tensor | None, place: Faces) -> Faces | None:
+        try:
+            return self.locator.find(picture, mask, place)
+        except Exception as error:  # whatever a detector raises must not end the sampling
+            if self._failure is None:
+                self._failure = (
+                    f"the {self._what} failed ({type(error).__name__}: {printable(str(error))}); "
+                    "guiding where the face was last"
+                )
+                log.warning("Z-Magic: %s", self._failure)
+            return None
+
+    def _count_up_to(self, count: int) -> None:
+        missing = [0] * (count - len(self._looks))
+        self._looks += missing
+        self._found += missing
+
+    @property
+    def _what(self) -> str:
+        return "landmark network" if self.locator.detect is None else "face detector"
+
+    def _assumed(self, image: Tensor, region: Tensor | None) -> Faces:
+        """Where faces are assumed that were never found, one for each image."""
+        if self.locator.fixed is not None:
+            return one_each(self.locator.fixed, image)
+        centred = _centred(image, region)
+        without = self.locator.detect is None or self.layout is None
+        if without or self.locator.fallback == "centre":
+            return centred
+        layout = one_each(self.layout, image)
+        if region is None:
+            return layout
+        masks = [mask_of(region, b) for b in range(len(image))]
+        return Faces.stacked(
+            [
+                layout[b] if lies_in(layout.boxes[b], mask) else centred[b]
+                for b, mask in enumerate(masks)
+            ]
+        )
+
+
+def one_each(faces: Faces, image: Tensor) -> Faces:
+    if len(faces) not in (1, len(image)):
+        raise ValueError(
+            f"Locate Face: the location holds {len(faces)} faces, "
+            f"expected 1 or the batch size {len(image)}"
+        )
+    return faces.expanded(len(image))
+
+
+def _centred(image: Tensor, region: Tensor | None) -> Faces:
+    """The centre square of each region, or of the picture, taken for an aligned face."""
+    frame = image.new_tensor((image.shape[-1], image.shape[-2]) * 2)
+    areas = region_boxes(region, image) / frame  # [1 or B, 4]
+    return Faces.filling(areas, aspect_of(image)).expanded(len(image))
+
+
+def aspect_of(image: Tensor) -> float:
+    return image.shape[-1] / image.shape[-2]
+
+
+def mask_of(region: Tensor | None, sample: int) -> Tensor | None:
+    """The mask ``[H, W]`` of one image from ``[1 or B, 1, H, W]``."""
+    return None if region is None else region[sample if len(region) > 1 else 0, 0]

@@ -1,0 +1,1 @@
+"""What energies share of pictures: regions, references, crops, colour spaces, preprocessing."""

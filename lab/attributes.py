@@ -1,0 +1,337 @@
+"""Attributes of a condition set: the energy that guides, and the distances that are reported.
+
+A distance is the paper's (method section 8), measured twice: by the network that guided, and by one
+that did not. All condition sets of a batch are one energy, each picture with its own target. An
+attribute is added by one class here.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .condition_sets import ConditionSet
+from .networks import Networks
+
+# isort: split
+from zmagic.guidance.energies import (
+    ColorPalette,
+    FaceIdentity,
+    Landmarks,
+    Segmentation,
+    Sketch,
+    Style,
+    Text,
+)
+from zmagic.guidance.energies.style import gram
+from zmagic.guidance.energy import Energy
+from zmagic.guidance.faces.crops import Faces, aligned_crops
+from zmagic.guidance.faces.location import FaceLocator
+from zmagic.guidance.pictures.class_scores import ClassScores
+from zmagic.guidance.pictures.label_maps import LabelMap
+from zmagic.host.networks import Network
+from zmagic.host.openclip import OpenClip
+
+from .evaluators.dlib_faces import DlibFaces, DlibLandmarks
+
+__all__ = ["ATTRIBUTES", "BY_DLIB", "Attribute"]
+
+OWNER = "benchmarks"
+# Distances to a picture in which dlib finds no face. Of embeddings: that of clear strangers, whom
+# it tells apart at 0.6. Of points: half a picture.
+NO_FACE, NO_POINTS = 1.0, 0.5
+# The block of the image tower whose Gram matrix is the style, as in FreeDoM.
+STYLE_BLOCKS = (3,)
+# Directions along which the judge of colours compares them.
+SLICES = 32
+
+
+class Attribute(ABC):
+    """One attribute of the tables.
+
+    Args:
+        guide: the networks that guide.
+        judge: those that do not.
+    """
+
+    name: str
+    # Kinds of networks that it needs, of those that guide and of those that judge.
+    guided_by: tuple[str, ...] = ()
+    judged_by: tuple[str, ...] = ()
+
+    def __init__(self, guide: Networks, judge: Networks):
+        self.guide, self.judge = guide, judge
+
+    @abstractmethod
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
+        """What guides a batch of pictures, each to its own set."""
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """What the energy runs on."""
+        return ()
+
+    @abstractmethod
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
+        """Of ``pictures [B, 3, H, W]`` by ``networks``, those that guide or those that judge:
+        ``[B]``."""
+
+    def by_guide(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float]:
+        """The distances as the network sees them that guided."""
+        return self.distances(pictures, sets, self.guide).tolist()
+
+    def by_judge(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float | None]:
+        """The distances as another network sees them; None where it cannot see the reference."""
+        return self.distances(pictures, sets, self.judge).tolist()
+
+
+def _people(sets: Sequence[ConditionSet]) -> Tensor:
+    return torch.cat([wanted.person.picture for wanted in sets])
+
+
+def _layouts(sets: Sequence[ConditionSet]) -> Tensor:
+    return torch.cat([wanted.layout.picture for wanted in sets])
+
+
+def _faces_of_people(sets: Sequence[ConditionSet]) -> Faces:
+    return Faces.stacked([wanted.person.face for wanted in sets])
+
+
+def _faces_of_layouts(sets: Sequence[ConditionSet]) -> Faces:
+    return Faces.stacked([wanted.layout.face for wanted in sets])
+
+
+class Identity(Attribute):
+    """Distance of the unit embeddings of picture and person."""
+
+    name = "identity"
+    guided_by = judged_by = ("recogniser",)
+
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
+        references = self._embeddings(_people(sets), _faces_of_people(sets), self.guide)
+        locator = FaceLocator(fixed=_faces_of_layouts(sets))
+        return FaceIdentity(self.guide.recogniser, references, locator)
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        return (self.guide.recogniser.network,)
+
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
+        people = self._embeddings(_people(sets), _faces_of_people(sets), networks)
+        return (self._embeddings(pictures, _faces_of_layouts(sets), networks) - people).norm(dim=1)
+
+    @staticmethod
+    def _embeddings(pictures: Tensor, faces: Faces, networks: Networks) -> Tensor:
+        recogniser = networks.recogniser
+        return F.normalize(recogniser(aligned_crops(pictures, faces, recogniser.size)))
+
+
+class IdentityByDlib(Identity):
+    """Identity, judged by dlib, which finds the face itself."""
+
+    judged_by = ()
+
+    def __init__(self, guide: Networks, judge: Networks):
+        super().__init__(guide, judge)
+        self.faces = DlibFaces()
+        self._reference = lru_cache(None)(lambda person: self.faces.embedding(person.picture[0]))
+
+    def by_judge(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float | None]:
+        return [self._judged(*pair) for pair in zip(pictures, sets, strict=True)]
+
+    def _judged(self, picture: Tensor, wanted: ConditionSet) -> float | None:
+        reference = self._reference(wanted.person)
+        if reference is None:
+            return None
+        found = self.faces.embedding(picture)
+        return NO_FACE if found is None else float((found - reference).norm())
+
+
+class LandmarkPoints(Attribute):
+    """Distance of the vectors of coordinates, in sides of the face's crop."""
+
+    name = "landmarks"
+    guided_by = judged_by = ("landmarks",)
+
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
+        targets = self._points(_layouts(sets), sets, self.guide)
+        locator = FaceLocator(fixed=_faces_of_layouts(sets))
+        return Landmarks(self.guide.landmarks, targets, locator)
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        return (self.guide.landmarks.network,)
+
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
+        targets = self._points(_layouts(sets), sets, networks)
+        return (self._points(pictures, sets, networks) - targets).flatten(1).norm(dim=1)
+
+    @staticmethod
+    def _points(pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks) -> Tensor:
+        return networks.landmarks.in_crop(pictures, _faces_of_layouts(sets))  # [B, P, 2]
+
+
+class LandmarkPointsByDlib(LandmarkPoints):
+    """Landmarks, judged by dlib: root mean square distance of 68 points in sides of the picture."""
+
+    judged_by = ()
+
+    def __init__(self, guide: Networks, judge: Networks):
+        super().__init__(guide, judge)
+        self.points = DlibLandmarks()
+        self._reference = lru_cache(None)(lambda portrait: self.points(portrait.picture[0]))
+
+    def by_judge(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float | None]:
+        return [self._judged(*pair) for pair in zip(pictures, sets, strict=True)]
+
+    def _judged(self, picture: Tensor, wanted: ConditionSet) -> float | None:
+        reference = self._reference(wanted.layout)
+        if reference is None:
+            return None
+        found = self.points(picture)
+        if found is None:
+            return NO_POINTS
+        return float((found - reference).square().sum(1).mean().sqrt())
+
+
+class Layout(Attribute):
+    """Distance of the parser's maps of scores (root mean square over pixels and classes)."""
+
+    name = "segmentation"
+    guided_by = judged_by = ("parser",)
+
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
+        parser = self.guide.parser
+        maps = parser(_layouts(sets))[0]
+        scores = ClassScores.judged(maps)
+        everywhere = maps.new_ones(len(maps), 1, *maps.shape[-2:])
+        target = LabelMap(scores.probabilities(maps), everywhere, OWNER)
+        return Segmentation(lambda image: parser(image)[0], scores, target)
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        return (self.guide.parser.network,)
+
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
+        difference = networks.parser(pictures)[0] - networks.parser(_layouts(sets))[0]
+        return difference.square().flatten(1).mean(1).sqrt()
+
+
+class Prompt(Attribute):
+    """1 - cosine of picture and caption."""
+
+    name = "text"
+    guided_by = judged_by = ("clip",)
+
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
+        clip = self.guide.clip
+        return Text(clip.image, clip.preprocessing, self._texts(sets, clip)[:, None], torch.ones(1))
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        return (self.guide.clip.image,)
+
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
+        clip = networks.clip
+        seen = clip.image(clip.preprocessing(pictures))
+        return 1.0 - F.cosine_similarity(seen, self._texts(sets, clip).to(seen))
+
+    @staticmethod
+    def _texts(sets: Sequence[ConditionSet], clip: OpenClip) -> Tensor:
+        return clip.texts([wanted.person.caption for wanted in sets])  # [B, D]
+
+
+class Textures(Attribute):
+    """Frobenius distance of the Gram matrices of CLIP's features."""
+
+    name = "style"
+    guided_by = judged_by = ("clip",)
+
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
+        features = self.guide.clip.after_blocks(STYLE_BLOCKS)
+        preprocessing = self.guide.clip.preprocessing
+        targets = [gram(feature) for feature in features(preprocessing(_layouts(sets)))]
+        return Style(features, preprocessing, targets)
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        return (self.guide.clip.after_blocks(STYLE_BLOCKS),)
+
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
+        features = networks.clip.after_blocks(STYLE_BLOCKS)
+        mine, others = (
+            gram(features(networks.clip.preprocessing(x))[-1]) for x in (pictures, _layouts(sets))
+        )
+        return (mine - others).flatten(1).norm(dim=1)
+
+
+class Palette(Attribute):
+    """Energy of the colours; judged by the sliced Wasserstein distance of the pixels in sRGB."""
+
+    name = "palette"
+
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
+        return ColorPalette(reference=_layouts(sets))
+
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
+        if not networks.judging:
+            return self.energy(sets)(pictures)
+        directions = torch.randn(SLICES, 3, generator=torch.Generator().manual_seed(0))
+        directions = F.normalize(directions, dim=1)
+        mine, others = (
+            (directions @ x.flatten(2)).sort(2).values for x in (pictures, _layouts(sets))
+        )
+        return (mine - others).abs().mean((1, 2))
+
+
+class Edges(Attribute):
+    """Energy of the sketch; judged by 1 - correlation of the magnitudes of grey gradients."""
+
+    name = "sketch"
+
+    def energy(self, sets: Sequence[ConditionSet]) -> Energy:
+        return Sketch(_layouts(sets))
+
+    def distances(
+        self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
+    ) -> Tensor:
+        if not networks.judging:
+            return self.energy(sets)(pictures)
+        mine, others = (_edges(x) for x in (pictures, _layouts(sets)))
+        return 1.0 - F.cosine_similarity(_centred(mine), _centred(others))
+
+
+def _edges(pictures: Tensor) -> Tensor:
+    grey = pictures.mean(1)  # [B, H, W]
+    across, along = grey.diff(dim=1)[:, :, 1:], grey.diff(dim=2)[:, 1:]
+    return (across.square() + along.square()).sqrt().flatten(1)
+
+
+def _centred(values: Tensor) -> Tensor:
+    return values - values.mean(1, keepdim=True)
+
+
+ATTRIBUTES: dict[str, type[Attribute]] = {
+    kind.name: kind for kind in (Identity, LandmarkPoints, Layout, Prompt, Textures, Palette, Edges)
+}
+# For those whose judging network is dlib's.
+BY_DLIB: dict[str, type[Attribute]] = {
+    kind.name: kind for kind in (IdentityByDlib, LandmarkPointsByDlib)
+}

@@ -1,0 +1,321 @@
+"""From the store to figures: strengths, tables, comparisons with the baseline."""
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from .methods import UNGUIDED, of_equal_cost
+from .results import Store, markdown
+from .statistics import (
+    Projection,
+    paired_interval,
+    set_ranks,
+    win_rate,
+    win_rate_on_all,
+)
+from .tasks import OF_THE_FACE
+
+# isort: split
+from zmagic.lab.training.metrics import frechet_distance
+
+__all__ = [
+    "Choice",
+    "Rows",
+    "Summary",
+    "choose",
+    "found_rows",
+    "overview",
+    "rows_of",
+    "summarise",
+    "tables",
+]
+
+# Directions of the Frechet distance: well below the number of pictures, so that covariances have
+# full rank.
+COMPONENTS = 16
+
+# Strength and number of a condition set to what was measured.
+Rows = Mapping[int, dict]
+
+
+def rows_of(store: Store, stage: str, task: str, method: str, strength: float) -> dict[int, dict]:
+    """What was measured of one method, by the number of the condition set."""
+    wanted = (stage, task, method, strength)
+    return {
+        run.number: store[run]
+        for run in store
+        if (run.stage, run.task, run.method, run.strength) == wanted
+    }
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The strength of every method of one task.
+
+    Args:
+        strengths: method to strength; of the ways of equal cost only the better one.
+        scores: method to the mean rank at each strength, among all that was tried.
+    """
+
+    strengths: Mapping[str, float]
+    scores: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+
+
+def choose(store: Store, task: str, names: Sequence[str], strengths: Sequence[float]) -> Choice:
+    """For each method the strength at which its pictures rank best by the judge.
+
+    The judge is not what guides, and these are not the people of the tables: a strength that only
+    pleases the guiding network loses. Without a tuning all have the first strength.
+    """
+    ways = of_equal_cost(names)
+    if not rows_of(store, "tune", task, UNGUIDED, 0.0):
+        kept = [name for name in names if name not in ways[1:]]
+        return Choice({name: strengths[0] for name in kept} | {UNGUIDED: 0.0})
+    guided = [name for name in names if name != UNGUIDED]
+    tried = {
+        (name, strength): rows_of(store, "tune", task, name, strength)
+        for name in guided
+        for strength in strengths
+    }
+    ranks = _ranks(_counted(tried))
+    scores = {
+        name: {strength: _mean(ranks[name, strength]) for strength in strengths} for name in guided
+    }
+    best = {name: min(tried, key=tried.__getitem__) for name, tried in scores.items()}
+    better = min(ways, key=lambda name: scores[name][best[name]], default=None)
+    kept = {n: strength for n, strength in best.items() if n not in ways or n == better}
+    return Choice({UNGUIDED: 0.0, **kept}, scores)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One row of a table.
+
+    Args:
+        method, strength: which.
+        guide, judge: mean distance by attribute.
+        difference: by attribute, of the judge's distance to the baseline: mean, and the ends of
+            its interval; negative is better.
+        wins: by attribute, share of sets in which the judge prefers it to the baseline; without a
+            face there is no identity and no landmark, and nothing is won.
+        wins_on_all: share of sets in which it does so in every attribute.
+        rank: mean over sets and attributes of the rank among all methods, by the judge; without a
+            face identity and landmarks share the last rank.
+        rank_difference: of that rank to the baseline's: mean, and the ends of its interval over the
+            sets; negative is better.
+        faces: share of pictures in which dlib's detector finds a face.
+        frechet: distance to the held-out portraits; None without features.
+        seconds, forwards, backwards: for one picture.
+        sets: how many.
+    """
+
+    method: str
+    strength: float
+    guide: Mapping[str, float]
+    judge: Mapping[str, float]
+    difference: Mapping[str, tuple[float, float, float]]
+    wins: Mapping[str, float]
+    wins_on_all: float
+    rank: float
+    rank_difference: tuple[float, float, float]
+    faces: float
+    frechet: float | None
+    seconds: float
+    forwards: float
+    backwards: float
+    sets: int
+
+
+def summarise(
+    found: Mapping[str, tuple[float, Rows]], baseline: str, reference: torch.Tensor | None
+) -> list[Summary]:
+    """Rows of one table, each method on the same sets.
+
+    Args:
+        found: method to its strength and what was measured.
+        baseline: the method that the others are compared with.
+        reference: features of real portraits, ``[M, D]``.
+    """
+    sets = sorted(set.intersection(*(set(rows) for _, rows in found.values())))
+    names = list(next(iter(found[baseline][1].values()))["judge"])
+    each = {method: rows for method, (_, rows) in found.items()}
+    seen = _seen_by_all(each)
+    counted = _counted(each)
+    ranks = _ranks(counted)
+    projection = None if reference is None else Projection(reference, COMPONENTS)
+    summaries = []
+    for method, (strength, rows) in found.items():
+        kept = [rows[k] for k in sets]
+        mine, other = (
+            {name: [each[which][k]["judge"][name] for k in seen] for name in names}
+            for which in (method, baseline)
+        )
+        summaries.append(
+            Summary(
+                method=method,
+                strength=strength,
+                guide={name: _mean(row["guide"][name] for row in kept) for name in names},
+                judge={name: _mean(mine[name]) for name in names},
+                difference={name: _difference(mine[name], other[name]) for name in names},
+                wins={
+                    name: win_rate(counted[method][name], counted[baseline][name]) for name in names
+                },
+                wins_on_all=win_rate_on_all(counted[method], counted[baseline]),
+                rank=_mean(ranks[method]),
+                rank_difference=_difference(ranks[method], ranks[baseline]),
+                faces=_mean(row["face"] for row in kept),
+                frechet=_frechet(kept, reference, projection),
+                seconds=_mean(row["seconds"] for row in kept),
+                forwards=_mean(row["forwards"] for row in kept),
+                backwards=_mean(row["backwards"] for row in kept),
+                sets=len(sets),
+            )
+        )
+    return summaries
+
+
+def tables(title: str, summaries: Sequence[Summary], baseline: str) -> str:
+    """Two Markdown tables: distances and cost; the comparison with the baseline."""
+    names = list(summaries[0].judge)
+    distances = markdown(
+        ["", "strength", *(f"{name}: guide / judge" for name in names)]
+        + ["faces", "Frechet", "s / picture", "model F + B"],
+        (
+            [
+                s.method,
+                f"{s.strength:g}",
+                *(f"{s.guide[name]:.3g} / {s.judge[name]:.3g}" for name in names),
+                f"{s.faces:.0%}",
+                s.frechet,
+                s.seconds,
+                f"{s.forwards:g} + {s.backwards:g}",
+            ]
+            for s in summaries
+        ),
+    )
+    compared = markdown(
+        ["", *(f"{name}: difference [95 %], wins" for name in names)]
+        + ["wins on all", "mean rank", "rank: difference [95 %]"],
+        (
+            [
+                s.method,
+                *(f"{_interval(s.difference[name])}, {s.wins[name]:.0%}" for name in names),
+                f"{s.wins_on_all:.0%}",
+                s.rank,
+                _interval(s.rank_difference),
+            ]
+            for s in summaries
+            if s.method != baseline
+        ),
+    )
+    return (
+        f"### {title} ({summaries[0].sets} condition sets)\n\n{distances}\n"
+        f"Against {baseline}, by the judge:\n\n{compared}"
+    )
+
+
+def overview(by_task: Mapping[str, Sequence[Summary]], baseline: str) -> str:
+    """One Markdown table of all tasks: mean ranks by the judges, and time.
+
+    Args:
+        by_task: name of the task to the rows of its table.
+    """
+    found = {task: {s.method: s for s in summaries} for task, summaries in by_task.items()}
+    methods = dict.fromkeys(method for rows in found.values() for method in rows)
+    return markdown(
+        ["mean rank by the judges, and its difference [95 %]", *found, "time"],
+        (
+            [
+                method,
+                *(_rank(rows.get(method), baseline) for rows in found.values()),
+                _mean(
+                    rows[method].seconds / rows[baseline].seconds
+                    for rows in found.values()
+                    if method in rows
+                ),
+            ]
+            for method in methods
+        ),
+    )
+
+
+def found_rows(
+    store: Store, stage: str, task: str, strengths: Mapping[str, float]
+) -> dict[str, tuple[float, Rows]]:
+    """What ``summarise`` takes, of the methods that were measured."""
+    found = {
+        name: (strength, rows_of(store, stage, task, name, strength))
+        for name, strength in strengths.items()
+    }
+    return {name: pair for name, pair in found.items() if pair[1]}
+
+
+def _seen_by_all(found: Mapping[Hashable, Rows]) -> list[int]:
+    """The sets that all have, without those whose reference a judge cannot see."""
+    return [
+        k
+        for k in sorted(set.intersection(*map(set, found.values())))
+        if all(value is not None for rows in found.values() for value in rows[k]["judge"].values())
+    ]
+
+
+def _counted(found: Mapping[Hashable, Rows]) -> dict[Hashable, dict[str, list[float]]]:
+    """The judge's distances by attribute; infinite for a face that is not there.
+
+    A network for faces sees one everywhere. A picture broken so far that a detector finds none is
+    nobody's likeness, however near its embedding is.
+    """
+    seen = _seen_by_all(found)
+    names = next(iter(next(iter(found.values())).values()))["judge"]
+
+    def distance(row: dict, name: str) -> float:
+        return math.inf if name in OF_THE_FACE and not row["face"] else row["judge"][name]
+
+    return {
+        key: {name: [distance(rows[k], name) for k in seen] for name in names}
+        for key, rows in found.items()
+    }
+
+
+def _ranks(counted: Mapping[Hashable, Mapping[str, Sequence[float]]]) -> dict:
+    """Its rank in each set, the mean over the attributes."""
+    by_attribute = [
+        set_ranks({key: values[name] for key, values in counted.items()})
+        for name in next(iter(counted.values()))
+    ]
+    return {
+        key: [_mean(each) for each in zip(*(r[key] for r in by_attribute), strict=True)]
+        for key in counted
+    }
+
+
+def _rank(summary: Summary | None, baseline: str) -> str | None:
+    if summary is None:
+        return None
+    if summary.method == baseline:
+        return f"{summary.rank:.3g}"
+    return f"{summary.rank:.3g} ({_interval(summary.rank_difference)})"
+
+
+def _interval(difference: tuple[float, float, float]) -> str:
+    mean, low, high = difference
+    return f"{mean:+.3g} [{low:+.3g}, {high:+.3g}]"
+
+
+def _difference(values: Sequence[float], baseline: Sequence[float]) -> tuple[float, float, float]:
+    differences = [a - b for a, b in zip(values, baseline, strict=True)]
+    return (_mean(differences), *paired_interval(differences))
+
+
+def _frechet(rows: Sequence[dict], reference, projection: Projection | None) -> float | None:
+    if projection is None or any("features" not in row for row in rows) or len(rows) < 2:
+        return None
+    features = torch.tensor([row["features"] for row in rows])
+    return frechet_distance(projection(features), projection(reference))
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return sum(values) / len(values) if values else float("nan")

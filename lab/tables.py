@@ -1,0 +1,273 @@
+"""The paper's three tasks on the demo model, with baselines: ``python -m lab.tables``
+
+Condition sets come from portraits of people that no network was trained on; every method gets the
+same noise. Strengths are chosen for every method on other people, by networks that do not guide.
+--quick takes 5 minutes without that choice and without ablations, the full run up to --hours; stop
+it at any time, the same command goes on.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .world import DemoWorld  # first: it brings the host and the pack
+
+# isort: split
+import comfy.utils
+
+from .attributes import Attribute
+from .condition_sets import ConditionSet, condition_sets, held_out
+from .cost import Cost, chosen_plan
+from .experiment import Experiment
+from .jobs import Job, estimated_jobs, jobs_of_ablations, jobs_of_test, jobs_of_tuning
+from .methods import ABLATIONS, BASELINE, FAITHFUL, Method, methods
+from .networks import Networks
+from .options import digest, needed_attributes, read_command_line
+from .pictures import Pictures
+from .plan import UNTUNED, Plan
+from .report import Choice, choose, found_rows, overview, summarise, tables
+from .results import Store
+from .table_figures import write_figures
+from .tasks import ABLATION_TASK, MANY, attributes_of
+from .workers import carried_out, open_pool
+
+PACK = Path(__file__).resolve().parents[1]
+QUICK_MINUTES = 5.0
+# What the rows of an ablation are compared with.
+REFERENCES = {
+    "dependence": "off",
+    "balance": "sum",
+    "order": "symmetric",
+    "look-ahead": "kappa = 0.1",
+}
+
+
+def main() -> None:
+    started = time.perf_counter()
+    options = read_command_line(__doc__)
+    comfy.utils.PROGRESS_BAR_ENABLED = False
+    studies = () if options.quick else tuple(options.studies)
+    attributes = needed_attributes(options, studies)
+    folder = options.folder or PACK / "output" / ("tables-quick" if options.quick else "tables")
+    experiment = _experiment(options, attributes, folder)
+    store = Store(folder / "runs.jsonl")
+
+    tried = min(options.batch, len(held_out(options.portraits, "test")))
+    cost = _cost(experiment, options.tasks[0], _sets(options, "test", tried))
+    asked = {
+        "tasks": tuple(options.tasks),
+        "studies": studies,
+        "methods": tuple(options.methods),
+        "made_with": digest(options, attributes.values()),
+        **{key: n for key, n in (("steps", options.steps), ("tests", options.sets)) if n},
+    }
+    plan = Plan.load(folder / "plan.json")
+    if plan is None:
+        seconds = 60.0 * (QUICK_MINUTES if options.quick else 60.0 * options.hours)
+        seconds -= time.perf_counter() - started
+        sets = partial(_sets, options, "test")
+        plan, expected = chosen_plan(
+            options.quick, seconds, cost, sets, batch=options.batch, **asked
+        )
+        if expected > seconds:
+            print("This machine is too slow for its time: the smallest plan takes longer.")
+        plan.save(folder / "plan.json")
+    if plan != replace(plan, **asked):
+        sys.exit(
+            f"{folder} holds results of other tasks, studies, methods, steps, sets, networks "
+            "or portraits; choose another --folder or remove it"
+        )
+    tables_of = Tables(plan, experiment, store, partial(_sets, options), cost)
+    tables_of.announce(folder)
+    if options.workers == 1:
+        tables_of.run()
+    else:
+        with open_pool(options.workers, partial(_opened, options, studies, folder)) as pool:
+            tables_of.run(pool)
+    features = experiment.features
+    reference = None if features is None else _reference(options.portraits, features)
+    tables_of.write(folder, reference)
+
+
+def _experiment(
+    options: argparse.Namespace, attributes: Mapping[str, Attribute], folder: Path
+) -> Experiment:
+    features = _features(options.judge_networks)
+    return Experiment(DemoWorld(), attributes, features, Pictures(folder))
+
+
+def _opened(options: argparse.Namespace, studies: Sequence[str], folder: Path) -> tuple:
+    """What a worker needs, see ``workers``."""
+    comfy.utils.PROGRESS_BAR_ENABLED = False
+    experiment = _experiment(options, needed_attributes(options, studies), folder)
+
+    def sets(job: Job, numbers: Sequence[int]) -> list[ConditionSet]:
+        known = _sets(options, "tune" if job.stage == "tune" else "test", max(numbers) + 1)
+        return [known[number] for number in numbers]
+
+    return experiment, sets
+
+
+class Tables:
+    """A plan carried out.
+
+    Args:
+        sets: stage and number to condition sets.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        experiment: Experiment,
+        store: Store,
+        sets: Callable[[str, int], Sequence[ConditionSet]],
+        cost: Cost,
+    ):
+        self.plan, self.experiment, self.store, self.cost = plan, experiment, store, cost
+        self.tuned_on = sets("tune", plan.tunings) if plan.tunings else []
+        self.tested_on = sets("test", plan.tests)
+
+    def announce(self, folder: Path) -> None:
+        """The plan and its time, before it begins."""
+        plan = self.plan
+        left = self.cost.of(self._known_jobs(), self.store)
+        print(
+            f"{', '.join(plan.tasks)}: {plan.tests} condition sets, {plan.steps} steps, batches "
+            f"of {plan.batch}; strengths {', '.join(f'{s:g}' for s in plan.strengths)} tried on "
+            f"{plan.tunings} other sets; ablations {', '.join(plan.studies) or 'none'} on "
+            f"{plan.ablations} sets.\n"
+            f"A model evaluation takes {1e3 * self.cost.evaluation:.0f} ms a picture: about "
+            f"{left / 60.0:.0f} minutes are left to do. Results: {folder}",
+            flush=True,
+        )
+
+    def _known_jobs(self) -> list[Job]:
+        """All jobs, with the strengths if they are chosen by now."""
+        tuning = list(jobs_of_tuning(self.plan, self.tuned_on))
+        if all(run in self.store for job in tuning for run in job.runs):
+            return self._chosen_jobs()
+        return list(estimated_jobs(self.plan, self.tested_on))
+
+    def run(self, pool: Executor | None = None) -> None:
+        """Tune, then test and ablate; what is in the store already is not repeated."""
+        self._all(list(jobs_of_tuning(self.plan, self.tuned_on)), pool)
+        self._all(self._chosen_jobs(), pool)
+
+    def write(self, folder: Path, reference: Tensor | None) -> None:
+        """JSON, Markdown, sheets of pictures and plots."""
+        content, parts, by_task = {"plan": asdict(self.plan)}, [], {}
+        for task in self.plan.tasks:
+            choice = self.choice(task)
+            found = found_rows(self.store, "test", task, choice.strengths)
+            by_task[task] = summaries = summarise(found, BASELINE, reference)
+            content[task] = {
+                "rows": [asdict(summary) for summary in summaries],
+                "tuning": choice.scores,
+            }
+            parts.append(tables(task, summaries, BASELINE))
+            if self.experiment.pictures is not None:
+                sheet = folder / f"{task.replace(' + ', '_')}.png"
+                self.experiment.pictures.sheet(task, choice.strengths, self.tested_on, sheet)
+        for study in self.plan.studies:
+            for title, baseline, found in self._ablation(study):
+                summaries = summarise(found, baseline, reference)
+                content[title] = {"rows": [asdict(summary) for summary in summaries]}
+                parts.append(tables(title, summaries, baseline))
+        text = "\n".join((overview(by_task, BASELINE), *parts))
+        if not self.plan.tunings:
+            text = f"All strengths are {self.plan.strengths[0]:g}, not tuned.\n\n{text}"
+        (folder / "tables.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+        (folder / "tables.md").write_text(text, encoding="utf-8")
+        write_figures(self.store, self.plan, {t: self.choice(t) for t in self.plan.tasks}, folder)
+        print(text)
+
+    def choice(self, task: str) -> Choice:
+        """The strengths of a task, once its tuning is done."""
+        names = [method.name for method in self.plan.rows(task)]
+        return choose(self.store, task, names, self.plan.strengths)
+
+    def _chosen_jobs(self) -> list[Job]:
+        choices = {task: self.choice(task) for task in self.plan.tasks}
+        jobs = jobs_of_test(
+            self.plan, self.tested_on, lambda task, name: choices[task].strengths.get(name)
+        )
+        return [*jobs, *jobs_of_ablations(self.plan, self.tested_on, self._strength)]
+
+    def _strength(self, method: Method) -> float:
+        """Of an ablation: that of the method it varies."""
+        strengths = self.choice(ABLATION_TASK).strengths
+        return strengths[BASELINE if method.name.startswith(BASELINE) else FAITHFUL]
+
+    def _ablation(self, study: str) -> Iterable[tuple[str, str, Mapping]]:
+        """Title, baseline and measurements of the tables of an ablation."""
+        variants = ABLATIONS[study]
+        task = ABLATION_TASK if variants[0].conditions is None else MANY
+        strengths = {method.name: self._strength(method) for method in variants}
+        found = found_rows(self.store, study, task, strengths)
+        if task != MANY:
+            yield f"{study}: {task}", REFERENCES[study], found
+            return
+        for n in sorted({method.conditions for method in variants}):
+            ending = f", n = {n}"
+            pair = {name: rows for name, rows in found.items() if name.endswith(ending)}
+            yield f"{study}: {n}", BASELINE + ending, pair
+
+    def _all(self, jobs: Sequence[Job], pool: Executor | None) -> None:
+        jobs = [job for job in jobs if not all(run in self.store for run in job.runs)]
+        expected, started = self.cost.of(jobs), time.perf_counter()
+        done = 0.0
+        for job, rows in carried_out(jobs, self.experiment, pool):
+            self.store.add(zip(job.runs, rows, strict=True))
+            done += self.cost.of([job])
+            spent = time.perf_counter() - started
+            print(
+                f"{job.stage}: {job.task}, {job.method.name}, {job.strength:g}, sets "
+                f"{job.sets[0].number} to {job.sets[-1].number}; "
+                f"{spent / done * (expected - done) / 60.0:.0f} minutes left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _cost(experiment: Experiment, task: str, sets: Sequence[ConditionSet]) -> Cost:
+    """Of one picture, measured by one step of the baseline; the first one, a warm-up, is lost."""
+    method = next(m for m in methods(len(attributes_of(task))) if m.name == BASELINE)
+    job = Job("cost", task, method, UNTUNED[0], 1, tuple(sets))
+    for _ in range(2):
+        started = time.perf_counter()
+        rows = experiment.measured(job)
+        wall = time.perf_counter() - started
+    sampling = rows[0]["seconds"]
+    evaluations = job.evaluations / len(sets)
+    return Cost(sampling / evaluations, max(0.0, wall / len(sets) - sampling))
+
+
+def _sets(options: argparse.Namespace, stage: str, count: int) -> list[ConditionSet]:
+    return condition_sets(options.portraits, stage, count)
+
+
+def _features(judges: Networks) -> Callable[[Tensor], Tensor] | None:
+    """Those of the Frechet distance: the judging CLIP's embeddings of pictures."""
+    if judges.missing("clip"):
+        print(f"No Frechet distance: {judges.missing('clip')}.", file=sys.stderr)
+        return None
+    clip = judges.clip
+    return lambda pictures: clip.image(clip.preprocessing(pictures))
+
+
+def _reference(portraits: Path, features: Callable[[Tensor], Tensor]) -> Tensor:
+    with torch.inference_mode(False), torch.no_grad():
+        return torch.cat([features(each.picture) for each in held_out(portraits, "test")])
+
+
+if __name__ == "__main__":
+    main()

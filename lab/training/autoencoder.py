@@ -1,0 +1,136 @@
+"""Train the demo model's autoencoder: ``python -m lab.training.autoencoder --data FOLDER``
+
+It starts from the weights in demo_models, if they are there, unless --fresh is given. Crops of 64
+pixels are enough: nothing in a latent reaches further. The loss is that of pixels, of their
+differences, which keep edges sharp, and of the mean colours of patches; eyes, brows and lips count
+more than their few pixels would.
+"""
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from .data import CLASSES, Portraits, Variation, read_portraits, varied
+from .metrics import psnr
+from .running import DEMO_MODELS, Run, Trainer, read_command_line
+from .sheets import save_sheet
+from .taesd import FACTOR, SCALING, Autoencoder, autoencoder_from
+
+MINUTES = 120.0
+LEARNING_RATE = 4e-4
+BATCH, CROP = 8, 64
+VARIATION = Variation(scale=0.1, roll=0.05, light=0.1)
+
+# How much more an error counts where a face is recognised by it.
+DETAILS = ("eyes", "brows", "lips")
+DETAIL_WEIGHT = 3.0
+
+# Of the mean error in the square of a latent's cell: without it four numbers a cell go to edges
+# rather than to the colours of clothes and hats.
+COLOUR_WEIGHT = 2.0
+
+# Of the latent: noise that the decoder must bear, and the largest number without a penalty.
+LATENT_NOISE, LATENT_LIMIT = 0.05, 2.5
+
+# Share of the pictures in other colours, and how much darker a colour becomes at most.
+RECOLOURED, DARKENED = 0.3, 0.5
+
+SHOWN = 12
+
+
+def main() -> None:
+    run = read_command_line("autoencoder", __doc__, MINUTES, "fresh", BATCH)
+    train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
+    trainer = Trainer(run, _start(run), LEARNING_RATE, averaging=0.999)
+    network = trainer.train(lambda: loss(trainer.module, train, run.batch))
+    run.write_weights(network, SCALING)
+    run.write_report(trainer, evaluated(network, held_out, run))
+
+
+def _start(run: Run) -> Autoencoder:
+    weights = DEMO_MODELS / f"{run.title}.safetensors"
+    if run.fresh or not weights.is_file():
+        return Autoencoder()
+    return autoencoder_from(load_file(weights))
+
+
+def loss(network: Autoencoder, portraits: Portraits, batch: int) -> Tensor:
+    """Of a random batch."""
+    places = portraits.drawn(batch)
+    pictures, _, classes = varied(
+        portraits.pictures(places), VARIATION, classes=portraits.classes[places]
+    )
+    pictures, classes = _crop(_recoloured(pictures), classes)
+    pictures = pictures.contiguous(memory_format=torch.channels_last)
+    latents = network.encoded(pictures).float()
+    result = network.decoded(latents + LATENT_NOISE * torch.randn_like(latents)).float()
+    numbers = torch.tensor([CLASSES.index(name) for name in DETAILS])
+    weight = 1.0 + (DETAIL_WEIGHT - 1.0) * torch.isin(classes, numbers)[:, None]
+    error = result - pictures
+    pixels = ((error.abs() + 2.0 * error.square()) * weight).mean()
+    edges = sum((error.diff(dim=axis).abs()).mean() for axis in (2, 3))
+    colours = F.avg_pool2d(error, FACTOR).abs().mean()
+    return pixels + 0.5 * edges + COLOUR_WEIGHT * colours + _shape_of(latents)
+
+
+def evaluated(network: Autoencoder, portraits: Portraits, run: Run) -> dict:
+    """Figures on people it was not trained on, and a sheet of originals above their copies."""
+    pictures = portraits.pictures()
+    copies = reconstructed(network, pictures)
+    classes = {name: portraits.classes == CLASSES.index(name) for name in CLASSES}
+    dark = classes["skin"] & portraits.where("race", "african")[:, None, None]
+    shown = slice(0, SHOWN)
+    save_sheet(
+        run.file("_copies.png"), torch.cat((pictures[shown], copies[shown])), SHOWN, enlarged=2
+    )
+    return {
+        "held-out pictures": len(portraits),
+        "psnr": _mean(psnr(copies, pictures)),
+        "psnr of eyes": _mean(psnr(copies, pictures, classes["eyes"])),
+        "psnr of lips": _mean(psnr(copies, pictures, classes["lips"])),
+        "psnr of dark skin": _mean(psnr(copies, pictures, dark)),
+    }
+
+
+@torch.no_grad()
+def reconstructed(network: Autoencoder, pictures: Tensor) -> Tensor:
+    """The copies in single precision, as the host makes them, in 8 bits as they are looked at."""
+    copies = [network.decoded(network.encoded(part)) for part in pictures.split(BATCH)]
+    return (torch.cat(copies).clamp(0.0, 1.0) * 255.0).round() / 255.0
+
+
+def _crop(pictures: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """The same random square of all, on the grid of the latents; faces are in the middle."""
+    last = (pictures.shape[-1] - CROP) // FACTOR
+    top, left = (FACTOR * int(torch.rand(2, device="cpu").mean() * (last + 1)) for _ in range(2))
+    rows, columns = slice(top, top + CROP), slice(left, left + CROP)
+    return pictures[..., rows, columns], classes[..., rows, columns]
+
+
+def _recoloured(pictures: Tensor) -> Tensor:
+    """Some of the pictures with red, green and blue exchanged and each made darker.
+
+    Most colours of a portrait can be guessed from what is around them: skin, hair, lips. A network
+    that is never surprised learns to guess, and clothes get the colours of others.
+    """
+    count = len(pictures)
+    order = torch.rand(count, 3).argsort(1)[..., None, None].expand_as(pictures)
+    gain = 1.0 - DARKENED * torch.rand(count, 3, 1, 1)
+    changed = torch.rand(count, 1, 1, 1) < RECOLOURED
+    return torch.where(changed, pictures.gather(1, order) * gain, pictures)
+
+
+def _shape_of(latents: Tensor) -> Tensor:
+    """Latents shall look like the noise that a diffusion model starts from, and be bounded."""
+    mean, spread = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    far = F.relu(latents.abs() - LATENT_LIMIT).mean()
+    return 1e-2 * (mean.square().mean() + (spread - 1.0).square().mean()) + 1e-3 * far
+
+
+def _mean(values: Tensor) -> float:
+    return round(float(values.nanmean()), 2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""How like the training pictures samples are, and whether they are copies of them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zmagic.guidance.faces.crops import Faces
+
+from . import clip, recogniser
+from .data import Portraits, read_portraits
+from .metrics import frechet_distance
+from .running import JUDGES, Run
+from .sheets import save_sheet
+
+__all__ = ["figures", "nearest"]
+
+# Samples shown with the training pictures nearest to them, and how many of these.
+SHOWN, NEIGHBOURS = 8, 5
+
+# Side of the pictures whose pixels are compared: a copy that is a little off stays a copy.
+COMPARED_SIDE = 32
+PART = 256
+
+
+def figures(samples: Tensor, train: Portraits, run: Run) -> dict:
+    """Distances of samples ``[N, 3, H, W]`` to real pictures, and a sheet of nearest neighbours.
+
+    The samples are compared with the pictures of the test split in the features of two judges, and
+    so are the real pictures of the validation split: their distance is the floor. As many pictures
+    of each are taken, since the distance depends on the number.
+    """
+    real = read_portraits(run.data, "validation").pictures()
+    others = read_portraits(run.data, "test").pictures()
+    count = min(len(samples), len(real), len(others))
+    result = {"pictures of a set": count}
+    for name, features in _judges(train).items():
+        sets = [features(pictures[:count]) for pictures in (others, samples, real)]
+        result[f"distance of samples by {name}"] = round(frechet_distance(*sets[:2]), 4)
+        result[f"distance of real pictures by {name}"] = round(
+            frechet_distance(sets[0], sets[2]), 4
+        )
+    known = _small(train.images)
+    known = torch.cat((known, known.flip(3)))
+    for name, pictures in {"samples": samples, "real pictures": others}.items():
+        distances, _ = nearest(pictures[:count], known, 1)
+        result[f"pixel distance to the nearest training picture, {name}"] = {
+            "median": round(float(distances.median()), 4),
+            "least": round(float(distances.min()), 4),
+        }
+    _, places = nearest(samples[:SHOWN], known, NEIGHBOURS)
+    rows = torch.cat((samples[:SHOWN, None], _with_mirrored(train, places)), dim=1)
+    save_sheet(run.file("_neighbours.png"), rows.flatten(0, 1), columns=1 + NEIGHBOURS)
+    return result
+
+
+def nearest(pictures: Tensor, known: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Distances ``[N, count]`` to the nearest known pictures, and their places.
+
+    Root mean square of the differences of small pictures, on the scale of [0, 1].
+
+    Args:
+        pictures: ``[N, 3, H, W]`` in [0, 1].
+        known: ``[M, 3, 32, 32]`` in [0, 1].
+    """
+    small = F.interpolate(pictures, size=COMPARED_SIDE, mode="area").flatten(1)
+    distances = torch.cdist(small, known.flatten(1)) / small.shape[1] ** 0.5
+    found = distances.topk(count, largest=False)
+    return found.values, found.indices
+
+
+def _judges(train: Portraits) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Those that are there: judges are trained by commands of their own."""
+    judges = {}
+    if (JUDGES / "clip_evaluator.safetensors").is_file():
+        towers = clip.load_judge()
+        judges["CLIP judge"] = lambda pictures: clip.picture_features(towers, pictures)
+    if (JUDGES / "recogniser_evaluator.safetensors").is_file():
+        network = recogniser.load_judge()
+        # Nobody knows the points of samples: all faces are taken where they are on average.
+        face = Faces.from_points(train.points.mean(0, keepdim=True), 1.0)
+        judges["recogniser judge"] = lambda pictures: F.normalize(
+            recogniser.embeddings(network, pictures, face)
+        )
+    return judges
+
+
+def _small(images: Tensor) -> Tensor:
+    """8-bit pictures as small ones in [0, 1], a part at a time: all at once are gigabytes."""
+    parts = (part.float() / 255.0 for part in images.split(PART))
+    return torch.cat([F.interpolate(part, size=COMPARED_SIDE, mode="area") for part in parts])
+
+
+def _with_mirrored(portraits: Portraits, places: Tensor) -> Tensor:
+    """Pictures by their places among the pictures followed by their mirror images."""
+    count = len(portraits)
+    pictures = portraits.pictures(places % count)
+    mirrored = (places >= count)[..., None, None, None]
+    return torch.where(mirrored, pictures.flip(-1), pictures)

@@ -1,0 +1,136 @@
+"""Train the face recogniser: ``python -m lab.training.recogniser --data FOLDER [--judge]``
+
+The recogniser is a narrow IResNet, which ``Load Face Recognizer`` knows by its weights, trained to
+tell the people of the training split apart with a margin between them (Wang et al., "CosFace",
+CVPR 2018). The judge is a RegNet (Radosavovic et al., CVPR 2020), trained without a margin (Wang et
+al., "NormFace", ACM Multimedia 2017). Both see the crop of 112 x 112 pixels of ArcFace.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zmagic.guidance.faces.crops import Faces, aligned_crops
+from zmagic.guidance.networks.iresnet import LAYERS, IResNet
+
+from .data import Portraits, Variation, read_portraits, varied
+from .metrics import area_under_curve, true_accept_rate, verification_scores
+from .running import JUDGES, Trainer, parameters, read_command_line, read_weights
+
+MINUTES = 90.0
+LEARNING_RATE = 2e-3
+BATCH = 32
+VARIATION = Variation(scale=0.06, shift=0.02, roll=0.08, light=0.3, grey=0.1)
+
+# The published depth of 18 layers, at about a third of its widths.
+WIDTHS, FEATURES = (32, 64, 128, 160), 128
+
+# CosFace's scale of cosines and its margin: small, since a few hundred people are told apart.
+SCALE, MARGIN = 24.0, 0.25
+
+# Of the five points, in sides of the picture: those of a detector are not exact either.
+POINT_NOISE = 0.006
+
+# Share of the crop's side that a patch of noise may hide: recognition shall not rest on one part.
+HIDDEN = 0.3
+
+
+class WithPeople(nn.Module):
+    """A recogniser and, for its training, one direction for each person."""
+
+    def __init__(self, recogniser: nn.Module, people: int, margin: float):
+        super().__init__()
+        self.recogniser, self.margin = recogniser, margin
+        self.directions = nn.Parameter(torch.randn(people, FEATURES) * FEATURES**-0.5)
+
+    def forward(self, crops: Tensor, people: Tensor) -> Tensor:
+        """The loss of crops ``[B, 3, 112, 112]`` that show these ``people [B]``."""
+        embedding = F.normalize(self.recogniser(crops).float())
+        with torch.autocast(embedding.device.type, enabled=False):
+            cosines = embedding @ F.normalize(self.directions).T  # [B, people]
+        right = F.one_hot(people, cosines.shape[1])
+        return F.cross_entropy(SCALE * (cosines - self.margin * right), people)
+
+
+def main() -> None:
+    run = read_command_line("recogniser", __doc__, MINUTES, "judge", BATCH)
+    train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
+    people = int(train.people.max()) + 1
+    network = WithPeople(_empty(run.judge), people, 0.0 if run.judge else MARGIN)
+    trainer = Trainer(run, network, LEARNING_RATE, weight_decay=5e-2)
+    recogniser = trainer.train(lambda: loss(trainer.module, train, run.batch)).recogniser
+    run.write_weights(recogniser)
+    figures = evaluated(recogniser, held_out)
+    run.write_report(trainer, {"parameters": parameters(recogniser), **figures})
+
+
+def load_judge() -> nn.Module:
+    """The judge as it was trained; it takes crops that ``normalised`` prepared."""
+    return read_weights(_empty(judge=True), JUDGES / "recogniser_evaluator.safetensors")
+
+
+def _empty(judge: bool) -> nn.Module:
+    if not judge:
+        return IResNet(LAYERS[18], FEATURES, widths=WIDTHS)
+    import timm  # open_clip brings it
+
+    return timm.create_model("regnetx_002", num_classes=FEATURES)
+
+
+def normalised(crops: Tensor) -> Tensor:
+    """From [0, 1] to what the recognisers see: the scale of insightface's networks."""
+    return (crops - 0.5) / 0.5
+
+
+def loss(network: WithPeople, portraits: Portraits, batch: int) -> Tensor:
+    """Of a random batch."""
+    places = portraits.drawn(batch)
+    pictures, points, _ = varied(portraits.pictures(places), VARIATION, portraits.points[places])
+    points = points + POINT_NOISE * torch.randn_like(points)
+    crops = normalised(aligned_crops(pictures, Faces.from_points(points, 1.0)))
+    return network(_partly_hidden(crops), portraits.people[places])
+
+
+def embeddings(network: nn.Module, pictures: Tensor, faces: Faces) -> Tensor:
+    """``[N, 128]`` of ``pictures [N, 3, H, W]`` in [0, 1]; ``faces``: of each, or one for all."""
+    faces = faces.expanded(len(pictures))
+    found = []
+    with torch.no_grad():
+        for places in torch.arange(len(pictures)).split(BATCH):
+            chosen = places.cpu()  # where faces are
+            part = Faces(faces.points[chosen], faces.boxes[chosen])
+            found.append(network(normalised(aligned_crops(pictures[places], part))))
+    return torch.cat(found)
+
+
+def evaluated(network: nn.Module, portraits: Portraits) -> dict:
+    """Verification: every pair of pictures of people that it was not trained on."""
+    faces = Faces.from_points(portraits.points, 1.0)
+    found = embeddings(network, portraits.pictures(), faces)
+    same, different = verification_scores(found, portraits.people)
+    return {
+        "held-out pictures": len(portraits),
+        "held-out people": int(portraits.people.max()) + 1,
+        "pairs of one person": len(same),
+        "pairs of two people": len(different),
+        "verification auc": round(area_under_curve(same, different), 5),
+        "true accepts at 1 % false accepts": round(true_accept_rate(same, different, 0.01), 4),
+        "median cosine of one person": round(float(same.median()), 3),
+        "median cosine of two people": round(float(different.median()), 3),
+    }
+
+
+def _partly_hidden(crops: Tensor) -> Tensor:
+    """A patch of noise in half of the crops (Zhong et al., "Random Erasing", AAAI 2020)."""
+    count, _, side, _ = crops.shape
+    size = torch.rand(2, count, 1) * HIDDEN * side
+    start = torch.rand(2, count, 1) * (side - size)
+    place = torch.arange(side)
+    inside = (place >= start) & (place < start + size)  # [2, B, side]
+    patch = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    patch = patch & (torch.rand(count, 1, 1, 1) < 0.5)
+    return torch.where(patch, torch.randn_like(crops), crops)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,336 @@
+"""One training run: a command line, a loop that may be stopped at any time, weights and a report.
+
+The same command continues where the last one stopped: the work folder keeps weights, their moving
+average, the optimiser, the random state and the time spent. A run that is interrupted and one that
+is not are equal, to the bit on the same machine, where the budget is a number of steps; a budget in
+minutes depends on the machine.
+"""
+
+import argparse
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+__all__ = [
+    "DEMO_MODELS",
+    "JUDGES",
+    "Run",
+    "Trainer",
+    "parameters",
+    "read_command_line",
+    "read_weights",
+    "write_whole",
+]
+
+PACK = Path(__file__).resolve().parents[2]
+DEMO_MODELS, JUDGES = PACK / "demo_models", PACK / "lab" / "evaluators"
+
+# What a batch norm counts while it is trained; it plays no part in its result.
+COUNTER = "num_batches_tracked"
+
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+STEPS_BETWEEN_LINES = 100
+
+FLAGS = {
+    "judge": "train the network that never guides",
+    "fresh": "start from random weights, not from those in demo_models",
+}
+
+# Steps in which the learning rate rises from 0, and what is left of it at the end of the budget.
+WARM_UP_STEPS = 100
+FINAL_RATE = 0.01
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command line asks for.
+
+    Args:
+        name: of the network, which its files are called after.
+        data: folder of the portraits.
+        minutes: budget of training, all sessions together.
+        steps: the budget in steps instead.
+        judge: train the second network, which never guides, instead of the first.
+        fresh: start from random weights instead of those in demo_models.
+        seed: of everything random; judges get another one.
+        work: folder that keeps what an interrupted run needs.
+        out: folder for weights and report.
+        precision: of the computation, "bf16" or "fp32"; weights and sums are always float32.
+        device: of the computation; pictures and random numbers are there too.
+        batch: pictures of a step.
+        rate_factor: of the learning rate, which grows as the root of the batch (Malladi et al., "On
+            the SDEs and Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022).
+    """
+
+    name: str
+    data: Path
+    minutes: float
+    steps: int | None = None
+    judge: bool = False
+    fresh: bool = False
+    seed: int = 1
+    work: Path = PACK / "output" / "training"
+    out: Path | None = None
+    precision: str = "fp32"
+    device: str = "cpu"
+    batch: int = 32
+    rate_factor: float = 1.0
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}_evaluator" if self.judge else f"zmagic_demo_{self.name}"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.work / self.title / "checkpoint.pt"
+
+    def file(self, suffix: str) -> Path:
+        """Where a result goes."""
+        folder = self.out or (JUDGES if self.judge else DEMO_MODELS)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{self.title}{suffix}"
+
+    def seeded(self) -> None:
+        """Make random numbers those of this run, on every device."""
+        torch.manual_seed(2 * self.seed + self.judge)
+
+    def write_weights(self, module: nn.Module, extra: Mapping[str, Tensor] | None = None) -> Path:
+        """The weights in half precision; the statistics of batch norms stay in single precision."""
+        path = self.file(".safetensors")
+        weights = {
+            key: (value if "running_" in key or not value.is_floating_point() else value.half())
+            for key, value in module.state_dict().items()
+            if not key.endswith(COUNTER)
+        }
+        weights = {key: value.contiguous() for key, value in weights.items()}
+        write_whole(path, lambda new: save_file({**weights, **(extra or {})}, new))
+        return path
+
+    def write_report(self, trainer: "Trainer", figures: Mapping) -> None:
+        """Figures on people that were not trained on, printed and beside the weights."""
+        report = {
+            "network": self.title,
+            "parameters": parameters(trainer.module),
+            "seed": self.seed,
+            "precision": self.precision,
+            "device": _name_of(self.device),
+            "batch": self.batch,
+            "steps": trainer.step,
+            "minutes": round(trainer.seconds / 60.0, 1),
+            **figures,
+        }
+        text = json.dumps(report, indent=2)
+        write_whole(self.file("_figures.json"), lambda new: new.write_text(text + "\n"))
+        print(text, flush=True)
+
+
+def read_command_line(name: str, description: str, minutes: float, flag: str, batch: int) -> Run:
+    """The arguments of a training; from here on new tensors are on its device.
+
+    Args:
+        name: of the network.
+        description: of the module; what comes before its first colon is shown.
+        minutes: the budget without an argument.
+        flag: the one of FLAGS that this training has.
+        batch: pictures of a step without an argument.
+    """
+    parser = argparse.ArgumentParser(description=description.partition(":")[0] + ".")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the portraits")
+    parser.add_argument("--minutes", type=float, default=minutes, help="of training in all")
+    parser.add_argument("--steps", type=int, help="of training in all, instead of minutes")
+    parser.add_argument(f"--{flag}", action="store_true", help=FLAGS[flag])
+    parser.add_argument("--seed", type=int, default=Run.seed)
+    parser.add_argument("--work", type=Path, default=Run.work, help="keeps an interrupted run")
+    parser.add_argument(
+        "--out", type=Path, help="of the weights; demo_models or the judges' folder"
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=("bf16", "fp32"))
+    parser.add_argument("--device", default=_fast_device(), help="such as cpu or cuda")
+    parser.add_argument("--batch", type=int, default=batch, help="pictures of a step")
+    arguments = vars(parser.parse_args())
+    torch.set_num_threads(arguments.pop("threads"))
+    arguments["precision"] = arguments["precision"] or _fast_precision(arguments["device"])
+    torch.set_default_device(arguments["device"])
+    run = Run(name, **arguments, rate_factor=(arguments["batch"] / batch) ** 0.5)
+    run.seeded()
+    return run
+
+
+class Trainer:
+    """AdamW with a cosine schedule on a module, and the moving average of its weights.
+
+    Args:
+        run: budget and files.
+        module: all that is trained.
+        learning_rate: its largest value.
+        weight_decay: of matrices and kernels; biases and norms have none.
+        averaging: share that the average keeps in a step; smaller in the first steps.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        module: nn.Module,
+        learning_rate: float,
+        weight_decay: float = 1e-2,
+        averaging: float = 0.999,
+    ):
+        # Convolutions are faster where the channels of a pixel lie together.
+        self.run = run
+        self.module = module.to(run.device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(module).eval().requires_grad_(False)
+        self.learning_rate, self.averaging = learning_rate * run.rate_factor, averaging
+        trained = [p for p in module.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.AdamW(groups, learning_rate, betas=(0.9, 0.98), fused=True)
+        self.step, self.seconds = 0, 0.0
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is spent, 0 to 1."""
+        if self.run.steps is not None:
+            return min(1.0, self.step / self.run.steps)
+        return min(1.0, self.seconds / (60.0 * self.run.minutes))
+
+    def train(self, loss: Callable[[], Tensor]) -> nn.Module:
+        """Spend what is left of the budget on ``loss``, which draws its own batch.
+
+        Returns:
+            The averaged module, ready to be evaluated.
+        """
+        if self.run.checkpoint.is_file():
+            self._load()
+        self.module.train()
+        saved = time.monotonic()
+        while self.progress < 1.0:
+            begin = time.monotonic()
+            value = self._stepped(loss)
+            now = time.monotonic()
+            self.seconds += now - begin
+            if self.step % STEPS_BETWEEN_LINES == 0 or self.progress >= 1.0:
+                line = f"step {self.step}  {self.seconds:.0f} s  loss {value.item():.4f}"
+                print(line, flush=True)
+            if now - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                self._save()
+                saved = now
+        self._save()
+        return self.average
+
+    def _stepped(self, loss: Callable[[], Tensor]) -> Tensor:
+        rate = self.learning_rate * _schedule(self.step, self.progress)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        kind = torch.device(self.run.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.run.precision == "bf16"):
+            value = loss()
+        self.optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(self.module.parameters(), 1.0, error_if_nonfinite=True)
+        self.optimiser.step()
+        self.step += 1
+        self._averaged()
+        return value.detach()
+
+    @torch.no_grad()
+    def _averaged(self) -> None:
+        kept = min(self.averaging, (1.0 + self.step) / (10.0 + self.step))
+        average, new = self.average.state_dict(), self.module.state_dict()
+        moving = [key for key, value in average.items() if value.is_floating_point()]
+        torch._foreach_lerp_([average[k] for k in moving], [new[k] for k in moving], 1.0 - kept)
+        for key in average.keys() - set(moving):
+            average[key].copy_(new[key])
+
+    def _save(self) -> None:
+        state = {
+            "module": self.module.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "random": _random_states(self.run.device),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        self.run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.run.checkpoint, lambda new: torch.save(state, new))
+
+    def _load(self) -> None:
+        state = torch.load(self.run.checkpoint, map_location="cpu", weights_only=True)
+        self.module.load_state_dict(state["module"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        _set_random_states(self.run.device, state["random"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        print(f"continues after step {self.step}, {self.seconds:.0f} s", flush=True)
+
+
+def read_weights(module: nn.Module, path: Path) -> nn.Module:
+    """The module with weights that ``Run.write_weights`` wrote, frozen, ready to be evaluated, on
+    the default device."""
+    weights = {key: value.float() for key, value in load_file(path).items()}
+    counters = {key: value for key, value in module.state_dict().items() if key.endswith(COUNTER)}
+    module.load_state_dict(counters | weights)
+    return module.eval().requires_grad_(False).to(torch.get_default_device())
+
+
+def parameters(module: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def _fast_device() -> str:
+    """CUDA where there is one; MPS lacks the double precision that some losses need."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _name_of(device: str) -> str:
+    """What computes, for the report."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device
+
+
+def _random_states(device: str) -> list[Tensor]:
+    """Of the CPU, which some draws are always made on, and of the device."""
+    states = [torch.get_rng_state()]
+    if torch.device(device).type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def _set_random_states(device: str, states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if torch.device(device).type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
+
+
+def _fast_precision(device: str) -> str:
+    """bf16 is four times as fast where it can be multiplied, and slower on other processors."""
+    if torch.device(device).type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
+
+
+def _schedule(step: int, progress: float) -> float:
+    """A linear rise, then half a cosine (Loshchilov and Hutter, ICLR 2017) over the budget."""
+    falling = FINAL_RATE + (1.0 - FINAL_RATE) * (1.0 + math.cos(math.pi * progress)) / 2.0
+    return falling * min(1.0, (step + 1) / WARM_UP_STEPS)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file so that it is never seen half written."""
+    new = path.with_name(f".{path.name}.new")
+    write(new)
+    os.replace(new, path)

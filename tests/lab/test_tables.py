@@ -1,0 +1,227 @@
+"""The statistics of the tables, their store and their plan."""
+
+import math
+
+import pytest
+import torch
+
+from zmagic.lab.figures import Panel, draw_panels, mean_lines
+from zmagic.lab.methods import ABLATIONS, BASELINE, EQUAL_COST, FAITHFUL, methods
+from zmagic.lab.report import choose, found_rows, overview, summarise, tables
+from zmagic.lab.results import Run, Store, markdown
+from zmagic.lab.statistics import (
+    Projection,
+    paired_interval,
+    set_ranks,
+    win_rate,
+    win_rate_on_all,
+)
+
+TASK = "identity + landmarks"
+
+
+def test_the_interval_contains_the_true_mean_as_often_as_it_says():
+    generator = torch.Generator().manual_seed(1)
+    # Skewed, as differences of distances are: exponential, mean 1, shifted to mean 0.3.
+    trials = -torch.rand(400, 100, generator=generator).log() - 0.7
+    ends = [paired_interval(trial.tolist(), resamples=400) for trial in trials]
+    covered = sum(low <= 0.3 <= high for low, high in ends) / len(ends)
+    assert 0.91 <= covered <= 0.98  # 0.95, three standard errors of 400 trials below and above
+
+
+def test_the_interval_is_that_of_a_normal_mean_for_many_sets():
+    values = torch.randn(4000, generator=torch.Generator().manual_seed(2)).tolist()
+    low, high = paired_interval(values)
+    half = 1.96 / math.sqrt(4000)
+    middle = sum(values) / 4000
+    assert low == pytest.approx(middle - half, abs=0.15 * half)
+    assert high == pytest.approx(middle + half, abs=0.15 * half)
+
+
+def test_win_rates_count_a_tie_as_half():
+    assert win_rate([1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 2.0, 2.0]) == 1.5 / 4
+    mine = {"a": [1.0, 1.0, 3.0], "b": [1.0, 5.0, 1.0]}
+    other = {"a": [2.0, 2.0, 2.0], "b": [2.0, 2.0, 2.0]}
+    assert win_rate_on_all(mine, other) == pytest.approx(1 / 3)
+
+
+def test_ranks_are_shared_by_equal_values_and_add_up():
+    ranks = set_ranks({"a": [1.0, 2.0], "b": [1.0, 1.0], "c": [3.0, 3.0]})
+    assert ranks == {"a": [1.5, 2.0], "b": [1.5, 1.0], "c": [3.0, 3.0]}
+
+
+def test_the_projection_keeps_the_directions_of_largest_variance():
+    generator = torch.Generator().manual_seed(5)
+    features = torch.randn(300, 5, generator=generator) * torch.tensor([1.0, 9.0, 0.1, 4.0, 0.2])
+    projected = Projection(features, 2)(features)
+    assert projected.shape == (300, 2)
+    assert projected.mean(0) == pytest.approx(torch.zeros(2), abs=1e-6)
+    kept = projected.var(0).sum() / features.double().var(0).sum()
+    assert kept > 0.95
+    assert Projection(features[:3], 4)(features).shape == (300, 2)
+
+
+def measured(method: str, strength: float, number: int) -> dict:
+    """As an experiment measures: the chain is best at 0.3, the baseline worse by 0.1."""
+    level = {BASELINE: 0.6, FAITHFUL: 0.5}.get(method, 0.7)
+    value = level + abs(strength - 0.3) + 0.01 * math.sin(7.0 * number)
+    return {
+        "guide": {"identity": value, "landmarks": 2.0 * value},
+        "judge": {"identity": value, "landmarks": None if number == 3 else 2.0 * value},
+        "energies": {"identity": [1.0, value], "landmarks": [1.0, value]},
+        "cosine": [0.5, -0.5],
+        "forwards": 5,
+        "backwards": 6,
+        "face": True,
+        "seconds": 0.5,
+    }
+
+
+def all_runs() -> list[tuple[Run, dict]]:
+    names = [method.name for method in methods(2)]
+    strengths = {name: (0.0,) if name == "unguided" else (0.15, 0.3) for name in names}
+    return [
+        (Run(stage, TASK, name, strength, 6, k), measured(name, strength, k))
+        for stage in ("tune", "test")
+        for name in names
+        for strength in strengths[name]
+        for k in range(5)
+    ]
+
+
+def table_of(store: Store) -> str:
+    names = [method.name for method in methods(2)]
+    choice = choose(store, TASK, names, (0.15, 0.3))
+    found = found_rows(store, "test", TASK, choice.strengths)
+    return tables(TASK, summarise(found, BASELINE, None), BASELINE)
+
+
+def test_a_killed_run_goes_on_to_the_same_table(tmp_path):
+    rows = all_runs()
+    whole = Store(tmp_path / "whole.jsonl")
+    whole.add(rows)
+
+    killed = Store(tmp_path / "killed.jsonl")
+    killed.add(rows[:40])
+    content = killed.path.read_bytes()
+    killed.path.write_bytes(content[:-25])  # in the middle of a line
+    resumed = Store(killed.path)
+    assert len(resumed) == 39
+    for run, row in rows:
+        if run not in resumed:
+            resumed.add([(run, row)])
+
+    assert table_of(resumed) == table_of(whole)
+    assert table_of(Store(killed.path)) == table_of(whole)  # from the file as well
+
+
+def test_a_store_refuses_the_file_of_something_else(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    path.write_text('{"seconds": 1}\n')
+    with pytest.raises(ValueError, match="does not hold the runs of this benchmark"):
+        Store(path)
+
+
+def test_the_strength_is_the_judges_choice_and_one_way_of_equal_cost_is_kept(tmp_path):
+    store = Store(tmp_path / "runs.jsonl")
+    store.add(all_runs())
+    choice = choose(store, TASK, [method.name for method in methods(2)], (0.15, 0.3))
+    assert choice.strengths.pop("unguided") == 0.0
+    assert set(choice.strengths.values()) == {0.3}
+    assert len(set(EQUAL_COST) & set(choice.strengths)) == 1
+
+
+def test_strengths_are_chosen_among_some_methods_too(tmp_path):
+    store = Store(tmp_path / "runs.jsonl")
+    none_tuned = choose(store, TASK, ["unguided", BASELINE, EQUAL_COST[1]], (0.15, 0.3))
+    assert none_tuned.strengths == {"unguided": 0.0, BASELINE: 0.15, EQUAL_COST[1]: 0.15}
+    store.add(all_runs())
+    assert choose(store, TASK, ["unguided", BASELINE], (0.15, 0.3)).strengths == {
+        "unguided": 0.0,
+        BASELINE: 0.3,
+    }
+
+
+def test_a_summary_compares_the_same_sets_by_the_judge(tmp_path):
+    store = Store(tmp_path / "runs.jsonl")
+    store.add(all_runs())
+    found = found_rows(store, "test", TASK, {BASELINE: 0.3, FAITHFUL: 0.3})
+    rows = {summary.method: summary for summary in summarise(found, BASELINE, None)}
+    mean, low, high = rows[FAITHFUL].difference["identity"]
+    assert mean == pytest.approx(-0.1) and low == pytest.approx(-0.1) == high
+    assert rows[FAITHFUL].wins == {"identity": 1.0, "landmarks": 1.0}
+    assert rows[FAITHFUL].wins_on_all == 1.0 and rows[BASELINE].wins_on_all == 0.0
+    assert (rows[FAITHFUL].rank, rows[BASELINE].rank) == (1.0, 2.0)
+    assert rows[FAITHFUL].rank_difference == (-1.0, -1.0, -1.0)
+    assert rows[FAITHFUL].frechet is None
+
+
+def test_a_picture_without_a_face_is_nobodys_likeness(tmp_path):
+    """The network that judges sees a face everywhere: here the nearest one where there is none."""
+    store = Store(tmp_path / "runs.jsonl")
+    store.add((run, {**row, "face": run.method != FAITHFUL}) for run, row in all_runs())
+    found = found_rows(store, "test", TASK, {BASELINE: 0.3, FAITHFUL: 0.3})
+    rows = {summary.method: summary for summary in summarise(found, BASELINE, None)}
+    assert rows[FAITHFUL].difference["identity"][0] == pytest.approx(-0.1)  # as the network says
+    assert rows[FAITHFUL].wins == {"identity": 0.0, "landmarks": 0.0}
+    assert (rows[FAITHFUL].rank, rows[BASELINE].rank) == (2.0, 1.0)
+
+
+def test_a_strength_that_breaks_the_face_is_not_chosen(tmp_path):
+    store = Store(tmp_path / "runs.jsonl")
+    store.add((run, {**row, "face": run.strength < 0.3}) for run, row in all_runs())
+    choice = choose(store, TASK, [method.name for method in methods(2)], (0.15, 0.3))
+    assert set(choice.strengths.values()) == {0.0, 0.15}
+
+
+def test_the_overview_has_every_method_of_every_task(tmp_path):
+    store = Store(tmp_path / "runs.jsonl")
+    store.add(all_runs())
+    found = found_rows(store, "test", TASK, {BASELINE: 0.3, FAITHFUL: 0.3})
+    both = summarise(found, BASELINE, None)
+    lines = overview({"one": both, "two": both[:1]}, BASELINE).splitlines()
+    assert lines[2] == f"| {BASELINE} | 2 | 2 | 1 |"
+    assert lines[3] == f"| {FAITHFUL} | 1 (-1 [-1, -1]) |  | 1 |"
+
+
+def test_markdown_has_a_cell_for_everything():
+    text = markdown(["a", "b"], [["x", 0.123456], [1, None]])
+    assert text == "| a | b |\n| --- | --- |\n| x | 0.123 |\n| 1 |  |\n"
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_evaluations_are_those_of_the_method(n):
+    rows = {method.name: method for method in methods(n)}
+    assert rows[FAITHFUL].evaluations(n) == (2 * n + 1) + 3 * n
+    assert rows[BASELINE].evaluations(n) == 1 + n
+    assert rows["Z-Magic prediction"].evaluations(n) == 2
+    assert rows["unguided"].evaluations(n) == rows["MPGD"].evaluations(n) == 1
+    for name in EQUAL_COST:  # never fewer than the method that it is compared with
+        assert 0 <= rows[name].evaluations(n) - rows[FAITHFUL].evaluations(n) < 1 + n
+
+
+def test_the_studies_vary_what_they_say():
+    assert {m.settings.dependence for m in ABLATIONS["dependence"]} == {
+        "off",
+        "first_order",
+        "finite_difference",
+        "exact",
+    }
+    assert {m.settings.balance for m in ABLATIONS["balance"]} == {"sum", "pcgrad", "mgda", "cagrad"}
+    assert {m.settings.order for m in ABLATIONS["order"]} == {"symmetric", "as_connected", "auto"}
+    assert sum(m.backwards for m in ABLATIONS["order"]) == 1
+    assert {m.conditions for m in ABLATIONS["number of conditions"]} == {2, 3, 4, 5, 6}
+
+
+def test_plots_are_drawn_and_empty_ones_left_out(tmp_path):
+    line = mean_lines([[1.0, 0.0, 2.0], [3.0, 2.0, 0.0]])
+    assert line == [(0.0, 2.0), (0.5, 1.0), (1.0, 1.0)]
+    labels = [f"method {k}" for k in range(8)]
+    panels = [Panel("one", dict.fromkeys(labels, line)), Panel("point", {"": [(1.0, 1.0)]})]
+    draw_panels([*panels, Panel("none", {"": []})], tmp_path / "plots.png")
+    from PIL import Image
+
+    with Image.open(tmp_path / "plots.png") as picture:
+        assert picture.width == 2 * picture.height * 420 / 320
+    draw_panels([Panel("none", {})], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
