@@ -17,9 +17,8 @@ from .face_networks import (
     load_recognizer,
     load_regressor,
 )
-from .image_networks import IMAGENET, InputOptions, load_network
+from .image_networks import IMAGENET, ImageNetwork, InputOptions, load_network
 from .networks import file_stamp
-from .onnx_networks import ImageNetwork
 from .openclip import OpenClip, load_openclip
 from .openclip_weights import open_clip
 

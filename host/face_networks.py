@@ -15,15 +15,15 @@ from torch import Tensor
 from ..guidance.energies.face_identity import mean_embedding
 from ..guidance.faces.crops import Faces
 from ..guidance.faces.networks import FaceRecognizer, LandmarkRegressor
-from ..guidance.networks import Preprocessing
 from ..guidance.networks.file_kinds import mishap
 from ..guidance.networks.iresnet import iresnet_from_weights
 from ..guidance.networks.onnx_header import OnnxHeader, read_onnx_header
+from ..guidance.pictures.preprocessing import Preprocessing
 from ..guidance.wording import one_line
 from .face_packs import choices, find_network
+from .image_networks import ImageNetwork
 from .model_files import ModelKind, Source
 from .networks import Network, shared
-from .onnx_networks import ImageNetwork
 
 __all__ = [
     "FaceRecognizer",

@@ -6,7 +6,7 @@
         (gradient,) = torch.autograd.grad(denoised, x, cotangent)
 
 The host runs a whole prompt in inference mode and loads weights in it. Leaving that mode is
-necessary and not sufficient; safe_ops.py and frozen_weights.py say what else is, and why.
+necessary and not sufficient; safe_ops.py and moving_weights.py say what else is, and why.
 """
 
 import sys
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .frozen_weights import recast_in_backward
+from .moving_weights import recast_in_backward
 from .safe_ops import SafeOps
 from .saved_tensors import SavedTensors
 from .weight_hooks import hooked_modules

@@ -1,4 +1,4 @@
-"""Segmenters and other image networks from ONNX files: found, fed with pictures, tried out."""
+"""Segmenters and other networks of pictures from ONNX files: found, loaded, tried out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,14 @@ from torch import Tensor
 
 from ..guidance.energies.network_output import face_view, features_first
 from ..guidance.faces.crops import Faces
-from ..guidance.networks import OnnxSignature, Preprocessing
+from ..guidance.networks import OnnxSignature, load_onnx
 from ..guidance.networks.onnx_header import read_onnx_header
 from ..guidance.optional_packages import needed
+from ..guidance.pictures.preprocessing import Preprocessing
 from ..guidance.wording import one_line
 from .gradients import differentiable
 from .model_files import ModelKind, Source
-from .onnx_networks import ImageNetwork
+from .networks import Network, shared
 
 __all__ = [
     "IMAGENET",
@@ -24,6 +25,7 @@ __all__ = [
     "SEGMENTERS",
     "SEGMENTER_SOURCE",
     "USUAL_SEGMENTER",
+    "ImageNetwork",
     "InputOptions",
     "example",
     "load_network",
@@ -51,10 +53,68 @@ NETWORK_SOURCE = Source(
     "its own",
 )
 
-
 # Mean and standard deviation of ImageNet's colours for pixel values of 0 to 255, which torchvision
 # publishes as 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of 1.
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+# After them a network has features in the sense of style transfer: conv1_1 of a VGG is its first.
+ACTIVATIONS = ("Relu", "LeakyRelu", "PRelu")
+
+# At which a network of free size is tried, where nobody says at which it will be used.
+FREE_SIZE = (128, 128)
+
+
+@dataclass(frozen=True)
+class ImageNetwork:
+    """A network from an ONNX file with its preprocessing: pictures in, outputs out.
+
+    Args:
+        path: the file.
+        preprocessing: from a picture in [0, 1] to the network's input.
+        outputs: tensors to return, by name; none: the file's own outputs.
+
+    Raises:
+        ValueError: see ``load_onnx``.
+    """
+
+    path: Path
+    preprocessing: Preprocessing
+    outputs: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "network", self._load())
+
+    def _load(self) -> Network:
+        signature = read_onnx_header(self.path).signature(self.path.name)
+        size = signature.size or self.preprocessing.size or FREE_SIZE
+        return shared(
+            "onnx",
+            self.path,
+            (self.outputs, size),
+            lambda: Network(load_onnx(self.path, self.outputs, size), self.path.name),
+        )
+
+    def __call__(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The outputs for ``image [B, 3, H, W]`` RGB in [0, 1], each ``[B, ...]``."""
+        return self.network(self.preprocessing(image))
+
+    @property
+    def module(self):
+        """The OnnxModule: the file's input shape and names of outputs."""
+        return self.network.module
+
+    def returning(self, outputs: Sequence[str]) -> "ImageNetwork":
+        """The same network with other outputs, by name, inside the network too."""
+        return ImageNetwork(self.path, self.preprocessing, tuple(outputs))
+
+    def activations(self) -> tuple[str, ...]:
+        """Names of the tensors after each activation, in the order of the file, for ``returning``.
+
+        Raises:
+            ValueError: the onnx package is missing.
+        """
+        nodes = needed("onnx").load(str(self.path), load_external_data=False).graph.node
+        return tuple(node.output[0] for node in nodes if node.op_type in ACTIVATIONS)
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ..guidance.energies.prompts import unread_end
-from ..guidance.networks import Preprocessing
+from ..guidance.pictures.preprocessing import Preprocessing
 from ..guidance.pictures.regions import reference_view
 from ..guidance.wording import encodable, one_line, quoted
 from .networks import Network, shared
 from .openclip_configs import LARGEST, check_configuration
-from .openclip_facts import ACTIVATIONS, NORMALIZATIONS, Training, training_of
 from .openclip_reading import read_weights
+from .openclip_training import ACTIVATIONS, NORMALIZATIONS, Training, training_of
 from .openclip_weights import open_clip, published_tag
 
 __all__ = ["ACTIVATIONS", "NORMALIZATIONS", "PRECISIONS", "OpenClip", "load_openclip"]

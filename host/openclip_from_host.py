@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..guidance.energies.prompts import unread_end
-from ..guidance.networks import Preprocessing
+from ..guidance.pictures.preprocessing import Preprocessing
 from ..guidance.wording import encodable
 from .networks import Network
 from .openclip import OpenClip

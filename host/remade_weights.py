@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .constant_products import CONVOLUTIONS, convolution, linear
+from .frozen_layers import CONVOLUTIONS, convolution, linear
 from .weight_hooks import use_hooks
 
 __all__ = ["RemakingForward", "own_cast"]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from .constant_products import CONVOLUTIONS, Held, convolution
+from .frozen_layers import CONVOLUTIONS, Held, convolution
 from .saved_tensors import SavedTensors, address_of
 
 __all__ = ["SafeOps", "ordinary_alias"]

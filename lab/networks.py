@@ -13,10 +13,10 @@ from .world import DemoWorld  # noqa: F401  # first: it brings the host and the 
 import comfy.model_management
 
 from zmagic.guidance.faces.networks import FaceRecognizer, LandmarkRegressor
-from zmagic.guidance.networks import Preprocessing
+from zmagic.guidance.pictures.preprocessing import Preprocessing
 from zmagic.host.demo_networks import demo_clip, demo_landmarks, demo_parser, demo_recogniser
+from zmagic.host.image_networks import ImageNetwork
 from zmagic.host.networks import Network
-from zmagic.host.onnx_networks import ImageNetwork
 from zmagic.host.openclip import OpenClip
 from zmagic.lab.training import landmarks, parser, recogniser
 

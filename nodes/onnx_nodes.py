@@ -18,6 +18,7 @@ from ..guidance.wording import quoted
 from ..host.image_networks import (
     NETWORK_SOURCE,
     NETWORKS,
+    ImageNetwork,
     example,
     load_network,
     outputs_for,
@@ -25,7 +26,6 @@ from ..host.image_networks import (
 )
 from ..host.model_files import find_file, list_files, offered, usable_name
 from ..host.networks import stamp_of
-from ..host.onnx_networks import ImageNetwork
 from ..host.reference_faces import reference_faces
 from .condition_inputs import (
     CATEGORY,

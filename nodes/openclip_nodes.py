@@ -7,12 +7,12 @@ from torch import Tensor
 from ..guidance.energies import ImageSimilarity, Style, Text
 from ..guidance.energies.prompts import parse_prompts
 from ..guidance.energies.style import mean_grams
-from ..guidance.networks import Preprocessing
 from ..guidance.numbers import weight_in
+from ..guidance.pictures.preprocessing import Preprocessing
 from ..guidance.pictures.regions import reference_view
 from ..guidance.wording import quoted
+from ..host.image_networks import ImageNetwork
 from ..host.networks import Network
-from ..host.onnx_networks import ImageNetwork
 from ..host.openclip import OpenClip as LoadedOpenClip
 from .condition_inputs import (
     CATEGORY,

@@ -12,13 +12,13 @@ from ..host.image_networks import (
     SEGMENTER_SOURCE,
     SEGMENTERS,
     USUAL_SEGMENTER,
+    ImageNetwork,
     example,
     load_network,
     outputs_for,
 )
 from ..host.model_files import find_file, list_files, offered, usable_name
 from ..host.networks import stamp_of
-from ..host.onnx_networks import ImageNetwork
 from .condition_inputs import (
     CATEGORY,
     REFERENCE_BATCH,

@@ -31,8 +31,8 @@ LandmarkNetwork = io.Custom("ZMAGIC_LANDMARK_NETWORK")
 # A guidance.face_location.FaceLocator: where in a picture the face is.
 FaceLocation = io.Custom("ZMAGIC_FACE_LOCATION")
 
-# A host.onnx_networks.ImageNetwork whose first output is a map of class scores.
+# A host.image_networks.ImageNetwork whose first output is a map of class scores.
 Segmenter = io.Custom("ZMAGIC_SEGMENTER")
 
-# A host.onnx_networks.ImageNetwork.
+# A host.image_networks.ImageNetwork.
 OnnxNetwork = io.Custom("ZMAGIC_ONNX_NETWORK")

@@ -15,7 +15,7 @@ from .processes import run_limited
 
 # What runs on the device and is ours comes first, in case that time runs out.
 FIRST = ("test_gradients", "test_hooks", "test_decoders", "test_same_seed", "test_networks")
-SMALL = ("test_constant_products.py", "test_decoders.py")
+SMALL = ("test_frozen_layers.py", "test_decoders.py")
 CORES_OF_ONE = 4  # of a process of tests, which runs on one thread but for the libraries it loads
 PROCESSES = 4
 RESERVE = 5.0  # seconds, for reading what there is before the part's own time is over

@@ -13,11 +13,12 @@ from torch import nn
 
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.energies import NetworkOutput
-from zmagic.guidance.networks import Preprocessing
+from zmagic.guidance.pictures.preprocessing import Preprocessing
 from zmagic.guidance.settings import preset
 from zmagic.host.demo_model import demo_conditioning, load_autoencoder, load_unet
 from zmagic.host.gradients import differentiable
 from zmagic.host.hooks import HostSettings, attach
+from zmagic.host.image_networks import ImageNetwork
 from zmagic.host.model_files import (
     ABSENT,
     ModelKind,
@@ -28,7 +29,6 @@ from zmagic.host.model_files import (
     usable_name,
 )
 from zmagic.host.networks import Network, content_of, file_stamp, shared, stamp_of
-from zmagic.host.onnx_networks import ImageNetwork
 
 from .derivatives import one_thread
 

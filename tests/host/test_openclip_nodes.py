@@ -21,12 +21,12 @@ from skimage import data
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
-from zmagic.guidance.networks import Preprocessing
+from zmagic.guidance.pictures.preprocessing import Preprocessing
 from zmagic.guidance.settings import preset
 from zmagic.host.hooks import HostSettings, attach
-from zmagic.host.onnx_networks import ImageNetwork
+from zmagic.host.image_networks import ImageNetwork
 from zmagic.host.openclip import _Texts
-from zmagic.host.openclip_facts import preprocessing_of
+from zmagic.host.openclip_training import preprocessing_of
 from zmagic.host.openclip_weights import published_tag
 from zmagic.nodes.demo_nodes import ZMagicLoadDemo
 from zmagic.nodes.openclip_model_nodes import ZMagicLoadOpenCLIP

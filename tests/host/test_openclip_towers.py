@@ -17,7 +17,7 @@ from torch.nn.functional import cosine_similarity
 
 from zmagic.guidance.energies import ImageSimilarity, Style, Text
 from zmagic.guidance.energies.style import mean_grams
-from zmagic.guidance.networks import Preprocessing
+from zmagic.guidance.pictures.preprocessing import Preprocessing
 from zmagic.host.gradients import differentiable
 from zmagic.host.networks import Network
 from zmagic.nodes.openclip_model_nodes import ZMagicLoadOpenCLIP

@@ -18,8 +18,9 @@ from zmagic.guidance.faces.crops import Faces, aligned_crops
 from zmagic.guidance.faces.location import Detection, FaceLocator
 from zmagic.guidance.faces.networks import FaceRecognizer, LandmarkRegressor
 from zmagic.guidance.faces.points import POINT_SETS, five_points
-from zmagic.guidance.networks import Preprocessing, load_onnx
+from zmagic.guidance.networks import load_onnx
 from zmagic.guidance.networks.iresnet import IResNet
+from zmagic.guidance.pictures.preprocessing import Preprocessing
 
 # Boxes of faces in fractions, as UltraFace finds them: one astronaut, four people of a group.
 ASTRONAUT_BOX = (0.351, 0.1247, 0.5209, 0.3388)

@@ -14,7 +14,7 @@ from zmagic.guidance.embeddings import Targets
 from zmagic.guidance.energies import Energy, ImageSimilarity, RunEnergy, Style, Text
 from zmagic.guidance.energies.prompts import parse_prompts
 from zmagic.guidance.energies.style import gram, mean_grams
-from zmagic.guidance.networks import Preprocessing
+from zmagic.guidance.pictures.preprocessing import Preprocessing
 
 SIDE = 32
 SIZE = (25, 27)

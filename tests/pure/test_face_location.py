@@ -17,7 +17,8 @@ from zmagic.guidance.faces.detector_networks import read_detector
 from zmagic.guidance.faces.location import FaceLocator
 from zmagic.guidance.faces.networks import LandmarkRegressor
 from zmagic.guidance.faces.points import five_points
-from zmagic.guidance.networks import Preprocessing, load_onnx
+from zmagic.guidance.networks import load_onnx
+from zmagic.guidance.pictures.preprocessing import Preprocessing
 
 PICTURES = Path(insightface.__file__).parent / "data" / "images"
 

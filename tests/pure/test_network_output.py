@@ -10,8 +10,9 @@ from zmagic.guidance.energies import Energy, FaceOutput, NetworkOutput, RunEnerg
 from zmagic.guidance.energies.network_output import class_target, features_first, value_target
 from zmagic.guidance.faces.crops import Faces, box_crops
 from zmagic.guidance.faces.location import FaceLocator
-from zmagic.guidance.networks import Preprocessing, load_onnx
+from zmagic.guidance.networks import load_onnx
 from zmagic.guidance.pictures.class_scores import ClassScores
+from zmagic.guidance.pictures.preprocessing import Preprocessing
 
 SIZE = (20, 24)
 FEATURES = 5

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zmagic.guidance.networks import Preprocessing, load_onnx
+from zmagic.guidance.networks import load_onnx
+from zmagic.guidance.pictures.preprocessing import Preprocessing
 from zmagic.lab.evaluators.dlib_faces import shows_face
 
 from ..data import CLASSES, Portraits, read_portraits

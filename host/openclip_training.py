@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..guidance.networks import Preprocessing
+from ..guidance.pictures.preprocessing import Preprocessing
 from ..guidance.wording import quoted
 from .openclip_configs import Facts, facts_beside
 from .openclip_weights import open_clip, published_tag

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .constant_products import CONVOLUTIONS, convolution, linear
+from .frozen_layers import CONVOLUTIONS, convolution, linear
 from .remade_weights import RemakingForward, own_cast
 from .weight_hooks import use_hooks
 
