@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from torch.nn import functional as F
 
-from .energies import Energy, RandomEnergy, RunEnergy
+from .energy import Energy, RandomEnergy, RunEnergy
 
 __all__ = [
     "SAME_SIGMA",

@@ -5,19 +5,15 @@ Diffusion Model", ICCV 2023) with the cosine that recognisers of the ArcFace fam
 CVPR 2019) are trained on, and with the alignment that they expect.
 """
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..faces.crops import Faces, aligned_crops
 from ..faces.face_energy import FaceEnergy
+from ..faces.location import FaceLocator
 from ..faces.networks import FaceRecognizer
 from ..pictures.references import ordinary
 from ..pictures.regions import only_region_moves
-
-if TYPE_CHECKING:  # it imports this package
-    from ..faces.location import FaceLocator
 
 __all__ = ["FaceIdentity", "mean_embedding"]
 
@@ -56,7 +52,7 @@ class FaceIdentity(FaceEnergy):
         self,
         recognizer: FaceRecognizer,
         reference: Tensor,
-        locator: "FaceLocator",
+        locator: FaceLocator,
         layout: Faces | None = None,
     ):
         if reference.ndim not in (1, 2):

@@ -7,20 +7,17 @@ or how large.
 """
 
 import re
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..faces.crops import Faces
 from ..faces.face_energy import FaceEnergy
+from ..faces.location import FaceLocator
 from ..faces.networks import LandmarkRegressor
 from ..pictures.references import ordinary
 from ..pictures.regions import only_region_moves
 from ..wording import quoted
-
-if TYPE_CHECKING:  # it imports this package
-    from ..faces.location import FaceLocator
 
 __all__ = ["POINT_GROUPS", "Landmarks", "chosen_points", "parse_landmarks"]
 
@@ -115,7 +112,7 @@ class Landmarks(FaceEnergy):
         self,
         regressor: LandmarkRegressor,
         target: Tensor,
-        locator: "FaceLocator",
+        locator: FaceLocator,
         points: str = "all",
         layout: Faces | None = None,
     ):

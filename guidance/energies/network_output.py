@@ -6,20 +6,17 @@ Diffusion Models", CVPR Workshops 2023) for any differentiable network.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..faces.crops import Faces, box_crops
 from ..faces.face_energy import FaceEnergy
+from ..faces.location import FaceLocator
 from ..pictures.class_scores import ClassScores
 from ..pictures.preprocessing import Preprocessing
 from ..pictures.references import ordinary
 from ..pictures.regions import only_region_moves, seen
-
-if TYPE_CHECKING:  # it imports this package
-    from ..faces.location import FaceLocator
 
 __all__ = [
     "DISTANCES",
@@ -118,7 +115,7 @@ class FaceOutput(FaceEnergy):
     def __init__(
         self,
         energy: NetworkOutput,
-        locator: "FaceLocator",
+        locator: FaceLocator,
         layout: Faces | None = None,
         margin: float = 1.0,
     ):

@@ -1,15 +1,13 @@
 """What energies of a face share: it is located once in a step."""
 
 import copy
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from torch import Tensor
 
 from .crops import Faces
-
-if TYPE_CHECKING:  # they import this package
-    from .location import FaceLocator
-    from .tracker import FaceTracker
+from .location import FaceLocator
+from .tracker import FaceTracker
 
 __all__ = ["FaceEnergy"]
 
@@ -26,7 +24,7 @@ class FaceEnergy:
             that: its place in the reference.
     """
 
-    def __init__(self, locator: "FaceLocator", layout: Faces | None):
+    def __init__(self, locator: FaceLocator, layout: Faces | None):
         self.locator = locator
         self.layout = layout
         self._tracker: FaceTracker | None = None
@@ -34,7 +32,7 @@ class FaceEnergy:
     def begin_run(self) -> Self:
         """The same energy with a location of its own; see RunEnergy."""
         energy = copy.copy(self)  # everything else is constant and may be shared
-        energy._tracker = self.locator.begin_run(self.layout)
+        energy._tracker = FaceTracker(self.locator, self.layout)
         return energy
 
     def begin_step(self, step: int | None) -> None:
@@ -44,7 +42,7 @@ class FaceEnergy:
 
     def located(self, image: Tensor, region: Tensor | None) -> Faces:
         """The face in each of ``image [B, 3, H, W]``, a constant."""
-        locate = self._tracker or self.locator.begin_run(self.layout)
+        locate = self._tracker or FaceTracker(self.locator, self.layout)
         return locate(image.detach(), region)
 
     def notes(self) -> list[str]:

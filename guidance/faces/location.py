@@ -1,8 +1,4 @@
-"""Where the face is: in a reference picture, and in the picture that a run is about to make.
-
-A run's picture is blurred and changes: the face is looked for again every few steps on the
-predicted clean image, and stays where it was last seen while nothing is found.
-"""
+"""How to find the face: by a detector, by the points of a landmark network, or at a fixed place."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,9 +8,17 @@ from torch import Tensor
 
 from .crops import Faces, aligned_side
 from .detections import CHOICES, Detection, Detector, lies_in, preferred
-from .tracker import FaceTracker, aspect_of, mask_of, one_each
 
-__all__ = ["FALLBACKS", "FaceLocator", "PointFinder", "is_face", "is_near"]
+__all__ = [
+    "FALLBACKS",
+    "FaceLocator",
+    "PointFinder",
+    "aspect_of",
+    "is_face",
+    "is_near",
+    "mask_of",
+    "one_each",
+]
 
 FALLBACKS = ("reference", "centre")
 
@@ -136,14 +140,6 @@ class FaceLocator:
             return None
         return self._with_points(preferred(detections, self.choice, aspect), picture, aspect)
 
-    def begin_run(self, layout: Faces | None = None) -> "FaceTracker":
-        """A tracker with fresh state for one run.
-
-        Args:
-            layout: where the face is in the reference, one for all images or one for each.
-        """
-        return FaceTracker(self, layout)
-
     def _with_points(self, detection: Detection, picture: Tensor, aspect: float) -> Faces:
         box = detection.box[None]
         points = None if detection.points is None else detection.points[None]
@@ -192,3 +188,27 @@ def is_face(points: Tensor, aspect: float) -> bool:
     if not points.isfinite().all():
         return False
     return aligned_side(points, aspect) <= LARGEST_REACH * max(aspect, 1.0)
+
+
+def one_each(faces: Faces, image: Tensor) -> Faces:
+    """``faces``, one for each of ``image [B, 3, H, W]``.
+
+    Raises:
+        ValueError: there are neither one nor B.
+    """
+    if len(faces) not in (1, len(image)):
+        raise ValueError(
+            f"Locate Face: the location holds {len(faces)} faces, "
+            f"expected 1 or the batch size {len(image)}"
+        )
+    return faces.expanded(len(image))
+
+
+def aspect_of(image: Tensor) -> float:
+    """The width of ``image [..., H, W]`` divided by its height."""
+    return image.shape[-1] / image.shape[-2]
+
+
+def mask_of(region: Tensor | None, sample: int) -> Tensor | None:
+    """The mask ``[H, W]`` of one image from ``[1 or B, 1, H, W]``."""
+    return None if region is None else region[sample if len(region) > 1 else 0, 0]

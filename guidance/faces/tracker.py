@@ -1,7 +1,10 @@
-"""Where the face is during a run: followed from step to step, and told at its end."""
+"""Where the face is during a run: followed from step to step, and told at its end.
+
+A run's picture is blurred and changes: the face is looked for again every few steps on the
+predicted clean image, and stays where it was last seen while nothing is found.
+"""
 
 import logging
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,11 +13,9 @@ from ..pictures.regions import region_boxes
 from ..wording import printable
 from .crops import Faces
 from .detections import lies_in
+from .location import FaceLocator, aspect_of, mask_of, one_each
 
-if TYPE_CHECKING:  # it imports this module
-    from .location import FaceLocator
-
-__all__ = ["FaceTracker", "aspect_of", "mask_of", "one_each"]
+__all__ = ["FaceTracker"]
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +26,14 @@ class FaceTracker:
     It is fixed during a step, at all points at which the step evaluates energies: only the first
     call after ``begin_step`` looks for the face, and only every few steps unless an image has none
     yet.
+
+    Args:
+        locator: how to find it.
+        layout: where the face is in the reference, one for all images or one for each; None: not
+            known.
     """
 
-    def __init__(self, locator: "FaceLocator", layout: Faces | None = None):
+    def __init__(self, locator: FaceLocator, layout: Faces | None = None):
         self.locator = locator
         self.layout = layout
         self._seen: list[Faces | None] = []  # where each image's face was seen last
@@ -170,26 +176,8 @@ class FaceTracker:
         )
 
 
-def one_each(faces: Faces, image: Tensor) -> Faces:
-    if len(faces) not in (1, len(image)):
-        raise ValueError(
-            f"Locate Face: the location holds {len(faces)} faces, "
-            f"expected 1 or the batch size {len(image)}"
-        )
-    return faces.expanded(len(image))
-
-
 def _centred(image: Tensor, region: Tensor | None) -> Faces:
     """The centre square of each region, or of the picture, taken for an aligned face."""
     frame = image.new_tensor((image.shape[-1], image.shape[-2]) * 2)
     areas = region_boxes(region, image) / frame  # [1 or B, 4]
     return Faces.filling(areas, aspect_of(image)).expanded(len(image))
-
-
-def aspect_of(image: Tensor) -> float:
-    return image.shape[-1] / image.shape[-2]
-
-
-def mask_of(region: Tensor | None, sample: int) -> Tensor | None:
-    """The mask ``[H, W]`` of one image from ``[1 or B, 1, H, W]``."""
-    return None if region is None else region[sample if len(region) > 1 else 0, 0]

@@ -14,6 +14,7 @@ import torch
 from insightface.model_zoo import get_model
 
 from zmagic.guidance.faces.crops import ARCFACE_POINTS, Faces
+from zmagic.guidance.faces.tracker import FaceTracker
 from zmagic.host.face_detectors import detector_choices
 from zmagic.host.face_networks import LandmarkOptions, load_regressor
 from zmagic.nodes.face_location_nodes import METHODS, ZMagicLocateFace
@@ -82,7 +83,7 @@ def test_ultraface_finds_the_face_and_follows_it(astronaut):
     found = locator(detector="ultraface.onnx")
     (faces,) = found.in_picture(astronaut)
     assert (faces.boxes[0, :2] < ASTRONAUT).all() and (faces.boxes[0, 2:] > ASTRONAUT).all()
-    tracker = found.begin_run(faces)
+    tracker = FaceTracker(found, faces)
     tracker.begin_step(0)
     assert torch.equal(tracker(torch.rand(1, 3, 64, 64)).points, faces.points)
     tracker.begin_step(1)
@@ -168,7 +169,7 @@ def test_a_landmark_network_finds_the_face_near_a_place(astronaut, face_networks
     inputs |= ROUGHLY if method == "fixed box" else pixels
     found = locator(**inputs, landmark_network=network)
     assert found.networks == (network.network,) and found.every == 5
-    for faces in (found.in_picture(astronaut)[0], found.begin_run()(astronaut)):
+    for faces in (found.in_picture(astronaut)[0], FaceTracker(found)(astronaut)):
         error = (faces.points[0] - ASTRONAUT).norm(dim=1).mean()
         assert error < 0.1 * (ASTRONAUT[1] - ASTRONAUT[0]).norm()
 
@@ -195,7 +196,7 @@ def test_fixed_box_and_whole_picture():
     whole = locator(method="whole picture")
     assert whole.fixed is None and whole.detect is None
     expected = Faces.whole(2, 0.5)
-    assert torch.equal(whole.begin_run()(torch.rand(2, 3, 64, 32)).points, expected.points)
+    assert torch.equal(FaceTracker(whole)(torch.rand(2, 3, 64, 32)).points, expected.points)
 
 
 BOX = {"x": 100, "y": 50, "width": 200, "height": 300}

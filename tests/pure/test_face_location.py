@@ -17,6 +17,7 @@ from zmagic.guidance.faces.detector_networks import read_detector
 from zmagic.guidance.faces.location import FaceLocator
 from zmagic.guidance.faces.networks import LandmarkRegressor
 from zmagic.guidance.faces.points import five_points
+from zmagic.guidance.faces.tracker import FaceTracker
 from zmagic.guidance.networks import load_onnx
 from zmagic.guidance.pictures.preprocessing import Preprocessing
 
@@ -143,7 +144,7 @@ def test_a_region_chooses_a_person(detect, group, index):
     torch.testing.assert_close(centres(faces), expected, atol=0.03, rtol=0.0)
     # The same during a run, even if the mask is soft and of another size.
     soft = F.interpolate(region, size=(111, 160), mode="bilinear", antialias=True)
-    tracked = FaceLocator(detect).begin_run()(group, soft)
+    tracked = FaceTracker(FaceLocator(detect))(group, soft)
     torch.testing.assert_close(centres(tracked), expected, atol=0.03, rtol=0.0)
 
 
@@ -173,25 +174,25 @@ def test_the_most_certain_face_is_one_of_them(detect, group):
 
 def test_before_a_face_is_found_it_is_assumed_as_in_the_reference(detect, noise, astronaut):
     (layout,) = FaceLocator(detect).in_picture(astronaut)
-    assert same(FaceLocator(detect).begin_run(layout)(noise), layout)
+    assert same(FaceTracker(FaceLocator(detect), layout)(noise), layout)
     # Without a reference's layout, and if asked for, in the centre.
-    assert same(FaceLocator(detect).begin_run()(noise), Faces.whole(1, 1.0))
-    centred = FaceLocator(detect, fallback="centre").begin_run(layout)
+    assert same(FaceTracker(FaceLocator(detect))(noise), Faces.whole(1, 1.0))
+    centred = FaceTracker(FaceLocator(detect, fallback="centre"), layout)
     assert same(centred(noise), Faces.whole(1, 1.0))
 
 
 def test_before_a_face_is_found_in_a_region_it_is_assumed_there(detect, noise, astronaut):
     (layout,) = FaceLocator(detect).in_picture(astronaut)
     away = part(noise, 0.5, 0.5, 1.0, 0.75)
-    assumed = FaceLocator(detect).begin_run(layout)(noise, away)
+    assumed = FaceTracker(FaceLocator(detect), layout)(noise, away)
     expected = Faces.filling(torch.tensor([[0.5, 0.5, 1.0, 0.75]]), 1.0)
     torch.testing.assert_close(assumed.points, expected.points)
     around = part(noise, 0.2, 0.0, 0.8, 0.6)  # the reference's face lies in it
-    assert same(FaceLocator(detect).begin_run(layout)(noise, around), layout)
+    assert same(FaceTracker(FaceLocator(detect), layout)(noise, around), layout)
 
 
 def test_a_face_that_appears_is_followed_and_not_forgotten(detect, noise, astronaut):
-    tracker = FaceLocator(detect, every=1).begin_run()
+    tracker = FaceTracker(FaceLocator(detect, every=1))
     tracker.begin_step(0)
     assert same(tracker(noise), Faces.whole(1, 1.0))
     tracker.begin_step(1)
@@ -205,7 +206,7 @@ def test_a_face_that_appears_is_followed_and_not_forgotten(detect, noise, astron
 
 
 def test_each_image_of_a_batch_has_its_own_location(detect, noise, astronaut):
-    tracker = FaceLocator(detect).begin_run()
+    tracker = FaceTracker(FaceLocator(detect))
     tracker.begin_step(0)
     faces = tracker(torch.cat((astronaut, noise, astronaut.flip(-1))))
     assert (centres(faces)[0] - ASTRONAUT.mean(0)).abs().max() < 0.03
@@ -217,7 +218,7 @@ def test_each_image_of_a_batch_has_its_own_location(detect, noise, astronaut):
 
 def test_regions_of_a_batch(detect, group):
     regions = torch.cat([part(group, x - 0.05, y - 0.1, x + 0.05, y + 0.1) for x, y in GROUP[1:3]])
-    faces = FaceLocator(detect).begin_run()(group.expand(2, -1, -1, -1), regions)
+    faces = FaceTracker(FaceLocator(detect))(group.expand(2, -1, -1, -1), regions)
     torch.testing.assert_close(
         centres(faces), torch.tensor(GROUP[1:3], dtype=torch.float64), atol=0.03, rtol=0.0
     )
@@ -226,7 +227,7 @@ def test_regions_of_a_batch(detect, group):
 def test_the_location_is_fixed_during_a_step(detect, astronaut, noise):
     """A step evaluates its energies at several points; only the first one is looked at."""
     counting = Counting(detect)
-    tracker = FaceLocator(counting, every=1).begin_run()
+    tracker = FaceTracker(FaceLocator(counting, every=1))
     tracker.begin_step(0)
     first = tracker(astronaut)
     assert same(tracker(astronaut.roll(51, -1)), first) and same(tracker(noise), first)
@@ -235,7 +236,7 @@ def test_the_location_is_fixed_during_a_step(detect, astronaut, noise):
 
 def test_it_is_looked_for_every_few_steps(detect, astronaut):
     counting = Counting(detect)
-    tracker = FaceLocator(counting, every=3).begin_run()
+    tracker = FaceTracker(FaceLocator(counting, every=3))
     calls = []
     for step in range(8):
         tracker.begin_step(step)
@@ -249,7 +250,7 @@ def test_it_is_looked_for_every_few_steps(detect, astronaut):
 
 def test_an_image_without_a_face_is_looked_at_in_every_step(detect, astronaut, noise):
     counting = Counting(detect)
-    tracker = FaceLocator(counting, every=5).begin_run()
+    tracker = FaceTracker(FaceLocator(counting, every=5))
     for step in range(3):
         tracker.begin_step(step)
         tracker(torch.cat((astronaut, noise)))
@@ -258,13 +259,13 @@ def test_an_image_without_a_face_is_looked_at_in_every_step(detect, astronaut, n
 
 def test_runs_do_not_share_state(detect, astronaut, noise):
     locator = FaceLocator(detect)
-    locator.begin_run()(astronaut)
-    assert same(locator.begin_run()(noise), Faces.whole(1, 1.0))
+    FaceTracker(locator)(astronaut)
+    assert same(FaceTracker(locator)(noise), Faces.whole(1, 1.0))
 
 
 def test_locations_have_no_gradient_and_leave_the_image_alone(detect, astronaut):
     image = astronaut.clone().requires_grad_(True)
-    faces = FaceLocator(detect).begin_run()(image)
+    faces = FaceTracker(FaceLocator(detect))(image)
     assert not faces.points.requires_grad and torch.equal(image, astronaut)
     aligned_crops(image, faces).square().sum().backward()
     assert image.grad.abs().sum() > 0.0
@@ -275,20 +276,20 @@ def test_locations_have_no_gradient_and_leave_the_image_alone(detect, astronaut)
 
 def test_fixed_faces(astronaut):
     one = Faces.from_boxes(torch.tensor([[0.1, 0.1, 0.4, 0.5]]))
-    tracker = FaceLocator(fixed=one).begin_run()
+    tracker = FaceTracker(FaceLocator(fixed=one))
     assert same(tracker(astronaut.expand(2, -1, -1, -1)), one.expanded(2))
     two = one.expanded(2)
-    assert same(FaceLocator(fixed=two).begin_run()(astronaut.expand(2, -1, -1, -1)), two)
+    assert same(FaceTracker(FaceLocator(fixed=two))(astronaut.expand(2, -1, -1, -1)), two)
     with pytest.raises(ValueError, match="Locate Face: the location holds 2 faces, .* size 3"):
-        FaceLocator(fixed=two).begin_run()(astronaut.expand(3, -1, -1, -1))
+        FaceTracker(FaceLocator(fixed=two))(astronaut.expand(3, -1, -1, -1))
 
 
 def test_the_whole_picture_or_region(astronaut):
     tall = astronaut[..., :256]
-    assert same(FaceLocator().begin_run()(tall), Faces.whole(1, 0.5))
+    assert same(FaceTracker(FaceLocator())(tall), Faces.whole(1, 0.5))
     region = part(tall, 0.25, 0.5, 0.75, 1.0)
     expected = Faces.filling(torch.tensor([[0.25, 0.5, 0.75, 1.0]]), 0.5)
-    assert same(FaceLocator().begin_run()(tall, region), expected)
+    assert same(FaceTracker(FaceLocator())(tall, region), expected)
 
 
 # ---------------------------------------------------------------- points near a fixed place
@@ -311,7 +312,7 @@ def misplaced(faces: Faces) -> float:
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.1, 1.0), (-0.1, 1.15), (0.05, 0.85)])
 def test_landmarks_find_the_face_near_a_fixed_place(find_points, astronaut, shift, scale):
     place = near_the_astronaut(shift, scale)
-    tracker = FaceLocator(fixed=place, points=find_points).begin_run()
+    tracker = FaceTracker(FaceLocator(fixed=place, points=find_points))
     found = tracker(astronaut)
     assert misplaced(found) < min(0.12, misplaced(place))
     assert same(found, Faces.from_points(found.points, 1.0))  # the box follows
@@ -339,7 +340,7 @@ def test_a_reference_is_cropped_or_framed_like_the_picture(find_points, astronau
 def test_in_noise_the_face_stays_near_the_place(find_points, seed):
     noise = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(seed))
     place = near_the_astronaut()
-    found = FaceLocator(fixed=place, points=find_points).begin_run()(noise)
+    found = FaceTracker(FaceLocator(fixed=place, points=find_points))(noise)
     assert (centres(found) > place.boxes[:, :2]).all() and (
         centres(found) < place.boxes[:, 2:]
     ).all()
@@ -360,7 +361,7 @@ def test_in_noise_the_face_stays_near_the_place(find_points, seed):
 def test_points_that_are_not_the_face_at_the_place_are_not_believed(astronaut, moved):
     place = Faces.from_boxes(torch.tensor([[0.3, 0.3, 0.7, 0.8]]))
     locator = FaceLocator(fixed=place, points=lambda image, faces: moved(faces.points))
-    assert same(locator.begin_run()(astronaut), place)
+    assert same(FaceTracker(locator)(astronaut), place)
 
 
 def test_a_face_near_a_place_is_followed_and_not_forgotten(find_points, astronaut):
@@ -370,7 +371,7 @@ def test_a_face_near_a_place_is_followed_and_not_forgotten(find_points, astronau
         looks.append(len(image))
         return find_points(image, faces)
 
-    tracker = FaceLocator(fixed=near_the_astronaut(), points=counted, every=2).begin_run()
+    tracker = FaceTracker(FaceLocator(fixed=near_the_astronaut(), points=counted, every=2))
     tracker.begin_step(0)
     first = tracker(astronaut)
     count = len(looks)
@@ -390,7 +391,7 @@ def test_a_failing_landmark_network_does_not_end_the_sampling(astronaut, caplog)
 
     place = near_the_astronaut()
     with caplog.at_level(logging.WARNING):
-        assert same(FaceLocator(fixed=place, points=broken).begin_run()(astronaut), place)
+        assert same(FaceTracker(FaceLocator(fixed=place, points=broken))(astronaut), place)
     assert "the landmark network failed (RuntimeError: no such kernel)" in caplog.text
 
 
@@ -401,7 +402,7 @@ def test_a_failing_detector_does_not_end_the_sampling(astronaut, caplog):
     def broken(picture):
         raise RuntimeError("no such kernel")
 
-    tracker = FaceLocator(broken, every=1).begin_run()
+    tracker = FaceTracker(FaceLocator(broken, every=1))
     with caplog.at_level(logging.WARNING):
         for step in range(3):
             tracker.begin_step(step)
@@ -422,7 +423,7 @@ def test_an_interrupt_is_not_swallowed(astronaut):
         raise Interrupt
 
     with pytest.raises(Interrupt):
-        FaceLocator(interrupted).begin_run()(astronaut)
+        FaceTracker(FaceLocator(interrupted))(astronaut)
 
 
 @pytest.mark.parametrize(
@@ -441,7 +442,7 @@ def test_an_interrupt_is_not_swallowed(astronaut):
 def test_senseless_detections_give_sound_crops(astronaut, box, points):
     detection = Detection(torch.tensor(box), 0.9, points)
     image = astronaut.clone().requires_grad_(True)
-    faces = FaceLocator(lambda picture: [detection]).begin_run()(image)
+    faces = FaceTracker(FaceLocator(lambda picture: [detection]))(image)
     crops = aligned_crops(image, faces)
     crops.square().sum().backward()
     assert crops.isfinite().all() and image.grad.isfinite().all()
