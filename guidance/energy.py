@@ -4,7 +4,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["Energy", "RandomEnergy", "RunEnergy"]
+__all__ = ["Energy", "RandomEnergy", "RunEnergy", "networks_of"]
 
 
 @runtime_checkable
@@ -19,6 +19,9 @@ class Energy(Protocol):
 
     One that asks for something at places of the whole picture (a layout, a drawing) says so by an
     attribute ``describes_places = True``: over a part of the picture it would be stretched.
+
+    One that runs networks names them by an attribute ``networks``, a tuple: whoever calls it must
+    have them in memory by then. Without the attribute it runs none.
     """
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
@@ -68,3 +71,12 @@ class RandomEnergy(Energy, Protocol):
     def draw_from(self, seed: int) -> None:
         """The coming step's seed; comes before ``begin_step``."""
         ...
+
+
+def networks_of(*parts: object) -> tuple:
+    """The networks that energies, or parts of one such as a face locator, run on, each once.
+
+    A part without an attribute ``networks`` runs none.
+    """
+    named = (network for part in parts for network in getattr(part, "networks", ()))
+    return tuple(dict.fromkeys(named))

@@ -18,6 +18,7 @@ from comfy.patcher_extension import WrappersMP, get_all_wrappers
 from torch import Tensor
 
 from ..guidance.conditions import Condition
+from ..guidance.energy import networks_of
 from ..guidance.engine import GuidedRun
 from ..guidance.random_streams import RandomStreams
 from ..guidance.settings import PRESETS, GuidanceSettings
@@ -29,6 +30,7 @@ from .decoders import Decoder, choose_decoder
 from .evaluations import CfgGap, Evaluations, prediction_of
 from .gradients import differentiable
 from .model_calls import ModelCalls
+from .networks import Network
 
 __all__ = ["HostSettings", "attach"]
 
@@ -95,7 +97,8 @@ def attach(
     model = model.clone()
     model.set_attachments(KEY, attachment)
     # The host loads these with the model, so that nothing has to be loaded inside a step.
-    networks = [n.patcher for c in conditions for n in c.networks]
+    asked = [n for c in conditions for n in (*c.networks, *networks_of(c.energy))]
+    networks = [n.patcher for n in asked if isinstance(n, Network)]
     patchers = {id(p): p for p in [*decoder.patchers, *networks]}  # energies share networks
     model.set_additional_models(KEY, list(patchers.values()))
     hooks = _Hooks(attachment)

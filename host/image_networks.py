@@ -99,6 +99,11 @@ class ImageNetwork:
         return self.network(self.preprocessing(image))
 
     @property
+    def networks(self) -> tuple[Network, ...]:
+        """What it runs on, for an energy that is given the whole of it."""
+        return (self.network,)
+
+    @property
     def module(self):
         """The OnnxModule: the file's input shape and names of outputs."""
         return self.network.module

@@ -8,6 +8,7 @@ CVPR 2019) are trained on, and with the alignment that they expect.
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..energy import networks_of
 from ..faces.crops import Faces, aligned_crops
 from ..faces.face_energy import FaceEnergy
 from ..faces.location import FaceLocator
@@ -63,6 +64,11 @@ class FaceIdentity(FaceEnergy):
         super().__init__(locator, layout)
         self.recognizer = recognizer
         self.reference = ordinary(F.normalize(reference, dim=-1))
+
+    @property
+    def networks(self) -> tuple:
+        """What the energy runs on; see the Energy protocol."""
+        return networks_of(self.recognizer, self.locator)
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol.

@@ -41,6 +41,11 @@ class ImageSimilarity:
         self.preprocessing = preprocessing
         self.targets = Targets(references, weights, "Image Similarity Energy")
 
+    @property
+    def networks(self) -> tuple:
+        """What the energy runs on; see the Energy protocol."""
+        return (self.network,)
+
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
         return self.targets.distance(self.network(seen(image, region, self.preprocessing)))

@@ -11,6 +11,7 @@ import re
 import torch
 from torch import Tensor
 
+from ..energy import networks_of
 from ..faces.crops import Faces
 from ..faces.face_energy import FaceEnergy
 from ..faces.location import FaceLocator
@@ -126,6 +127,11 @@ class Landmarks(FaceEnergy):
         self.asked = ordinary(~target.isnan().flatten(1).any(1))  # [1 or B]
         self.target = ordinary(target.nan_to_num())
         self.chosen = chosen_points(points, regressor.points)
+
+    @property
+    def networks(self) -> tuple:
+        """What the energy runs on; see the Energy protocol."""
+        return networks_of(self.regressor, self.locator)
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol.

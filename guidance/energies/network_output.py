@@ -10,6 +10,7 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..energy import networks_of
 from ..faces.crops import Faces, box_crops
 from ..faces.face_energy import FaceEnergy
 from ..faces.location import FaceLocator
@@ -76,6 +77,11 @@ class NetworkOutput:
         self.distance = distance
         self.scores = scores
 
+    @property
+    def networks(self) -> tuple:
+        """What the energy runs on; see the Energy protocol."""
+        return (self.network,)
+
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol.
 
@@ -122,6 +128,11 @@ class FaceOutput(FaceEnergy):
         super().__init__(locator, layout)
         self.energy = energy
         self.margin = margin
+
+    @property
+    def networks(self) -> tuple:
+        """What the energy runs on; see the Energy protocol."""
+        return networks_of(self.energy, self.locator)
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..energy import networks_of
 from ..pictures.class_scores import ClassScores
 from ..pictures.label_maps import LabelMap
 from ..pictures.references import ordinary
@@ -36,7 +37,8 @@ class Segmentation:
 
     Args:
         parser: ``image [B, 3, H, W]`` RGB in [0, 1] to maps of scores ``[B, K, h, w]``, which
-            cover the whole image.
+            cover the whole image, or to a tuple of which the first counts. It may have
+            ``networks``, as an energy has.
         scores: how to read the maps.
         target: probabilities of the classes; logits if logits are compared.
         distance: one of DISTANCES.
@@ -52,7 +54,7 @@ class Segmentation:
 
     def __init__(
         self,
-        parser: Callable[[Tensor], Tensor],
+        parser: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
         scores: ClassScores,
         target: LabelMap,
         distance: str = "cross entropy",
@@ -72,9 +74,15 @@ class Segmentation:
                 "for.\nName other classes in 'class_weights', or weights above 0"
             )
 
+    @property
+    def networks(self) -> tuple:
+        """What the energy runs on; see the Energy protocol."""
+        return networks_of(self.parser)
+
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
-        maps = self.parser(only_region_moves(image, region))  # [B, K, h, w]
+        result = self.parser(only_region_moves(image, region))
+        maps = result if isinstance(result, Tensor) else result[0]  # [B, K, h, w]
         target, weights = self.target.at(image, maps)
         weights = weights * self._importance(target)
         inside = region_weights(region, image)

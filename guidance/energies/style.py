@@ -110,6 +110,11 @@ class Style:
         self.preprocessing = preprocessing
         self.targets = tuple(map(ordinary, targets))
 
+    @property
+    def networks(self) -> tuple:
+        """What the energy runs on; see the Energy protocol."""
+        return (self.network,)
+
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
         features = self.network(seen(image, region, self.preprocessing))

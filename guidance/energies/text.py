@@ -86,6 +86,11 @@ class Text:
         """What of the prompts is not read; see RunEnergy."""
         return list(self._warnings)
 
+    @property
+    def networks(self) -> tuple:
+        """What the energy runs on; see the Energy protocol."""
+        return (self.network,)
+
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
         views = [seen(image, region, self.preprocessing)]

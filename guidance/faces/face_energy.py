@@ -5,6 +5,7 @@ from typing import Self
 
 from torch import Tensor
 
+from ..energy import networks_of
 from .crops import Faces
 from .location import FaceLocator
 from .tracker import FaceTracker
@@ -28,6 +29,11 @@ class FaceEnergy:
         self.locator = locator
         self.layout = layout
         self._tracker: FaceTracker | None = None
+
+    @property
+    def networks(self) -> tuple:
+        """What locating the face runs on; see the Energy protocol."""
+        return networks_of(self.locator)
 
     def begin_run(self) -> Self:
         """The same energy with a location of its own; see RunEnergy."""

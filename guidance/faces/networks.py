@@ -30,6 +30,11 @@ class FaceRecognizer:
     preprocessing: Preprocessing
 
     @property
+    def networks(self) -> tuple[NetworkFunction, ...]:
+        """What it runs on."""
+        return (self.network,)
+
+    @property
     def size(self) -> int:
         """Side of the crops in pixels."""
         return self.preprocessing.size[0]
@@ -58,6 +63,11 @@ class LandmarkRegressor:
     margin: float = 1.5
     square: bool = True
     signed: bool = True
+
+    @property
+    def networks(self) -> tuple[NetworkFunction, ...]:
+        """What it runs on."""
+        return (self.network,)
 
     def in_crop(self, image: Tensor, faces: Faces) -> Tensor:
         """The points in fractions of the crop, ``[B, P, 2]``; differentiable in the image.

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["POINT_SETS", "five_points"]
+from .crops import Faces
+from .networks import LandmarkRegressor
+
+__all__ = ["POINT_SETS", "FivePoints", "five_points"]
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,27 @@ def five_points(landmarks: Tensor) -> Tensor:
         chosen.right_mouth,
     )
     return torch.stack([landmarks[:, list(group)].mean(1) for group in groups], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class FivePoints:
+    """Finds the five points of faces of known boxes by a landmark network; see PointFinder.
+
+    Args:
+        regressor: finds a number of points that is in POINT_SETS.
+    """
+
+    regressor: LandmarkRegressor
+
+    @property
+    def networks(self) -> tuple:
+        """What it runs on."""
+        return self.regressor.networks
+
+    def __call__(self, image: Tensor, faces: Faces) -> Tensor:
+        """The points ``[B, 5, 2]`` in ``image [B, 3, H, W]``, in fractions of the picture.
+
+        Raises:
+            ValueError: it is not known which of the network's points they are.
+        """
+        return five_points(self.regressor.landmarks(image, faces))
