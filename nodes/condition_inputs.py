@@ -103,7 +103,6 @@ def conditions_output() -> io.Output:
 def appended(
     owner: str,
     energy: object,
-    networks: tuple = (),
     shown: tuple = (),
     *,
     weight: float,
@@ -117,7 +116,6 @@ def appended(
     Args:
         owner: the node's display name.
         energy: what the node adds.
-        networks: the host.networks.Network objects that the energy runs.
         shown: what the node puts out beside the conditions.
 
     The others are the inputs of ``condition_inputs``, which a node hands on as they came.
@@ -131,5 +129,5 @@ def appended(
         )
     name = owner.removesuffix(" Energy")
     mask = None if region is None else ordinary(masks(region, owner))
-    condition = Condition(name, energy, weight, start, end, mask, tuple(networks))
+    condition = Condition(name, energy, weight, start, end, mask)
     return io.NodeOutput((*(conditions or ()), condition), *shown)

@@ -4,13 +4,12 @@ from collections.abc import Callable
 
 import torch
 from comfy_api.latest import io
-from torch import Tensor
 
 from ..guidance.faces.crops import Faces
 from ..guidance.faces.detections import CHOICES
 from ..guidance.faces.location import FALLBACKS, FaceLocator
 from ..guidance.faces.networks import LandmarkRegressor
-from ..guidance.faces.points import POINT_SETS, five_points
+from ..guidance.faces.points import POINT_SETS, FivePoints
 from ..host.detections import faces_in_boxes, faces_in_landmarks
 from ..host.face_detectors import detector_choices, find_detector, load_detector
 from ..host.face_packs import first_choice
@@ -238,9 +237,9 @@ class ZMagicLocateFace(io.ComfyNode):
         reference_is: str = CROPPED,
     ) -> io.NodeOutput:
         owner = title(cls)
-        points, networks = None, ()
+        points = None
         if method != "face landmarks":  # whose points are known
-            points, networks = _prefixed(owner, _point_finder, landmark_network)
+            points = _prefixed(owner, _point_finder, landmark_network)
         if method == "detector":
             path = find_detector(detector, owner)
             detect = _prefixed(owner, load_detector, path, min_score)
@@ -250,7 +249,6 @@ class ZMagicLocateFace(io.ComfyNode):
                 choice=face,
                 fallback=fallback,
                 points=points,
-                networks=networks,
             )
             return io.NodeOutput(locator)
         if method == "face landmarks":
@@ -270,7 +268,6 @@ class ZMagicLocateFace(io.ComfyNode):
             fixed_in_reference=reference_is == FRAMED_ALIKE,
             every=refresh_every,
             points=points,
-            networks=networks,
         )
         return io.NodeOutput(locator)
 
@@ -296,21 +293,17 @@ def _prefixed(owner: str, function: Callable, *arguments):
         raise ValueError(f"{owner}: {error}") from error
 
 
-def _point_finder(network: LandmarkRegressor | None) -> tuple[Callable | None, tuple]:
-    """What finds five points in a face's box, and the networks it runs on."""
+def _point_finder(network: LandmarkRegressor | None) -> FivePoints | None:
+    """What finds five points in a face's box."""
     if network is None:
-        return None, ()
+        return None
     if network.points not in POINT_SETS:
         known = ", ".join(map(str, POINT_SETS))
         raise ValueError(
             f"'landmark_network' must find {known} points, of which it is known where eyes, nose "
             f"and mouth are; this one finds {network.points}"
         )
-
-    def points(image: Tensor, faces: Faces) -> Tensor:
-        return five_points(network.landmarks(image, faces))
-
-    return points, (network.network,)
+    return FivePoints(network)
 
 
 def _fixed(x: float, y: float, width: float, height: float) -> Faces:

@@ -101,7 +101,7 @@ class ZMagicFaceIdentity(io.ComfyNode):
         energy = FaceIdentity(recognizer, embedding, locator, layout=faces[0])
         crops = aligned_crops(photographs, faces, recognizer.size)
         notify(cls, found.warnings)
-        return appended(owner, energy, _networks(recognizer, locator), (_image(crops),), **common)
+        return appended(owner, energy, (_image(crops),), **common)
 
 
 class ZMagicLandmarks(io.ComfyNode):
@@ -201,11 +201,10 @@ class ZMagicLandmarks(io.ComfyNode):
             target = written and parse_landmarks(written, regressor.points)[None]
         except ValueError as error:
             raise ValueError(f"{owner}: {error}") from None
-        networks = _networks(regressor, locator)
         if target_image is None:
             refuse_mask_alone(reference_mask, owner, "target_image")
             energy = Landmarks(regressor, target, locator, points)
-            return appended(owner, energy, networks, (_nothing(regressor),), **common)
+            return appended(owner, energy, (_nothing(regressor),), **common)
         photographs = pictures(target_image, owner, "target_image", reference_mask)
         found = reference_faces(locator, photographs, owner, "target_image")
         kept, count = list(found.kept), len(photographs)
@@ -218,15 +217,10 @@ class ZMagicLandmarks(io.ComfyNode):
         crops[kept] = _image(_seen(regressor, seen, faces)).to(crops)
         notify(cls, found.warnings)
         energy = Landmarks(regressor, target, locator, points, layout)
-        return appended(owner, energy, networks, (crops,), **common)
+        return appended(owner, energy, (crops,), **common)
 
 
 NODES = [ZMagicFaceIdentity, ZMagicLandmarks]
-
-
-def _networks(judge: FaceRecognizer | LandmarkRegressor, locator: FaceLocator) -> tuple:
-    """All networks that the energy runs, once each."""
-    return tuple(dict.fromkeys((judge.network, *locator.networks)))
 
 
 def _image(crops: Tensor) -> Tensor:

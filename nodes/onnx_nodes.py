@@ -255,11 +255,9 @@ class ZMagicOnnxEnergy(io.ComfyNode):
             raise ValueError(f"{owner}: {str(error).removeprefix(f'{owner}: ')}") from error
         notify(cls, warnings)
         energy = NetworkOutput(network.network, network.preprocessing, target, distance, scores)
-        networks = (network.network,)
         if face_location is not None:
             energy = FaceOutput(energy, face_location, layout, face_margin)
-            networks = tuple(dict.fromkeys((*networks, *face_location.networks)))
-        return appended(owner, energy, networks, **common)
+        return appended(owner, energy, **common)
 
 
 NODES = [ZMagicLoadOnnx, ZMagicOnnxEnergy]

@@ -144,7 +144,7 @@ class ZMagicText(io.ComfyNode):
             smallest_crop,
             warnings,
         )
-        return appended(owner, energy, (openclip.image,), **common)
+        return appended(owner, energy, **common)
 
 
 class ZMagicStyle(io.ComfyNode):
@@ -239,7 +239,7 @@ class ZMagicStyle(io.ComfyNode):
             )
         except ValueError as error:
             raise ValueError(f"{owner}: {error}") from error
-        return appended(owner, Style(features, preprocessing, targets), (features,), **common)
+        return appended(owner, Style(features, preprocessing, targets), **common)
 
 
 class ZMagicImageSimilarity(io.ComfyNode):
@@ -291,7 +291,7 @@ class ZMagicImageSimilarity(io.ComfyNode):
         weights = _weights(reference_weights, references.shape[0], owner, "reference_weights")
         targets = openclip.embeddings(greyed(references, mask), mask)
         energy = ImageSimilarity(openclip.image, openclip.preprocessing, targets, weights)
-        return appended(owner, energy, (openclip.image,), **common)
+        return appended(owner, energy, **common)
 
 
 NODES = [ZMagicText, ZMagicStyle, ZMagicImageSimilarity]

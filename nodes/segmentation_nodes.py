@@ -289,10 +289,8 @@ class ZMagicSegmentation(io.ComfyNode):
                 target = LabelMap.from_colors(seen, palette, scores.classes, owner, counts)
             else:
                 target = LabelMap.from_gray(images, scores.classes, owner, counts)
-        energy = Segmentation(
-            lambda image: segmenter(image)[0], scores, target, distance, compare, weights
-        )
-        return appended(owner, energy, (segmenter.network,), **common)
+        energy = Segmentation(segmenter, scores, target, distance, compare, weights)
+        return appended(owner, energy, **common)
 
 
 NODES = [ZMagicLoadSegmenter, ZMagicSegmentation]
