@@ -32,7 +32,6 @@ from zmagic.guidance.faces.crops import Faces, aligned_crops
 from zmagic.guidance.faces.location import FaceLocator
 from zmagic.guidance.pictures.class_scores import ClassScores
 from zmagic.guidance.pictures.label_maps import LabelMap
-from zmagic.host.networks import Network
 from zmagic.host.openclip import OpenClip
 
 from .evaluators.dlib_faces import DlibFaces, DlibLandmarks
@@ -68,11 +67,6 @@ class Attribute(ABC):
     @abstractmethod
     def energy(self, sets: Sequence[ConditionSet]) -> Energy:
         """What guides a batch of pictures, each to its own set."""
-
-    @property
-    def networks(self) -> tuple[Network, ...]:
-        """What the energy runs on."""
-        return ()
 
     @abstractmethod
     def distances(
@@ -117,10 +111,6 @@ class Identity(Attribute):
         locator = FaceLocator(fixed=_faces_of_layouts(sets))
         return FaceIdentity(self.guide.recogniser, references, locator)
 
-    @property
-    def networks(self) -> tuple[Network, ...]:
-        return (self.guide.recogniser.network,)
-
     def distances(
         self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
     ) -> Tensor:
@@ -164,10 +154,6 @@ class LandmarkPoints(Attribute):
         targets = self._points(_layouts(sets), sets, self.guide)
         locator = FaceLocator(fixed=_faces_of_layouts(sets))
         return Landmarks(self.guide.landmarks, targets, locator)
-
-    @property
-    def networks(self) -> tuple[Network, ...]:
-        return (self.guide.landmarks.network,)
 
     def distances(
         self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
@@ -215,11 +201,7 @@ class Layout(Attribute):
         scores = ClassScores.judged(maps)
         everywhere = maps.new_ones(len(maps), 1, *maps.shape[-2:])
         target = LabelMap(scores.probabilities(maps), everywhere, OWNER)
-        return Segmentation(lambda image: parser(image)[0], scores, target)
-
-    @property
-    def networks(self) -> tuple[Network, ...]:
-        return (self.guide.parser.network,)
+        return Segmentation(parser, scores, target)
 
     def distances(
         self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
@@ -237,10 +219,6 @@ class Prompt(Attribute):
     def energy(self, sets: Sequence[ConditionSet]) -> Energy:
         clip = self.guide.clip
         return Text(clip.image, clip.preprocessing, self._texts(sets, clip)[:, None], torch.ones(1))
-
-    @property
-    def networks(self) -> tuple[Network, ...]:
-        return (self.guide.clip.image,)
 
     def distances(
         self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
@@ -265,10 +243,6 @@ class Textures(Attribute):
         preprocessing = self.guide.clip.preprocessing
         targets = [gram(feature) for feature in features(preprocessing(_layouts(sets)))]
         return Style(features, preprocessing, targets)
-
-    @property
-    def networks(self) -> tuple[Network, ...]:
-        return (self.guide.clip.after_blocks(STYLE_BLOCKS),)
 
     def distances(
         self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks

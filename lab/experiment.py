@@ -76,7 +76,7 @@ class Experiment:
 
 
 def _condition(attribute: Attribute, sets: Sequence[ConditionSet]) -> Condition:
-    return Condition(attribute.name, attribute.energy(sets), networks=attribute.networks)
+    return Condition(attribute.name, attribute.energy(sets))
 
 
 def _measured(

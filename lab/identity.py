@@ -37,7 +37,7 @@ def identity_condition(recognizer, locator: FaceLocator, file: Path) -> Conditio
         photograph = load_photograph(file).movedim(-1, 1)
         embedding = mean_embedding(recognizer, photograph, face_in(file))
     energy = FaceIdentity(recognizer, embedding, locator)
-    return Condition("identity", energy, networks=(recognizer.network, *locator.networks))
+    return Condition("identity", energy)
 
 
 def main() -> None:
