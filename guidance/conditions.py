@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from torch.nn import functional as F
 
-from .energy import Energy, RandomEnergy, RunEnergy
+from .energy import Energy, RandomEnergy, RunEnergy, networks_of
 
 __all__ = [
     "SAME_SIGMA",
@@ -38,7 +38,6 @@ class Condition:
         start, end: window as fractions of the sampling, 0 <= start <= end <= 1, counted like the
             host's ``start_percent`` and ``end_percent``.
         region: ``[1 or B, H, W]`` mask in [0, 1] of any resolution, or None for the whole image.
-        networks: what the energy runs on; whoever calls it must have them in memory by then.
 
     Raises:
         ValueError: a value is outside its range.
@@ -50,7 +49,6 @@ class Condition:
     start: float = 0.0
     end: float = 1.0
     region: Tensor | None = None
-    networks: tuple = ()
 
     def __post_init__(self):
         if not (math.isfinite(self.weight) and self.weight >= 0.0):
@@ -64,6 +62,11 @@ class Condition:
             raise ValueError(
                 f"{self.name}: region must be a mask [B, H, W], got {list(self.region.shape)}"
             )
+
+    @property
+    def networks(self) -> tuple:
+        """What the energy runs on; whoever calls it must have them in memory by then."""
+        return networks_of(self.energy)
 
     def is_active(self, sigma: float, percent_to_sigma: Callable[[float], float]) -> bool:
         """Whether the condition guides at noise level ``sigma``."""

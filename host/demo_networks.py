@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..guidance.faces.location import FaceLocator
-from ..guidance.faces.points import five_points
+from ..guidance.faces.points import FivePoints
 from .demo_model import AVERAGE_FACE, FOLDER, demo_file
 from .face_networks import (
     FaceRecognizer,
@@ -108,8 +108,7 @@ def demo_locator(landmarks: LandmarkRegressor) -> FaceLocator:
     return FaceLocator(
         fixed=AVERAGE_FACE,
         fixed_in_reference=True,
-        points=lambda image, faces: five_points(landmarks.landmarks(image, faces)),
-        networks=(landmarks.network,),
+        points=FivePoints(landmarks),
     )
 
 

@@ -18,7 +18,6 @@ from comfy.patcher_extension import WrappersMP, get_all_wrappers
 from torch import Tensor
 
 from ..guidance.conditions import Condition
-from ..guidance.energy import networks_of
 from ..guidance.engine import GuidedRun
 from ..guidance.random_streams import RandomStreams
 from ..guidance.settings import PRESETS, GuidanceSettings
@@ -97,8 +96,7 @@ def attach(
     model = model.clone()
     model.set_attachments(KEY, attachment)
     # The host loads these with the model, so that nothing has to be loaded inside a step.
-    asked = [n for c in conditions for n in (*c.networks, *networks_of(c.energy))]
-    networks = [n.patcher for n in asked if isinstance(n, Network)]
+    networks = [n.patcher for c in conditions for n in c.networks if isinstance(n, Network)]
     patchers = {id(p): p for p in [*decoder.patchers, *networks]}  # energies share networks
     model.set_additional_models(KEY, list(patchers.values()))
     hooks = _Hooks(attachment)

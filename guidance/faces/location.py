@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..energy import networks_of
 from .crops import Faces, aligned_side
 from .detections import CHOICES, Detection, Detector, lies_in, preferred
 
@@ -63,7 +64,6 @@ class FaceLocator:
             the reference, or the centre of the region (of the picture without one).
         points: finds the five points in the box of a detector that finds none, or near the place
             that is given instead of a detector; None: the average face in the box.
-        networks: what ``points`` runs on; whoever locates must have them in memory by then.
 
     Raises:
         ValueError: a value is outside its range, or both a detector and a location are given.
@@ -76,7 +76,6 @@ class FaceLocator:
     choice: str = "largest"
     fallback: str = "reference"
     points: PointFinder | None = None
-    networks: tuple = ()
 
     def __post_init__(self):
         if self.detect is not None and self.fixed is not None:
@@ -89,6 +88,11 @@ class FaceLocator:
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value}")
+
+    @property
+    def networks(self) -> tuple:
+        """What the detector and the points run on; see the Energy protocol."""
+        return networks_of(self.detect, self.points)
 
     def in_picture(self, pictures: Tensor, region: Tensor | None = None) -> list[Faces | None]:
         """Where the face is in each reference picture; None where none is found.

@@ -40,8 +40,8 @@ def test_a_second_recogniser_sees_the_person_too(world, face_networks):
         embedding = mean_embedding(recognizer, photograph, face_in(MAN_FILE))
     locator = demo_locator(demo_landmarks())
     energy = FaceIdentity(recognizer, embedding, locator)
-    networks = (recognizer.network, *locator.networks)
-    condition = Condition("identity", energy, networks=networks)
+    condition = Condition("identity", energy)
+    assert condition.networks == (recognizer.network, *locator.networks)
 
     def run(strength: float):
         traces = []

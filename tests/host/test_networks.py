@@ -296,7 +296,7 @@ def test_second_derivatives_inside_the_hosts_sampling_mode():
 def test_the_host_loads_networks_with_the_model_and_nothing_inside_a_step(landmarks, monkeypatch):
     target = torch.full((1, 136), 0.5)
     energy = NetworkOutput(landmarks.network, landmarks.preprocessing, target)
-    condition = Condition("points", energy, networks=(landmarks.network,))
+    condition = Condition("points", energy)
     with torch.inference_mode():
         model, vae = load_unet(), load_autoencoder()
     loads, evaluations = [], []

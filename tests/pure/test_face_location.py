@@ -16,7 +16,7 @@ from zmagic.guidance.faces.detections import CHOICES, Detection
 from zmagic.guidance.faces.detector_networks import read_detector
 from zmagic.guidance.faces.location import FaceLocator
 from zmagic.guidance.faces.networks import LandmarkRegressor
-from zmagic.guidance.faces.points import five_points
+from zmagic.guidance.faces.points import FivePoints
 from zmagic.guidance.faces.tracker import FaceTracker
 from zmagic.guidance.networks import load_onnx
 from zmagic.guidance.pictures.preprocessing import Preprocessing
@@ -41,7 +41,7 @@ def find_points(face_networks):
     module = load_onnx(face_networks / "fr_landmark.onnx")
     prepared = Preprocessing((64, 64), (0.0,), (256 / 255,), "gray")
     regressor = LandmarkRegressor(module, prepared, 68, margin=1.0, square=False, signed=False)
-    return lambda image, faces: five_points(regressor.landmarks(image, faces))
+    return FivePoints(regressor)
 
 
 @pytest.fixture(scope="module")
