@@ -38,7 +38,7 @@ from .evaluators.dlib_faces import DlibFaces, DlibLandmarks
 
 __all__ = ["ATTRIBUTES", "BY_DLIB", "Attribute"]
 
-OWNER = "benchmarks"
+OWNER = "lab"
 # Distances to a picture in which dlib finds no face. Of embeddings: that of clear strangers, whom
 # it tells apart at 0.6. Of points: half a picture.
 NO_FACE, NO_POINTS = 1.0, 0.5

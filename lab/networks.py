@@ -75,7 +75,7 @@ class Networks:
     @cached_property
     def clip(self) -> OpenClip:
         """Text and image towers; their configuration is the JSON file beside the weights."""
-        clip = demo_clip("benchmarks", self._existing("clip"))
+        clip = demo_clip("lab", self._existing("clip"))
         self._load(clip.image)
         return clip
 

@@ -1,4 +1,4 @@
-"""Where the runs of a benchmark are kept, so that an interrupted one goes on where it stopped.
+"""Where the runs of the tables are kept, so that an interrupted one goes on where it stopped.
 
 A file of JSON lines: each is one picture, with the run it belongs to and what was measured. A run
 that was cut short in the middle of a line is repeated, nothing else.
@@ -52,7 +52,7 @@ class Store:
                 self._kept[Run(**row["run"])] = row["measured"]
             except (KeyError, TypeError) as error:
                 raise ValueError(
-                    f"{path} does not hold the runs of this benchmark ({error}); remove it or "
+                    f"{path} does not hold the runs of these tables ({error}); remove it or "
                     "choose another folder"
                 ) from error
 

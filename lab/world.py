@@ -1,4 +1,4 @@
-"""What the benchmarks share: the host in this process, the demo model, its three conditions."""
+"""What the measurements share: the host in this process, the demo model, its three conditions."""
 
 import logging
 from collections.abc import Sequence

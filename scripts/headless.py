@@ -1,6 +1,6 @@
 """Use the host and the pack inside one Python process, without a server.
 
-Tests, benchmarks and training scripts share these two functions. The pack is loaded under the
+Tests and lab share these functions. The pack is loaded under the
 package name ``zmagic``, so that its ``nodes`` package never shadows the host's ``nodes`` module.
 """
 

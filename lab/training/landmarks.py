@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def load_judge() -> nn.Module:
-    """The judge as it was trained; it takes crops as ``zmagic.guidance.faces.crops.box_crops`` makes."""
+    """The judge as it was trained; it takes crops that ``box_crops`` makes."""
     return read_weights(LandmarkJudge(), JUDGES / "landmarks_evaluator.safetensors")
 
 

@@ -1,4 +1,6 @@
-"""Fit the linear preview of the demo latents: ``python -m lab.training.latent_colors --data FOLDER``
+"""Fit the linear preview of the demo latents.
+
+    python -m lab.training.latent_colors --data FOLDER
 
 Prints what ``host/demo_model.py`` has as the factors and the bias of its latent format: the host
 makes previews with them. Least squares from the latents of the training portraits, in the scale of
@@ -23,7 +25,7 @@ MOST = 256  # pictures of a split; fifteen numbers need no more
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0] + ".")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the portraits")
     folder = parser.parse_args().data
     weights = load_file(DEMO_MODELS / "zmagic_demo_autoencoder.safetensors")

@@ -78,7 +78,7 @@ def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path):
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {late!r}])"
     code = (
         "import pathlib, sys\n"
-        "from benchmarks.device_check.processes import run_limited\n"
+        "from lab.device_check.processes import run_limited\n"
         f"log = pathlib.Path({str(tmp_path / 'log')!r})\n"
         f"print(run_limited([sys.executable, '-c', {parent!r}], log, 3.0))\n"
         "print(run_limited([sys.executable, '-c', 'raise SystemExit(3)'], log, 60.0))\n"

@@ -16,7 +16,7 @@ PACK = Path(__file__).resolve().parents[2]
 def test_workers_are_opened_from_the_pack_and_a_failing_one_ends_the_run(recipe, answer):
     """The host takes the pack's folder from the path, from which the workers are imported."""
     code = (
-        "from benchmarks import workers\n"
+        "from lab import workers\n"
         "from functools import partial\n"
         f"with workers.open_pool(2, {recipe}) as pool:\n"
         "    pool.submit(abs, -1).result()\n"

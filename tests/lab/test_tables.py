@@ -118,7 +118,7 @@ def test_a_killed_run_goes_on_to_the_same_table(tmp_path):
 def test_a_store_refuses_the_file_of_something_else(tmp_path):
     path = tmp_path / "runs.jsonl"
     path.write_text('{"seconds": 1}\n')
-    with pytest.raises(ValueError, match="does not hold the runs of this benchmark"):
+    with pytest.raises(ValueError, match="does not hold the runs of these tables"):
         Store(path)
 
 

@@ -1,4 +1,6 @@
-"""Command line: python -m lab.training.portraits --out FOLDER --identities 1000 --pictures 4 --seed 1
+"""Render synthetic portraits with exact labels.
+
+    python -m lab.training.portraits --out FOLDER --identities 1000 --pictures 4 --seed 1
 
 Run it again after an interruption: what exists is skipped. Portraits are made person by person.
 `--variant llvm_ad_rgb` is twice as fast as the default and needs LLVM 16 or newer
@@ -21,7 +23,7 @@ PACKAGES = ("anny", "mitsuba")
 
 def parse() -> argparse.Namespace:
     """The arguments of the command line."""
-    parser = argparse.ArgumentParser(description="Path-traced portraits with exact labels.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--identities", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="number of the first identity")
