@@ -39,7 +39,7 @@ __all__ = [
 
 CLIP_FILE = FOLDER / "zmagic_demo_clip.safetensors"
 PARSER_FILE = FOLDER / "zmagic_demo_parser.onnx"
-RECOGNISER_FILE = FOLDER / "zmagic_demo_recogniser.safetensors"
+RECOGNISER_FILE = FOLDER / "zmagic_demo_recognizer.safetensors"
 LANDMARKS_FILE = FOLDER / "zmagic_demo_landmarks.onnx"
 
 # What open_clip must know of the architecture lies beside the weights.

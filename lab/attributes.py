@@ -44,7 +44,7 @@ OWNER = "lab"
 NO_FACE, NO_POINTS = 1.0, 0.5
 # The block of the image tower whose Gram matrix is the style, as in FreeDoM.
 STYLE_BLOCKS = (3,)
-# Directions along which the judge of colours compares them.
+# Directions along which the judge of colors compares them.
 SLICES = 32
 
 
@@ -104,12 +104,12 @@ class Identity(Attribute):
     """Distance of the unit embeddings of picture and person."""
 
     name = "identity"
-    guided_by = judged_by = ("recogniser",)
+    guided_by = judged_by = ("recognizer",)
 
     def energy(self, sets: Sequence[ConditionSet]) -> Energy:
         references = self._embeddings(_people(sets), _faces_of_people(sets), self.guide)
         locator = FaceLocator(fixed=_faces_of_layouts(sets))
-        return FaceIdentity(self.guide.recogniser, references, locator)
+        return FaceIdentity(self.guide.recognizer, references, locator)
 
     def distances(
         self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
@@ -119,8 +119,8 @@ class Identity(Attribute):
 
     @staticmethod
     def _embeddings(pictures: Tensor, faces: Faces, networks: Networks) -> Tensor:
-        recogniser = networks.recogniser
-        return F.normalize(recogniser(aligned_crops(pictures, faces, recogniser.size)))
+        recognizer = networks.recognizer
+        return F.normalize(recognizer(aligned_crops(pictures, faces, recognizer.size)))
 
 
 class IdentityByDlib(Identity):
@@ -255,7 +255,7 @@ class Textures(Attribute):
 
 
 class Palette(Attribute):
-    """Energy of the colours; judged by the sliced Wasserstein distance of the pixels in sRGB."""
+    """Energy of the colors; judged by the sliced Wasserstein distance of the pixels in sRGB."""
 
     name = "palette"
 
@@ -276,7 +276,7 @@ class Palette(Attribute):
 
 
 class Edges(Attribute):
-    """Energy of the sketch; judged by 1 - correlation of the magnitudes of grey gradients."""
+    """Energy of the sketch; judged by 1 - correlation of the magnitudes of gray gradients."""
 
     name = "sketch"
 
@@ -289,16 +289,16 @@ class Edges(Attribute):
         if not networks.judging:
             return self.energy(sets)(pictures)
         mine, others = (_edges(x) for x in (pictures, _layouts(sets)))
-        return 1.0 - F.cosine_similarity(_centred(mine), _centred(others))
+        return 1.0 - F.cosine_similarity(_centered(mine), _centered(others))
 
 
 def _edges(pictures: Tensor) -> Tensor:
-    grey = pictures.mean(1)  # [B, H, W]
-    across, along = grey.diff(dim=1)[:, :, 1:], grey.diff(dim=2)[:, 1:]
+    gray = pictures.mean(1)  # [B, H, W]
+    across, along = gray.diff(dim=1)[:, :, 1:], gray.diff(dim=2)[:, 1:]
     return (across.square() + along.square()).sqrt().flatten(1)
 
 
-def _centred(values: Tensor) -> Tensor:
+def _centered(values: Tensor) -> Tensor:
     return values - values.mean(1, keepdim=True)
 
 

@@ -46,7 +46,7 @@ class ConditionSet:
     Args:
         number: of the set in its split.
         person: identity and text are taken from it.
-        layout: shape, place, colours and style are taken from it; the new face is where its is.
+        layout: shape, place, colors and style are taken from it; the new face is where its is.
     """
 
     number: int

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from zmagic.guidance.plots import COLOURS, GRID, INK, PAPER
+from zmagic.guidance.plots import COLORS, GRID, INK, PAPER
 
 __all__ = ["Panel", "draw_panels", "mean_lines"]
 
@@ -16,7 +16,7 @@ COLUMNS = 3
 LEGEND_COLUMNS, LEGEND_LINE = 2, 15
 FONT, TITLE_FONT = 11, 14
 TICKS = (0.0, 0.5, 1.0)
-# After so many colours the lines are thin ones of the same colours.
+# After so many colors the lines are thin ones of the same colors.
 WIDTHS = (3, 1)
 
 Line = Sequence[tuple[float, float]]
@@ -84,23 +84,23 @@ def _drawn(panel: Panel) -> Image.Image:
     _text(draw, (LEFT + sides[0] / 2, TOP + sides[1] + 16), panel.x, "mt")
     _text(draw, (LEFT + 3, TOP + 2), panel.y, "lt")
     for k, (label, line) in enumerate(panel.lines.items()):
-        colour = COLOURS[k % len(COLOURS)]
-        width = WIDTHS[min(k // len(COLOURS), len(WIDTHS) - 1)]
-        _line(draw, [place(*point) for point in line], colour, width, panel.marked)
+        color = COLORS[k % len(COLORS)]
+        width = WIDTHS[min(k // len(COLORS), len(WIDTHS) - 1)]
+        _line(draw, [place(*point) for point in line], color, width, panel.marked)
         row, column = divmod(k, LEGEND_COLUMNS)
         corner = (
             12 + column * PANEL[0] / LEGEND_COLUMNS,
             TOP + sides[1] + 32 + row * LEGEND_LINE,
         )
-        _text(draw, corner, label, "lt", colour)
+        _text(draw, corner, label, "lt", color)
     return picture
 
 
-def _line(draw: ImageDraw.ImageDraw, placed: list, colour, width: int, marked: bool) -> None:
+def _line(draw: ImageDraw.ImageDraw, placed: list, color, width: int, marked: bool) -> None:
     if len(placed) > 1:
-        draw.line(placed, fill=colour, width=width, joint="curve")
+        draw.line(placed, fill=color, width=width, joint="curve")
     for x, y in placed if marked else placed[-1:]:
-        draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
+        draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=color)
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
@@ -109,5 +109,5 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
     return (low, high) if high - low > 1e-12 else (low - 0.5, high + 0.5)
 
 
-def _text(draw, place, text: str, anchor: str, colour=INK, size: int = FONT) -> None:
-    draw.text(place, text, fill=colour, font=ImageFont.load_default(size), anchor=anchor)
+def _text(draw, place, text: str, anchor: str, color=INK, size: int = FONT) -> None:
+    draw.text(place, text, fill=color, font=ImageFont.load_default(size), anchor=anchor)

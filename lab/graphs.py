@@ -2,7 +2,7 @@
 
 Runs every graph of the demo model that has a text, as it ships, in the real server. The judging
 CLIP, which never guides, is asked about each word of the prompt that has contraries: is the hair
-rather red than black, brown, blond or grey? The exit status is 0 if every answer is the prompt's.
+rather red than black, brown, blond or gray? The exit status is 0 if every answer is the prompt's.
 
     python -m lab.graphs NAME --seeds 8 --strengths 0.2 0.3 0.4   # looks for better settings
     python -m lab.graphs --thumbnails     # pictures beside the graphs, from what they ship

@@ -1,7 +1,7 @@
 """Does identity guidance make the person, or please the network? ``python -m lab.identity``
 
-Two rendered people who do not exist are references; the demo model is guided by a face recogniser
-to show them, and dlib's recogniser, which did not guide, judges the pictures. Same noise for every
+Two rendered people who do not exist are references; the demo model is guided by a face recognizer
+to show them, and dlib's recognizer, which did not guide, judges the pictures. Same noise for every
 row. Needs what 'make test' sets up; minutes on 2 CPU cores.
 """
 
@@ -25,7 +25,7 @@ from zmagic.host.face_networks import RecognizerOptions, load_recognizer
 from .evaluators.dlib_faces import DlibFaces
 
 RECOGNIZER = Path(__file__).resolve().parents[1] / ".host" / "networks" / "face" / "fr_feature.onnx"
-# What the recogniser's own package subtracts and divides by.
+# What the recognizer's own package subtracts and divides by.
 OPTIONS = RecognizerOptions(mean=127.0, std=128.0)
 
 PEOPLE = {"woman": WOMAN_FILE, "man": MAN_FILE}

@@ -18,7 +18,7 @@ from zmagic.host.demo_networks import demo_clip, demo_landmarks, demo_parser, de
 from zmagic.host.image_networks import ImageNetwork
 from zmagic.host.networks import Network
 from zmagic.host.openclip import OpenClip
-from zmagic.lab.training import landmarks, parser, recogniser
+from zmagic.lab.training import landmarks, parser, recognizer
 
 __all__ = ["KINDS", "Networks"]
 
@@ -30,11 +30,11 @@ PLACES = {
 }
 
 # Each is made by the module of ``training`` of the same name.
-KINDS = ("clip", "parser", "landmarks", "recogniser")
+KINDS = ("clip", "parser", "landmarks", "recognizer")
 SUFFIXES = (".onnx", ".safetensors")
 
-# The aligned crop of the judging recogniser, which sees pixels from -1 to 1.
-RECOGNISER_INPUT = Preprocessing((112, 112), (0.5,), (0.5,))
+# The aligned crop of the judging recognizer, which sees pixels from -1 to 1.
+RECOGNIZER_INPUT = Preprocessing((112, 112), (0.5,), (0.5,))
 LANDMARK_INPUT = Preprocessing((landmarks.SIDE, landmarks.SIDE))
 
 Parser = Callable[[Tensor], tuple[Tensor, ...]]
@@ -86,7 +86,7 @@ class Networks:
         if not self._is_trained_judge("parser"):
             return demo_parser(path)
         judge = self._load(Network(parser.load_judge(), path.name))
-        return lambda pictures: (judge(parser.normalised(pictures)),)
+        return lambda pictures: (judge(parser.normalized(pictures)),)
 
     @cached_property
     def landmarks(self) -> LandmarkRegressor:
@@ -104,13 +104,13 @@ class Networks:
         )
 
     @cached_property
-    def recogniser(self) -> FaceRecognizer:
+    def recognizer(self) -> FaceRecognizer:
         """Embeddings of aligned faces."""
-        path = self._existing("recogniser")
-        if not self._is_trained_judge("recogniser"):
+        path = self._existing("recognizer")
+        if not self._is_trained_judge("recognizer"):
             return demo_recogniser(path)
-        judge = self._load(Network(recogniser.load_judge(), path.name))
-        return FaceRecognizer(judge, RECOGNISER_INPUT)
+        judge = self._load(Network(recognizer.load_judge(), path.name))
+        return FaceRecognizer(judge, RECOGNIZER_INPUT)
 
     def _load(self, network: Network) -> Network:
         """The same network on the host's device, if it judges: no run loads it."""

@@ -56,7 +56,7 @@ def read_command_line(description: str) -> argparse.Namespace:
             default=[],
             metavar="KIND=FILE",
             help=f"another file than the trained one, KIND one of {', '.join(KINDS)}"
-            + ("; FILE dlib for landmarks and recogniser" if role == "judge" else ""),
+            + ("; FILE dlib for landmarks and recognizer" if role == "judge" else ""),
         )
     options = parser.parse_args()
     _check(parser, options)

@@ -1,6 +1,6 @@
 """What a gradient path buys and costs: ``python -m lab.paths`` (minutes on 2 CPU cores).
 
-The demo model, one photograph, three conditions (colours, edges, likeness), the same noise and
+The demo model, one photograph, three conditions (colors, edges, likeness), the same noise and
 strength for every row. An energy is given relative to the unguided image: 1 is no effect, lower
 is better. Seconds are the engine's, per guided step and image; they compare within one run.
 """

@@ -9,7 +9,7 @@ __all__ = ["photograph_conditions"]
 
 
 def photograph_conditions(photograph: torch.Tensor) -> tuple[Condition, ...]:
-    """Colours, edges and likeness of ``photograph [1, 3, H, W]``: three conditions."""
+    """Colors, edges and likeness of ``photograph [1, 3, H, W]``: three conditions."""
     return (
         Condition("palette", ColorPalette(reference=photograph)),
         Condition("sketch", Sketch(photograph)),

@@ -28,7 +28,7 @@ __all__ = [
     "found_rows",
     "overview",
     "rows_of",
-    "summarise",
+    "summarize",
     "tables",
 ]
 
@@ -128,7 +128,7 @@ class Summary:
     sets: int
 
 
-def summarise(
+def summarize(
     found: Mapping[str, tuple[float, Rows]], baseline: str, reference: torch.Tensor | None
 ) -> list[Summary]:
     """Rows of one table, each method on the same sets.
@@ -244,7 +244,7 @@ def overview(by_task: Mapping[str, Sequence[Summary]], baseline: str) -> str:
 def found_rows(
     store: Store, stage: str, task: str, strengths: Mapping[str, float]
 ) -> dict[str, tuple[float, Rows]]:
-    """What ``summarise`` takes, of the methods that were measured."""
+    """What ``summarize`` takes, of the methods that were measured."""
     found = {
         name: (strength, rows_of(store, stage, task, name, strength))
         for name, strength in strengths.items()

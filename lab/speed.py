@@ -31,7 +31,7 @@ from .saved_bytes import SavedBytes
 
 LOOK_AHEAD = 0.1
 BASELINE, LITERAL = "FreeDoM baseline", "literal"
-# FreeDoM's own code takes one backward of the summed energies, normalised where they are summed.
+# FreeDoM's own code takes one backward of the summed energies, normalized where they are summed.
 ONE_BACKWARD = replace(PRESETS[BASELINE], gradient_path="image")
 ROWS = {BASELINE: PRESETS[BASELINE], "FreeDoM, one backward": ONE_BACKWARD, **PRESETS}
 

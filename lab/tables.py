@@ -34,7 +34,7 @@ from .networks import Networks
 from .options import digest, needed_attributes, read_command_line
 from .pictures import Pictures
 from .plan import UNTUNED, Plan
-from .report import Choice, choose, found_rows, overview, summarise, tables
+from .report import Choice, choose, found_rows, overview, summarize, tables
 from .results import Store
 from .table_figures import write_figures
 from .tasks import ABLATION_TASK, MANY, attributes_of
@@ -168,7 +168,7 @@ class Tables:
         for task in self.plan.tasks:
             choice = self.choice(task)
             found = found_rows(self.store, "test", task, choice.strengths)
-            by_task[task] = summaries = summarise(found, BASELINE, reference)
+            by_task[task] = summaries = summarize(found, BASELINE, reference)
             content[task] = {
                 "rows": [asdict(summary) for summary in summaries],
                 "tuning": choice.scores,
@@ -179,7 +179,7 @@ class Tables:
                 self.experiment.pictures.sheet(task, choice.strengths, self.tested_on, sheet)
         for study in self.plan.studies:
             for title, baseline, found in self._ablation(study):
-                summaries = summarise(found, baseline, reference)
+                summaries = summarize(found, baseline, reference)
                 content[title] = {"rows": [asdict(summary) for summary in summaries]}
                 parts.append(tables(title, summaries, baseline))
         text = "\n".join((overview(by_task, BASELINE), *parts))

@@ -1,7 +1,7 @@
 """The main job: guide the demo model in the real host and show what it bought.
 
 Posts ``workflows/api/demo.json`` to a headless server, with several pictures at once: a text, the
-layout of one portrait and the identity of another. Leaves in ``output/demo``: one labelled sheet
+layout of one portrait and the identity of another. Leaves in ``output/demo``: one labeled sheet
 (conditions, unguided, FreeDoM, Z-Magic), energy curves, and ``report.json`` with the energies, the
 cosines between the conditions' gradients and the cost. Run it with ``make demo``.
 """

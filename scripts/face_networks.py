@@ -1,4 +1,4 @@
-"""Real face networks for the tests, from a package of the npm registry (MIT licence).
+"""Real face networks for the tests, from a package of the npm registry (MIT license).
 
 Face embedding, landmarks, detection, age, gender, pose and expression as ONNX files: small, trained
 on real faces, and free to use. Nothing in the pack itself needs them.

@@ -66,7 +66,7 @@ def load_host_on(device: str) -> None:
 
 
 def load_host(*, cpu: bool = True, fp32: bool = False):
-    """Put the host on ``sys.path`` and initialise ``comfy``; on the CPU unless ``cpu`` is False.
+    """Put the host on ``sys.path`` and initialize ``comfy``; on the CPU unless ``cpu`` is False.
 
     ``fp32`` keeps it from halving the precision of what it loads, as it does on accelerators.
     Must run before anything imports ``comfy``: the host reads its command line at import.

@@ -1,4 +1,4 @@
-"""A face recogniser that never guides: dlib's, of another architecture and training set.
+"""A face recognizer that never guides: dlib's, of another architecture and training set.
 
 dlib's ResNet (King, "High Quality Face Recognition with Deep Metric Learning", 2017) embeds a face
 in 128 numbers; two pictures whose embeddings are closer than 0.6 are the same person to it. Network

@@ -2,7 +2,7 @@
 
 It starts from the weights in demo_models, if they are there, unless --fresh is given. Crops of 64
 pixels are enough: nothing in a latent reaches further. The loss is that of pixels, of their
-differences, which keep edges sharp, and of the mean colours of patches; eyes, brows and lips count
+differences, which keep edges sharp, and of the mean colors of patches; eyes, brows and lips count
 more than their few pixels would.
 """
 
@@ -22,19 +22,19 @@ LEARNING_RATE = 4e-4
 BATCH, CROP = 8, 64
 VARIATION = Variation(scale=0.1, roll=0.05, light=0.1)
 
-# How much more an error counts where a face is recognised by it.
+# How much more an error counts where a face is recognized by it.
 DETAILS = ("eyes", "brows", "lips")
 DETAIL_WEIGHT = 3.0
 
 # Of the mean error in the square of a latent's cell: without it four numbers a cell go to edges
-# rather than to the colours of clothes and hats.
-COLOUR_WEIGHT = 2.0
+# rather than to the colors of clothes and hats.
+COLOR_WEIGHT = 2.0
 
 # Of the latent: noise that the decoder must bear, and the largest number without a penalty.
 LATENT_NOISE, LATENT_LIMIT = 0.05, 2.5
 
-# Share of the pictures in other colours, and how much darker a colour becomes at most.
-RECOLOURED, DARKENED = 0.3, 0.5
+# Share of the pictures in other colors, and how much darker a color becomes at most.
+RECOLORED, DARKENED = 0.3, 0.5
 
 SHOWN = 12
 
@@ -61,7 +61,7 @@ def loss(network: Autoencoder, portraits: Portraits, batch: int) -> Tensor:
     pictures, _, classes = varied(
         portraits.pictures(places), VARIATION, classes=portraits.classes[places]
     )
-    pictures, classes = _crop(_recoloured(pictures), classes)
+    pictures, classes = _crop(_recolored(pictures), classes)
     pictures = pictures.contiguous(memory_format=torch.channels_last)
     latents = network.encoded(pictures).float()
     result = network.decoded(latents + LATENT_NOISE * torch.randn_like(latents)).float()
@@ -70,8 +70,8 @@ def loss(network: Autoencoder, portraits: Portraits, batch: int) -> Tensor:
     error = result - pictures
     pixels = ((error.abs() + 2.0 * error.square()) * weight).mean()
     edges = sum((error.diff(dim=axis).abs()).mean() for axis in (2, 3))
-    colours = F.avg_pool2d(error, FACTOR).abs().mean()
-    return pixels + 0.5 * edges + COLOUR_WEIGHT * colours + _shape_of(latents)
+    colors = F.avg_pool2d(error, FACTOR).abs().mean()
+    return pixels + 0.5 * edges + COLOR_WEIGHT * colors + _shape_of(latents)
 
 
 def evaluated(network: Autoencoder, portraits: Portraits, run: Run) -> dict:
@@ -108,16 +108,16 @@ def _crop(pictures: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     return pictures[..., rows, columns], classes[..., rows, columns]
 
 
-def _recoloured(pictures: Tensor) -> Tensor:
+def _recolored(pictures: Tensor) -> Tensor:
     """Some of the pictures with red, green and blue exchanged and each made darker.
 
-    Most colours of a portrait can be guessed from what is around them: skin, hair, lips. A network
-    that is never surprised learns to guess, and clothes get the colours of others.
+    Most colors of a portrait can be guessed from what is around them: skin, hair, lips. A network
+    that is never surprised learns to guess, and clothes get the colors of others.
     """
     count = len(pictures)
     order = torch.rand(count, 3).argsort(1)[..., None, None].expand_as(pictures)
     gain = 1.0 - DARKENED * torch.rand(count, 3, 1, 1)
-    changed = torch.rand(count, 1, 1, 1) < RECOLOURED
+    changed = torch.rand(count, 1, 1, 1) < RECOLORED
     return torch.where(changed, pictures.gather(1, order) * gain, pictures)
 
 

@@ -44,7 +44,7 @@ class Question:
 
 QUESTIONS = {
     "hair colour": Question(
-        {colour: f"a photo of a person with {colour} hair" for colour in HAIR},
+        {color: f"a photo of a person with {color} hair" for color in HAIR},
         # A hat or no hair leaves nothing to be seen.
         lambda label: (
             None
@@ -66,8 +66,8 @@ QUESTIONS = {
         ),
     ),
     "clothing colour": Question(
-        {colour: f"a photo of a person wearing {colour}" for colour in CLOTHES},
-        # Of stripes or dots either colour is right; the question is asked of plain clothing.
+        {color: f"a photo of a person wearing {color}" for color in CLOTHES},
+        # Of stripes or dots either color is right; the question is asked of plain clothing.
         lambda label: label["cloth"] if label.get("pattern", "plain") == "plain" else None,
     ),
     "smile": Question(

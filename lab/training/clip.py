@@ -4,7 +4,7 @@ Model, tokenizer, preprocessing and loss are open_clip's. The loop is ours, so t
 stopped, and the questions, without which a thousand portraits do not suffice. The model sees
 through the residual network of the first CLIP (Radford et al., ICML 2021), the judge through a
 RegNet (Radosavovic et al., CVPR 2020). Both pool by attention that knows places: an average hardly
-tells the colour of clothing from that of a background. The configurations are the JSON files beside
+tells the color of clothing from that of a background. The configurations are the JSON files beside
 the weights.
 """
 
@@ -24,7 +24,7 @@ from .running import DEMO_MODELS, JUDGES, Trainer, parameters, read_command_line
 MINUTES = 120.0
 LEARNING_RATE = 1e-3
 BATCH = 64
-# Colours are what captions speak of: they stay, but for a little light.
+# Colors are what captions speak of: they stay, but for a little light.
 VARIATION = Variation(scale=0.15, shift=0.05, roll=0.12, light=0.08)
 
 PROMPTS = [prompt for question in QUESTIONS.values() for prompt in question.prompts.values()]
@@ -100,7 +100,7 @@ def loss(network: WithAnswers, told: Told, portraits: Portraits, batch: int) -> 
     answers = told.answers[:, places]
     pictures, _, _ = varied(portraits.pictures(places), VARIATION)
     texts = torch.cat((told.sentences[places, torch.randint(SENTENCES, (batch,))], told.prompts))
-    image, text, scale = network.model(normalised(pictures), texts)
+    image, text, scale = network.model(normalized(pictures), texts)
     image, text, scale = image.float(), text.float(), scale.float()
     contrasted = open_clip.ClipLoss()(image, text[:batch], scale)
     by_prompts = scale * image @ text[batch:].T
@@ -143,11 +143,11 @@ def prepared(config: Path) -> str:
 
 
 def load_judge() -> nn.Module:
-    """The judge as it was trained; its pictures are prepared by ``normalised``."""
+    """The judge as it was trained; its pictures are prepared by ``normalized``."""
     return read_weights(empty_model(JUDGE_CONFIG), JUDGES / "clip_evaluator.safetensors")
 
 
-def normalised(pictures: Tensor) -> Tensor:
+def normalized(pictures: Tensor) -> Tensor:
     """From [0, 1] to the scale that open_clip has for weights of which it knows nothing."""
     mean, std = (
         pictures.new_tensor(values).view(1, 3, 1, 1)
@@ -160,7 +160,7 @@ def normalised(pictures: Tensor) -> Tensor:
 def picture_features(network: nn.Module, pictures: Tensor) -> Tensor:
     """Embeddings ``[N, D]`` of unit length of ``pictures [N, 3, 128, 128]`` in [0, 1]."""
     found = [
-        network.encode_image(normalised(part), normalize=True) for part in pictures.split(BATCH)
+        network.encode_image(normalized(part), normalize=True) for part in pictures.split(BATCH)
     ]
     return torch.cat(found)
 

@@ -109,7 +109,7 @@ class Variation:
         shift: in sides of the picture.
         roll: in radians.
         light: of brightness and contrast, as a share.
-        grey: share of the pictures that lose their colours.
+        gray: share of the pictures that lose their colors.
     """
 
     mirror: bool = True
@@ -117,7 +117,7 @@ class Variation:
     shift: float = 0.0
     roll: float = 0.0
     light: float = 0.0
-    grey: float = 0.0
+    gray: float = 0.0
 
 
 def varied(
@@ -168,8 +168,8 @@ def _lit(images: Tensor, how: Variation) -> Tensor:
     if how.light:
         gain, offset = (1.0 + _within(count, how.light), _within(count, how.light) / 2.0)
         images = (images * gain.view(-1, 1, 1, 1) + offset.view(-1, 1, 1, 1)).clamp(0.0, 1.0)
-    if how.grey:
-        lost = (torch.rand(count) < how.grey).view(-1, 1, 1, 1)
+    if how.gray:
+        lost = (torch.rand(count) < how.gray).view(-1, 1, 1, 1)
         images = torch.where(lost, images.mean(1, keepdim=True), images)
     return images
 

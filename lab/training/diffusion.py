@@ -3,7 +3,7 @@
 It is the host's own UNetModel in the configuration of host/demo_model.py, trained to predict the
 noise in the autoencoder's latents, with the noise schedule of SD1.5. It starts from the weights in
 demo_models, if they are there, unless --fresh is given. Train the autoencoder first, and for the
-distances in the report the judges of CLIP and recogniser.
+distances in the report the judges of CLIP and recognizer.
 """
 
 import hashlib

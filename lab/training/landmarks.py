@@ -22,7 +22,7 @@ from .running import JUDGES, Trainer, read_command_line, read_weights
 MINUTES = 40.0
 LEARNING_RATE = 1e-3
 BATCH, SIDE, POINTS = 32, 96, 68
-VARIATION = Variation(roll=0.15, light=0.2, grey=0.1)
+VARIATION = Variation(roll=0.15, light=0.2, gray=0.1)
 
 # How far a box is from the one that fits, in its sides: detectors are no better.
 BOX_SHIFT, BOX_SCALE = 0.06, 0.12
@@ -55,8 +55,8 @@ class LandmarkNetwork(nn.Module):
             nn.Conv2d(fine, POINTS, 1),
         )
         side = CELLS + 2 * BEYOND
-        centres = (torch.arange(side) - BEYOND + 0.5) / CELLS
-        places = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1)
+        centers = (torch.arange(side) - BEYOND + 0.5) / CELLS
+        places = torch.stack(torch.meshgrid(centers, centers, indexing="xy"), dim=-1)
         self.register_buffer("places", places.flatten(0, 1), persistent=False)  # [cells, 2]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from zmagic.guidance.faces.crops import Faces
 
-from . import clip, recogniser
+from . import clip, recognizer
 from .data import Portraits, read_portraits
 from .metrics import frechet_distance
 from .running import JUDGES, Run
@@ -17,7 +17,7 @@ from .sheets import save_sheet
 __all__ = ["figures", "nearest"]
 
 # Samples shown with the training pictures nearest to them, and how many of these.
-SHOWN, NEIGHBOURS = 8, 5
+SHOWN, NEIGHBORS = 8, 5
 
 # Side of the pictures whose pixels are compared: a copy that is a little off stays a copy.
 COMPARED_SIDE = 32
@@ -25,7 +25,7 @@ PART = 256
 
 
 def figures(samples: Tensor, train: Portraits, run: Run) -> dict:
-    """Distances of samples ``[N, 3, H, W]`` to real pictures, and a sheet of nearest neighbours.
+    """Distances of samples ``[N, 3, H, W]`` to real pictures, and a sheet of nearest neighbors.
 
     The samples are compared with the pictures of the test split in the features of two judges, and
     so are the real pictures of the validation split: their distance is the floor. As many pictures
@@ -49,9 +49,9 @@ def figures(samples: Tensor, train: Portraits, run: Run) -> dict:
             "median": round(float(distances.median()), 4),
             "least": round(float(distances.min()), 4),
         }
-    _, places = nearest(samples[:SHOWN], known, NEIGHBOURS)
+    _, places = nearest(samples[:SHOWN], known, NEIGHBORS)
     rows = torch.cat((samples[:SHOWN, None], _with_mirrored(train, places)), dim=1)
-    save_sheet(run.file("_neighbours.png"), rows.flatten(0, 1), columns=1 + NEIGHBOURS)
+    save_sheet(run.file("_neighbors.png"), rows.flatten(0, 1), columns=1 + NEIGHBORS)
     return result
 
 
@@ -76,12 +76,12 @@ def _judges(train: Portraits) -> dict[str, Callable[[Tensor], Tensor]]:
     if (JUDGES / "clip_evaluator.safetensors").is_file():
         towers = clip.load_judge()
         judges["CLIP judge"] = lambda pictures: clip.picture_features(towers, pictures)
-    if (JUDGES / "recogniser_evaluator.safetensors").is_file():
-        network = recogniser.load_judge()
+    if (JUDGES / "recognizer_evaluator.safetensors").is_file():
+        network = recognizer.load_judge()
         # Nobody knows the points of samples: all faces are taken where they are on average.
         face = Faces.from_points(train.points.mean(0, keepdim=True), 1.0)
-        judges["recogniser judge"] = lambda pictures: F.normalize(
-            recogniser.embeddings(network, pictures, face)
+        judges["recognizer judge"] = lambda pictures: F.normalize(
+            recognizer.embeddings(network, pictures, face)
         )
     return judges
 

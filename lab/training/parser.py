@@ -18,7 +18,7 @@ from .running import JUDGES, Trainer, read_command_line, read_weights
 MINUTES = 40.0
 LEARNING_RATE = 2e-3
 BATCH, SIDE = 8, 128
-VARIATION = Variation(scale=0.2, shift=0.06, roll=0.15, light=0.2, grey=0.1)
+VARIATION = Variation(scale=0.2, shift=0.06, roll=0.15, light=0.2, gray=0.1)
 
 # The scale of ImageNet, which the pack's loader of segmenters takes for granted.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -28,7 +28,7 @@ JUDGE_WIDTH, DILATIONS = 48, (1, 2, 4, 8, 1)
 
 
 class Parser(nn.Module):
-    """Normalised pictures ``[B, 3, H, W]`` to scores ``[B, 8, H, W]``, sides multiples of 8."""
+    """Normalized pictures ``[B, 3, H, W]`` to scores ``[B, 8, H, W]``, sides multiples of 8."""
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS):
         super().__init__()
@@ -85,11 +85,11 @@ def main() -> None:
 
 
 def load_judge() -> nn.Module:
-    """The judge as it was trained; it takes pictures that ``normalised`` prepared."""
+    """The judge as it was trained; it takes pictures that ``normalized`` prepared."""
     return read_weights(ParserJudge(), JUDGES / "parser_evaluator.safetensors")
 
 
-def normalised(pictures: Tensor) -> Tensor:
+def normalized(pictures: Tensor) -> Tensor:
     """From [0, 1] to what the parsers see."""
     mean, std = (pictures.new_tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
     return (pictures - mean) / std
@@ -108,7 +108,7 @@ def loss(network: nn.Module, portraits: Portraits, weights: Tensor, batch: int) 
     pictures, _, classes = varied(
         portraits.pictures(places), VARIATION, classes=portraits.classes[places]
     )
-    scores = network(normalised(pictures)).float()
+    scores = network(normalized(pictures)).float()
     target = F.one_hot(classes.long(), len(CLASSES)).movedim(3, 1).float()
     chances = scores.softmax(1)
     overlap = (chances * target).sum((0, 2, 3))
@@ -121,7 +121,7 @@ def evaluated(network: nn.Module, portraits: Portraits) -> dict:
     """Intersection over union on people it was not trained on."""
     counts = torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.long)
     for places in torch.arange(len(portraits)).split(BATCH):
-        scores = network(normalised(portraits.pictures(places)))
+        scores = network(normalized(portraits.pictures(places)))
         counts += confusion(scores.argmax(1), portraits.classes[places], len(CLASSES))
     overlap = intersection_over_union(counts)
     return {

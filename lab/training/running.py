@@ -1,7 +1,7 @@
 """One training run: a command line, a loop that may be stopped at any time, weights and a report.
 
 The same command continues where the last one stopped: the work folder keeps weights, their moving
-average, the optimiser, the random state and the time spent. A run that is interrupted and one that
+average, the optimizer, the random state and the time spent. A run that is interrupted and one that
 is not are equal, to the bit on the same machine, where the budget is a number of steps; a budget in
 minutes depends on the machine.
 """
@@ -195,7 +195,7 @@ class Trainer:
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        self.optimiser = torch.optim.AdamW(groups, learning_rate, betas=(0.9, 0.98), fused=True)
+        self.optimizer = torch.optim.AdamW(groups, learning_rate, betas=(0.9, 0.98), fused=True)
         self.step, self.seconds = 0, 0.0
 
     @property
@@ -231,15 +231,15 @@ class Trainer:
 
     def _stepped(self, loss: Callable[[], Tensor]) -> Tensor:
         rate = self.learning_rate * _schedule(self.step, self.progress)
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
         kind = torch.device(self.run.device).type
         with torch.autocast(kind, torch.bfloat16, enabled=self.run.precision == "bf16"):
             value = loss()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(self.module.parameters(), 1.0, error_if_nonfinite=True)
-        self.optimiser.step()
+        self.optimizer.step()
         self.step += 1
         self._averaged()
         return value.detach()
@@ -257,7 +257,7 @@ class Trainer:
         state = {
             "module": self.module.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "random": _random_states(self.run.device),
             "step": self.step,
             "seconds": self.seconds,
@@ -269,7 +269,7 @@ class Trainer:
         state = torch.load(self.run.checkpoint, map_location="cpu", weights_only=True)
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
         _set_random_states(self.run.device, state["random"])
         self.step, self.seconds = state["step"], state["seconds"]
         print(f"continues after step {self.step}, {self.seconds:.0f} s", flush=True)

@@ -118,15 +118,15 @@ def test_everything_drawn_is_in_its_range(seed, number, picture):
     assert all(0.0 <= value <= 1.0 for value in who.phenotype.values())
     assert max(("african", "asian", "caucasian"), key=who.phenotype.get) == who.race
     assert (who.phenotype["gender"] > 0.5) == (who.gender == "woman")  # anny: 0 is male
-    for colour in (who.skin, who.hair, who.iris):
-        assert len(colour) == 3 and 0.0 <= min(colour) <= max(colour) <= 0.9
+    for color in (who.skin, who.hair, who.iris):
+        assert len(color) == 3 and 0.0 <= min(color) <= max(color) <= 0.9
     assert abs(sitting.yaw) <= 0.45 and abs(sitting.pitch) <= 0.22 and abs(sitting.roll) <= 0.18
     assert abs(sitting.camera_yaw) <= 0.25 and 0.93 <= sitting.zoom <= 1.06
     assert abs(sitting.light_side) <= 1.0 and 0.0 <= sitting.contrast <= 1.0
     assert sitting.haircut in haircuts.CHANCES[who.gender]
     assert sitting.beard == "none" or who.gender == "man"
     assert sitting.make_up == 0.0 or who.gender == "woman"
-    assert sitting.cloth_colour != sitting.second_colour
+    assert sitting.cloth_color != sitting.second_color
     assert all(0.0 < strength <= 1.0 for strength in sitting.units.values())
     moved = {unit.removesuffix("Left").removesuffix("Right") for unit in sitting.units}
     assert moved == set(expressions.EXPRESSIONS[sitting.expression])
@@ -180,7 +180,7 @@ def test_how_someone_sits_says_nothing_of_who_it_is(picture):
 
 
 def test_captions_say_what_the_labels_say():
-    """Read back by a grammar of its own: each word is there exactly when it is labelled."""
+    """Read back by a grammar of its own: each word is there exactly when it is labeled."""
     for label in (labels(5, number, picture) for number in range(250) for picture in range(3)):
         said = CAPTION.fullmatch(label["caption"])
         assert said, label["caption"]
@@ -206,7 +206,7 @@ def test_a_caption_has_the_article_that_belongs_there():
         assert said.startswith(("a photo of an old ", "a photo of a young "))
 
 
-def test_training_asks_for_the_colours_and_classes_that_are_rendered():
+def test_training_asks_for_the_colors_and_classes_that_are_rendered():
     assert tuple(HAIR) == captions.HAIR
     assert tuple(CLOTH) == captions.CLOTHES
     assert CLASSES[: len(data.CLASSES)] == data.CLASSES
@@ -271,7 +271,7 @@ def test_people_are_split_and_lines_say_so(folder):
 def test_formats_are_the_documented_ones(folder):
     with Image.open(folder / "00003_1.jpg") as picture:
         assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (16, 16))
-        assert JpegImagePlugin.get_sampling(picture) == 0  # full colour resolution
+        assert JpegImagePlugin.get_sampling(picture) == 0  # full color resolution
         assert picture.quantization[0][0] == 2  # 16 at quality 50, a tenth of it at 95
     with Image.open(folder / "00003_1_mask.png") as mask:
         assert (mask.format, mask.mode) == ("PNG", "L")

@@ -35,8 +35,8 @@ class Traced:
 
     def smoothed(self) -> np.ndarray:
         """The light after smoothing [h, w, 3]."""
-        colour = self.light * self.albedo * self.alpha[..., None]
-        beauty = np.concatenate([colour, self.alpha[..., None]], axis=2)
+        color = self.light * self.albedo * self.alpha[..., None]
+        beauty = np.concatenate([color, self.alpha[..., None]], axis=2)
         features = np.concatenate([self.albedo, self.normal, self.depth[..., None]], axis=2)
         result = smooth(beauty, features, self.labels, PIXEL)
         return result / np.maximum(self.albedo * self.alpha[..., None], 1e-9)
@@ -46,7 +46,7 @@ class Traced:
 
 
 def test_constant_light_stays_constant():
-    """Whatever shape, colour, class and transparency the surfaces have."""
+    """Whatever shape, color, class and transparency the surfaces have."""
     traced, rng = Traced(), np.random.default_rng(1)
     traced.labels = rng.integers(0, len(CLASS), (SIDE, SIDE), dtype=np.uint8)
     traced.normal += rng.normal(0.0, 0.3, traced.normal.shape)
@@ -127,9 +127,9 @@ def test_single_bright_paths_are_cut():
 def test_what_is_transparent_stays_so():
     traced = Traced()
     traced.alpha[:, :10] = 0.0
-    colour = np.zeros((SIDE, SIDE, 4))
+    color = np.zeros((SIDE, SIDE, 4))
     features = np.concatenate([traced.albedo, traced.normal, traced.depth[..., None]], axis=2)
-    assert (smooth(colour, features, traced.labels, PIXEL) == 0.0).all()
+    assert (smooth(color, features, traced.labels, PIXEL) == 0.0).all()
 
 
 # ---------------------------------------------------------------- development, background
@@ -164,15 +164,15 @@ def test_dark_skin_is_exposed_longer():
     assert reflected[0] < reflected[-1]  # dark skin stays dark
 
 
-def test_backgrounds_have_the_colour_that_captions_name():
+def test_backgrounds_have_the_color_that_captions_name():
     person, kinds = draw_identity(1, 0, ("gender",), ()), set()
     for picture in range(60):
         sitting = draw_sitting(1, person, picture)
-        colours = backdrop(64, sitting)
-        assert colours.shape == (64, 64, 3) and 0.0 <= colours.min() <= colours.max() <= 1.0
-        named = np.array(BACKGROUND[sitting.background_colour])
-        assert np.abs(np.log(colours.mean((0, 1)) / named)).max() < 0.5
-        assert (backdrop(64, sitting) == colours).all()
+        colors = backdrop(64, sitting)
+        assert colors.shape == (64, 64, 3) and 0.0 <= colors.min() <= colors.max() <= 1.0
+        named = np.array(BACKGROUND[sitting.background_color])
+        assert np.abs(np.log(colors.mean((0, 1)) / named)).max() < 0.5
+        assert (backdrop(64, sitting) == colors).all()
         kinds.add(sitting.backdrop)
     assert kinds == set(BACKDROPS)
 
@@ -272,7 +272,7 @@ def test_nothing_is_left_of_a_mesh_outside():
     vertices, quads = grid(3)
     mesh = Mesh(vertices, split_quads(quads))
     left = shell(mesh, np.full(len(vertices), -1.0), np.ones((len(vertices), 3)))
-    assert len(left.mesh.faces) == len(left.colour) == len(left.normals) == 0
+    assert len(left.mesh.faces) == len(left.color) == len(left.normals) == 0
     whole = shell(mesh, np.full(len(vertices), 1.0), np.ones((len(vertices), 3)))
     assert area(whole.mesh) == pytest.approx(1.0)
 

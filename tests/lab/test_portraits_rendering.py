@@ -102,7 +102,7 @@ def test_landmarks_are_in_the_picture_and_in_order(made):
         assert np.mean([at(lips, point) <= NEAR for point in points[48:60]]) > 0.9
 
 
-def test_masks_show_what_is_labelled_and_nothing_else(made):
+def test_masks_show_what_is_labeled_and_nothing_else(made):
     seen = set()
     for label, _, mask in made:
         shown = {name for name, number in CLASS.items() if (mask == number).sum() > 0}
@@ -110,15 +110,15 @@ def test_masks_show_what_is_labelled_and_nothing_else(made):
         assert {"background", "skin", "lips", "brows", "eyes", "clothing"} <= shown
         assert ("hair" in shown) == (label["style"] != "bald")
         for name in WORN:
-            labelled = label["beard_style" if name == "beard" else name] != "none"
-            assert labelled or name not in shown, (label["id"], name)
-            assert name in shown or not labelled or name not in LARGE_ENOUGH, (label["id"], name)
+            labeled = label["beard_style" if name == "beard" else name] != "none"
+            assert labeled or name not in shown, (label["id"], name)
+            assert name in shown or not labeled or name not in LARGE_ENOUGH, (label["id"], name)
         seen |= shown
     assert seen == set(CLASS)
 
 
 def test_masks_follow_the_picture(made):
-    """The edge between person and background is an edge of the picture's colours."""
+    """The edge between person and background is an edge of the picture's colors."""
     for label, picture, mask in made:
         edge = ndimage.binary_dilation(mask == 0) & ndimage.binary_dilation(mask != 0)
         flat = ndimage.binary_erosion(mask == 0, iterations=3)

@@ -7,7 +7,7 @@ import torch
 
 from zmagic.lab.figures import Panel, draw_panels, mean_lines
 from zmagic.lab.methods import ABLATIONS, BASELINE, EQUAL_COST, FAITHFUL, methods
-from zmagic.lab.report import choose, found_rows, overview, summarise, tables
+from zmagic.lab.report import choose, found_rows, overview, summarize, tables
 from zmagic.lab.results import Run, Store, markdown
 from zmagic.lab.statistics import (
     Projection,
@@ -93,7 +93,7 @@ def table_of(store: Store) -> str:
     names = [method.name for method in methods(2)]
     choice = choose(store, TASK, names, (0.15, 0.3))
     found = found_rows(store, "test", TASK, choice.strengths)
-    return tables(TASK, summarise(found, BASELINE, None), BASELINE)
+    return tables(TASK, summarize(found, BASELINE, None), BASELINE)
 
 
 def test_a_killed_run_goes_on_to_the_same_table(tmp_path):
@@ -146,7 +146,7 @@ def test_a_summary_compares_the_same_sets_by_the_judge(tmp_path):
     store = Store(tmp_path / "runs.jsonl")
     store.add(all_runs())
     found = found_rows(store, "test", TASK, {BASELINE: 0.3, FAITHFUL: 0.3})
-    rows = {summary.method: summary for summary in summarise(found, BASELINE, None)}
+    rows = {summary.method: summary for summary in summarize(found, BASELINE, None)}
     mean, low, high = rows[FAITHFUL].difference["identity"]
     assert mean == pytest.approx(-0.1) and low == pytest.approx(-0.1) == high
     assert rows[FAITHFUL].wins == {"identity": 1.0, "landmarks": 1.0}
@@ -161,7 +161,7 @@ def test_a_picture_without_a_face_is_nobodys_likeness(tmp_path):
     store = Store(tmp_path / "runs.jsonl")
     store.add((run, {**row, "face": run.method != FAITHFUL}) for run, row in all_runs())
     found = found_rows(store, "test", TASK, {BASELINE: 0.3, FAITHFUL: 0.3})
-    rows = {summary.method: summary for summary in summarise(found, BASELINE, None)}
+    rows = {summary.method: summary for summary in summarize(found, BASELINE, None)}
     assert rows[FAITHFUL].difference["identity"][0] == pytest.approx(-0.1)  # as the network says
     assert rows[FAITHFUL].wins == {"identity": 0.0, "landmarks": 0.0}
     assert (rows[FAITHFUL].rank, rows[BASELINE].rank) == (2.0, 1.0)
@@ -178,7 +178,7 @@ def test_the_overview_has_every_method_of_every_task(tmp_path):
     store = Store(tmp_path / "runs.jsonl")
     store.add(all_runs())
     found = found_rows(store, "test", TASK, {BASELINE: 0.3, FAITHFUL: 0.3})
-    both = summarise(found, BASELINE, None)
+    both = summarize(found, BASELINE, None)
     lines = overview({"one": both, "two": both[:1]}, BASELINE).splitlines()
     assert lines[2] == f"| {BASELINE} | 2 | 2 | 1 |"
     assert lines[3] == f"| {FAITHFUL} | 1 (-1 [-1, -1]) |  | 1 |"

@@ -1,6 +1,6 @@
 """Are these faces? What networks trained on photographs say: python -m lab.training.portraits.check
 
-A face recogniser verifies people (every pair of pictures), dlib's detector looks for faces, and the
+A face recognizer verifies people (every pair of pictures), dlib's detector looks for faces, and the
 labels are compared with the masks. Needs what 'make test' sets up; a minute for 100 people.
 """
 
@@ -16,12 +16,12 @@ from zmagic.guidance.pictures.preprocessing import Preprocessing
 from zmagic.lab.evaluators.dlib_faces import shows_face
 
 from ..data import CLASSES, Portraits, read_portraits
-from ..recogniser import evaluated
+from ..recognizer import evaluated
 
 __all__ = ["checked"]
 
 # What setup fetches for the tests, and what the network's own package subtracts and divides by.
-RECOGNISER = Path(__file__).parents[3] / ".host" / "networks" / "face" / "fr_feature.onnx"
+RECOGNIZER = Path(__file__).parents[3] / ".host" / "networks" / "face" / "fr_feature.onnx"
 INPUT = Preprocessing((112, 112), (127.0 / 255.0,), (128.0 / 255.0,))
 
 # Sides of the picture around a landmark in which its class must be found.
@@ -32,21 +32,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the portraits")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
-    parser.add_argument("--recogniser", type=Path, default=RECOGNISER, help="an ONNX file")
+    parser.add_argument("--recognizer", type=Path, default=RECOGNIZER, help="an ONNX file")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     portraits = read_portraits(options.data, options.split)
-    print(json.dumps(checked(portraits, options.recogniser), indent=2))
+    print(json.dumps(checked(portraits, options.recognizer), indent=2))
 
 
 @torch.no_grad()
-def checked(portraits: Portraits, recogniser: Path) -> dict:
-    """Figures of the portraits; `recogniser` is an ONNX file that takes ArcFace's crops."""
-    network = load_onnx(recogniser)
+def checked(portraits: Portraits, recognizer: Path) -> dict:
+    """Figures of the portraits; `recognizer` is an ONNX file that takes ArcFace's crops."""
+    network = load_onnx(recognizer)
 
     def embedding(crops: Tensor) -> Tensor:
-        """Of crops whose pixels run from -1 to 1, as our own recognisers see them."""
+        """Of crops whose pixels run from -1 to 1, as our own recognizers see them."""
         return network(INPUT.normalised((crops + 1.0) / 2.0))[0]
 
     found = [shows_face(picture) for picture in portraits.pictures()]

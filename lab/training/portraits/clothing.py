@@ -47,27 +47,27 @@ def covered(kind: str, place: np.ndarray) -> np.ndarray:
 def dress(head: Head, sitting: Sitting) -> list[Surface]:
     """The garments over the shoulders."""
     rng = np.random.default_rng(sitting.seed + 1)
-    colour = _pattern(head, sitting, rng)
+    color = _pattern(head, sitting, rng)
     folds = 0.0018 * smooth_noise(head.place * [1.0, 1.0, 0.35], 0.05, sitting.seed + 2)
     kind = sitting.garment
     if kind == "jacket":
-        return _jacket(head, sitting, rng, colour, folds)
+        return _jacket(head, sitting, rng, color, folds)
     depth = covered(kind, head.place)
     lift = CLOTH_LIFT + np.clip(folds, -0.003, 0.004)
-    garments = [shell(head.raised(lift), depth, colour)]
+    garments = [shell(head.raised(lift), depth, color)]
     if kind == "shirt":
-        garments.append(_collar(head, colour * 0.96))
+        garments.append(_collar(head, color * 0.96))
     if kind == "turtleneck":
         ribbed = head.raised(0.011 + 0.002 * np.sin(head.place[:, 0] * 400.0))
-        garments.append(shell(ribbed, np.minimum(depth, 0.030 - depth), colour * 0.95))
+        garments.append(shell(ribbed, np.minimum(depth, 0.030 - depth), color * 0.95))
     return garments
 
 
 def _jacket(
-    head: Head, sitting: Sitting, rng: np.random.Generator, colour: np.ndarray, folds: np.ndarray
+    head: Head, sitting: Sitting, rng: np.random.Generator, color: np.ndarray, folds: np.ndarray
 ) -> list[Surface]:
-    """A jacket of these colours [n, 3] over a shirt."""
-    name = "white" if rng.uniform() < 0.6 else sitting.second_colour
+    """A jacket of these colors [n, 3] over a shirt."""
+    name = "white" if rng.uniform() < 0.6 else sitting.second_color
     shirt = np.tile(jitter(rng, CLOTH[name], 0.1), (len(head.place), 1))
     depth = covered("jacket", head.place)
     lapel = np.exp(-(((depth - 0.020) / 0.012) ** 2))
@@ -75,11 +75,11 @@ def _jacket(
     return [
         shell(head.raised(SHIRT_LIFT), covered("shirt", head.place), shirt),
         _collar(head, shirt),
-        shell(outer, depth, colour * (1.0 - 0.25 * lapel[:, None])),
+        shell(outer, depth, color * (1.0 - 0.25 * lapel[:, None])),
     ]
 
 
-def _collar(head: Head, colour: np.ndarray) -> Surface:
+def _collar(head: Head, color: np.ndarray) -> Surface:
     """A fold around the neck, open in front."""
     x, y, z = head.place.T
     top = -0.128 - 0.12 * np.maximum(0.06 - y, 0.0)
@@ -89,14 +89,14 @@ def _collar(head: Head, colour: np.ndarray) -> Surface:
     field = np.minimum(np.minimum(top - z, z - bottom), np.where(y < 0.07, open_front, 1.0))
     field = np.where(around, field, -0.01)
     lift = 0.008 + 0.014 * ramp(z, top, bottom)
-    return shell(head.raised(lift), field, colour)
+    return shell(head.raised(lift), field, color)
 
 
 def _pattern(head: Head, sitting: Sitting, rng: np.random.Generator) -> np.ndarray:
-    """Colours of the cloth [n, 3]."""
+    """Colors of the cloth [n, 3]."""
     x, y, z = head.place.T
-    first = np.array(jitter(rng, CLOTH[sitting.cloth_colour], 0.12))
-    second = np.array(jitter(rng, CLOTH[sitting.second_colour], 0.12))
+    first = np.array(jitter(rng, CLOTH[sitting.cloth_color], 0.12))
+    second = np.array(jitter(rng, CLOTH[sitting.second_color], 0.12))
     size = float(rng.uniform(0.036, 0.060))
     waves = {
         "plain": np.full_like(x, -1.0),

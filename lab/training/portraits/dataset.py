@@ -1,13 +1,13 @@
 """The files: ID.jpg, ID_mask.png and one line per picture in labels.jsonl.
 
-ID is IIIII_P: identity and picture. The picture is a JPEG of quality 95 with full colour
+ID is IIIII_P: identity and picture. The picture is a JPEG of quality 95 with full color
 resolution: at 128 pixels 42 dB from the rendering (mean of 12 portraits), far closer than the
 autoencoders trained on it come, and two fifths the size of a PNG. The mask is an 8-bit PNG of class
 numbers:
 
 0 background, 1 skin (with ears and neck), 2 lips (with what an open mouth shows between them),
 3 brows, 4 eyes (with upper lashes), 5 hair, 6 clothing, 7 beard (stubble too), 8 glasses (the
-frame; the lenses are not modelled), 9 hat.
+frame; the lenses are not modeled), 9 hat.
 
 A picture depends on (seed, identity, picture), the size, the samples and Mitsuba's variant alone,
 so a run may stop at any time and continue with the same command. Nothing here needs anny or
@@ -81,12 +81,12 @@ def describe(person: Identity, sitting: Sitting, portrait: Portrait) -> dict:
         "make_up": round(sitting.make_up, 3),
         "glasses": sitting.glasses,
         "hat": sitting.hat,
-        "hat_colour": sitting.hat_colour if sitting.hat != "none" else "none",
-        "cloth": sitting.cloth_colour,
+        "hat_colour": sitting.hat_color if sitting.hat != "none" else "none",
+        "cloth": sitting.cloth_color,
         "garment": sitting.garment,
         "pattern": sitting.pattern,
-        "second_colour": sitting.second_colour if sitting.pattern != "plain" else "none",
-        "bg": sitting.background_colour,
+        "second_colour": sitting.second_color if sitting.pattern != "plain" else "none",
+        "bg": sitting.background_color,
         "backdrop": sitting.backdrop,
         "light": round(sitting.light_side, 3),
         "light_height": round(sitting.light_height, 3),

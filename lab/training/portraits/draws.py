@@ -12,14 +12,14 @@ import numpy as np
 
 from . import expressions, haircuts
 from .palette import BACKGROUND, CLOTH, HAIR, IRIS, SKIN, jitter
-from .people import GREY_AGE, Identity, Sitting
+from .people import GRAY_AGE, Identity, Sitting
 
 __all__ = ["draw_identity", "draw_sitting"]
 
 ANCESTRIES = ("african", "asian", "caucasian")  # anny's phenotype names
 YOUNGEST = 0.63  # anny's age runs from 0 to 1 = old; 2/3 is a young adult
 RECEDING_AGE = 0.78
-HAIR_CHANCES = {  # in the order of HAIR without grey, which comes with age
+HAIR_CHANCES = {  # in the order of HAIR without gray, which comes with age
     "african": (0.80, 0.18, 0.01, 0.01),
     "asian": (0.72, 0.24, 0.02, 0.02),
     "caucasian": (0.15, 0.37, 0.32, 0.16),
@@ -61,7 +61,7 @@ def draw_identity(
     dark, light = (np.array(c) for c in SKIN[race])
     skin = dark + (light - dark) * rng.uniform()
     hair_name = _choose(rng, list(HAIR)[:4], HAIR_CHANCES[race])
-    if age > GREY_AGE and rng.uniform() < 0.55:
+    if age > GRAY_AGE and rng.uniform() < 0.55:
         hair_name = "grey"
     iris_name = "brown" if race != "caucasian" else _choose(rng, IRIS)
     return Identity(
@@ -113,13 +113,13 @@ def draw_sitting(seed: int, person: Identity, picture: int) -> Sitting:
         make_up=float(rng.uniform(0.3, 1.0)) if not man and rng.uniform() < 0.55 else 0.0,
         glasses=_choose(rng, GLASSES) if rng.uniform() < 0.15 else "none",
         hat=_choose(rng, HATS) if rng.uniform() < 0.10 else "none",
-        hat_colour=_choose(rng, CLOTH),
+        hat_color=_choose(rng, CLOTH),
         garment=_choose(rng, GARMENTS),
         pattern=_choose(rng, PATTERNS, PATTERN_CHANCES),
-        cloth_colour=cloth,
-        second_colour=_choose(rng, [c for c in CLOTH if c != cloth]),
+        cloth_color=cloth,
+        second_color=_choose(rng, [c for c in CLOTH if c != cloth]),
         backdrop=_choose(rng, BACKDROPS),
-        background_colour=_choose(rng, BACKGROUND),
+        background_color=_choose(rng, BACKGROUND),
         light_side=float(rng.uniform(-1.0, 1.0)),
         light_height=float(rng.uniform(0.15, 0.9)),
         light_size=float(rng.uniform(0.25, 0.6)),

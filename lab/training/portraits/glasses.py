@@ -7,7 +7,7 @@ from .meshes import Mesh
 from .people import Sitting
 from .surfaces import tube
 
-__all__ = ["frame_colour", "glasses"]
+__all__ = ["frame_color", "glasses"]
 
 # Half width and half height of a rim (m), and the power of its superellipse: 2 is an ellipse.
 RIMS = {
@@ -17,7 +17,7 @@ RIMS = {
 }
 WRAP = 2.2  # 1/m; the frame bends back by this times the squared distance from its middle
 EAR_Y = 0.075  # where the temples end
-FRAME_COLOURS = (  # black, tortoise, gold, red
+FRAME_COLORS = (  # black, tortoise, gold, red
     (0.015, 0.013, 0.012),
     (0.120, 0.045, 0.018),
     (0.350, 0.260, 0.120),
@@ -29,7 +29,7 @@ def glasses(head: Head, sitting: Sitting, eyes: np.ndarray, points: np.ndarray) 
     """Rims, temples and bridge.
 
     Args:
-        eyes: centres of the eyes [2, 3] in the head's own frame.
+        eyes: centers of the eyes [2, 3] in the head's own frame.
         points: the 68 landmarks [68, 3] in the same frame.
     """
     rng = np.random.default_rng(sitting.seed + 5)
@@ -43,11 +43,11 @@ def glasses(head: Head, sitting: Sitting, eyes: np.ndarray, points: np.ndarray) 
     temple_x = float(np.abs(points[[0, 16], 0]).max()) + 0.004
     meshes = []
     for side, eye in zip((-1.0, 1.0), eyes, strict=True):
-        centre_x = side * max(abs(eye[0]), width * scale + 0.007)
-        x = centre_x + rim_x
+        center_x = side * max(abs(eye[0]), width * scale + 0.007)
+        x = center_x + rim_x
         rim = np.stack([x, plane + WRAP * x**2, eye[2] - 0.003 + rim_z], axis=1)
         meshes.append(tube(rim, radius, closed=True))
-        hinge_x = side * (abs(centre_x) + width * scale)
+        hinge_x = side * (abs(center_x) + width * scale)
         hinge = [hinge_x, plane + WRAP * hinge_x**2, eye[2] + 0.004]
         bend = [side * temple_x, hinge[1] + 0.022, eye[2] + 0.005]
         ear = [side * (temple_x + 0.003), EAR_Y, eye[2] + 0.008]
@@ -61,6 +61,6 @@ def glasses(head: Head, sitting: Sitting, eyes: np.ndarray, points: np.ndarray) 
     return [Mesh(head.world(m.vertices), m.faces) for m in meshes]
 
 
-def frame_colour(sitting: Sitting) -> np.ndarray:
+def frame_color(sitting: Sitting) -> np.ndarray:
     """Reflectance [3] of the frame."""
-    return np.array(FRAME_COLOURS[sitting.seed // 7 % len(FRAME_COLOURS)])
+    return np.array(FRAME_COLORS[sitting.seed // 7 % len(FRAME_COLORS)])

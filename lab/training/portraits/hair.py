@@ -53,10 +53,10 @@ def grow_hair(head: Head, person: Identity, sitting: Sitting) -> list[Surface]:
     paths, normals = grow(head, locks, haircut.gravity, HOLD[haircut.flow])
     if haircut.curl:
         paths = curled(rng, haircut, paths, normals, locks.length)
-    colours = shades(rng, person.hair, len(paths))
+    colors = shades(rng, person.hair, len(paths))
     parts = [
         _cap(head, person, sitting, field, cap),
-        woven(rng, paths, normals, haircut.width, colours),
+        woven(rng, paths, normals, haircut.width, colors),
     ]
     if haircut.flow == "gather":
         parts.append(_bun(rng, head, person, bun))
@@ -159,8 +159,8 @@ def _cap(
     strands = np.sin(900.0 * np.arctan2(place[:, 0], place[:, 1] + 0.02) * 0.12)
     shade = 0.62 + 0.16 * strands + 0.10 * smooth_noise(place, 0.006, sitting.hair_seed + 2, 24)
     mesh, (shade, normals) = cut(raised, field, shade, raised.normals)
-    colour = np.array(person.hair) * np.clip(shade, 0.3, 1.0)[:, None]
-    return Surface(mesh, np.maximum(colour, 0.002), unit(normals))
+    color = np.array(person.hair) * np.clip(shade, 0.3, 1.0)[:, None]
+    return Surface(mesh, np.maximum(color, 0.002), unit(normals))
 
 
 def _bun(rng: np.random.Generator, head: Head, person: Identity, place: np.ndarray) -> Surface:
@@ -174,5 +174,5 @@ def _bun(rng: np.random.Generator, head: Head, person: Identity, place: np.ndarr
     around = np.cos(angle) * helper[:, None] + np.sin(angle) * other[:, None]
     size = radius * rng.uniform(0.75, 1.05, (BUN_LOCKS, 1, 1))
     paths = head.world(place + around * size)
-    colours = shades(rng, person.hair, BUN_LOCKS)
-    return woven(rng, paths, around @ head.pose.rotation.T, BUN_WIDTH, colours)
+    colors = shades(rng, person.hair, BUN_LOCKS)
+    return woven(rng, paths, around @ head.pose.rotation.T, BUN_WIDTH, colors)

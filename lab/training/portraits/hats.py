@@ -25,7 +25,7 @@ BRIM_LENGTH = 0.050
 def hat(head: Head, sitting: Sitting) -> list[Surface]:
     """The hat and its visor or brim."""
     rng = np.random.default_rng(sitting.seed + 6)
-    base = np.array(jitter(rng, CLOTH[sitting.hat_colour], 0.12))
+    base = np.array(jitter(rng, CLOTH[sitting.hat_color], 0.12))
     field = _above_edge(head.place)
     azimuth = np.arctan2(head.place[:, 0], head.place[:, 1] - 0.065)
     if sitting.hat == "beanie":
@@ -43,8 +43,8 @@ def hat(head: Head, sitting: Sitting) -> list[Surface]:
 def under_hat(head: Head, hair: Surface) -> Surface:
     """The hair that a hat leaves visible."""
     above = _above_edge(head.local(hair.mesh.vertices))
-    mesh, (colour, normals) = cut(hair.mesh, -above + HAIR_BELOW, hair.colour, hair.normals)
-    return Surface(mesh, colour, normals)
+    mesh, (color, normals) = cut(hair.mesh, -above + HAIR_BELOW, hair.color, hair.normals)
+    return Surface(mesh, color, normals)
 
 
 def _above_edge(place: np.ndarray) -> np.ndarray:
@@ -61,8 +61,8 @@ def _beanie(
     fold = ramp(field, 0.034, 0.030)
     puff = float(rng.uniform(0.0, 0.02)) * ramp(field, 0.06, 0.12)
     lift = LIFT + 0.005 * fold + puff + 0.0008 * ribs
-    colour = base * (shade * (1.0 - 0.1 * fold))[:, None]
-    return shell(head.raised(lift), field, np.clip(colour, 0.0, 0.9))
+    color = base * (shade * (1.0 - 0.1 * fold))[:, None]
+    return shell(head.raised(lift), field, np.clip(color, 0.0, 0.9))
 
 
 def _brim(head: Head, seam: np.ndarray, base: np.ndarray, visor: bool) -> Surface:

@@ -99,7 +99,7 @@ class HeadModel:
             if label.startswith(SHAPE_PREFIXES) or label[2:].startswith(SHAPE_PREFIXES)
         ]
         average = self.average()
-        middle = self.eye_centres(average).mean(0)
+        middle = self.eye_centers(average).mean(0)
         self._select_head(average - middle)
         self._follow = self._follow_weights()
         self.place = self.subdivide(average) - middle
@@ -107,7 +107,7 @@ class HeadModel:
         self.lips = self._sample(textures / "mpfb_lips.jpg", body_uv, uv)
         self.lids = self._sample(textures / "mpfb_eyelids.jpg", body_uv, uv)
         self.mouth_inside = self._sample(textures / "mpfb_inside-mouth.jpg", body_uv, uv)
-        # Some vertices of the chin lie on a texture seam and read the mouth's colours.
+        # Some vertices of the chin lie on a texture seam and read the mouth's colors.
         chin = self.place[:, 2] < MOUTH_BOTTOM
         self.lips[chin] = self.mouth_inside[chin] = 0.0
 
@@ -136,8 +136,8 @@ class HeadModel:
         """Base mesh [19158, 3] of the average person with these face units."""
         return self.shaped(dict.fromkeys(self.phenotype_labels, AVERAGE), {}, units)
 
-    def eye_centres(self, base: np.ndarray) -> np.ndarray:
-        """Centres of the right and the left eyeball [2, 3] of a base mesh."""
+    def eye_centers(self, base: np.ndarray) -> np.ndarray:
+        """Centers of the right and the left eyeball [2, 3] of a base mesh."""
         eyes = (np.unique(self.groups[f"helper-{side}-eye"]) for side in "rl")
         return np.stack([(base[e].min(0) + base[e].max(0)) / 2 for e in eyes])
 
@@ -151,7 +151,7 @@ class HeadModel:
         Returns:
             The turned base mesh and the rigid motion of the skull.
         """
-        pivot = self.eye_centres(base).mean(0) + NECK_PIVOT
+        pivot = self.eye_centers(base).mean(0) + NECK_PIVOT
         turns = Rotation.from_rotvec(self._follow[:, None] * rotation)
         pose = HeadPose(Rotation.from_rotvec(rotation).as_matrix(), pivot)
         return turns.apply(base - pivot) + pivot, pose

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["brow_height", "find_landmarks"]
 
-EYE_X = 0.0295  # centres of the average eyes
+EYE_X = 0.0295  # centers of the average eyes
 EYE_REACH = 0.022
-JAW_CENTRE = (0.0, -0.035)  # x, z
+JAW_CENTER = (0.0, -0.035)  # x, z
 JAW_START_DEGREES = -22.0  # above the horizontal, near the ear
 JAW_FRONT_OF = (0.047, 0.012)  # y beside the cheeks and at the chin; ears and neck lie behind
 LID_BEFORE = -0.004  # y; the socket lies behind
@@ -58,7 +58,7 @@ def find_landmarks(model: HeadModel) -> np.ndarray:
 
 
 def _jaw(place: np.ndarray) -> list[int]:
-    x, z = place[:, 0] - JAW_CENTRE[0], place[:, 2] - JAW_CENTRE[1]
+    x, z = place[:, 0] - JAW_CENTER[0], place[:, 2] - JAW_CENTER[1]
     angle, radius = np.degrees(np.arctan2(-z, -x)), np.hypot(x, z)
     beside, chin = JAW_FRONT_OF
     depth = beside + (chin - beside) * np.clip(np.sin(np.radians(angle)), 0.0, 1.0) ** 2
@@ -82,8 +82,8 @@ def _nose(
     return [front(0.0, z) for z in heights] + [tip] + [front(x, base) for x in NOSE_BASE_X]
 
 
-def _eye(place: np.ndarray, centre: float) -> list[int]:
-    x, z = place[:, 0] - centre, place[:, 2]
+def _eye(place: np.ndarray, center: float) -> list[int]:
+    x, z = place[:, 0] - center, place[:, 2]
     usable = (place[:, 1] < LID_BEFORE) & (np.hypot(x, z) < EYE_REACH)
     sector = np.floor(np.arctan2(z, x) / (2.0 * np.pi) * 64).astype(int)
     rim = []

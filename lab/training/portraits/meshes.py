@@ -23,10 +23,10 @@ class Mesh:
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A mesh with a colour [n, 3] and a unit normal [n, 3] at each vertex."""
+    """A mesh with a color [n, 3] and a unit normal [n, 3] at each vertex."""
 
     mesh: Mesh
-    colour: np.ndarray
+    color: np.ndarray
     normals: np.ndarray
 
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from . import expressions, haircuts
-from .palette import Colour
+from .palette import Color
 
 __all__ = ["Identity", "Sitting", "caption"]
 
-GREY_AGE = 0.86  # in anny's unit; from here a person counts as old
+GRAY_AGE = 0.86  # in anny's unit; from here a person counts as old
 CALLED_BEARD = ("goatee", "short", "full")
 
 
@@ -22,7 +22,7 @@ class Identity:
         age: in anny's unit, YOUNGEST to 1.
         phenotype: anny's body parameters, 0 to 1.
         shape: anny's local changes of the head, -1 to 1.
-        skin, iris, hair: colours; `iris_name` and `hair_name` say which.
+        skin, iris, hair: colors; `iris_name` and `hair_name` say which.
         lip_tint: strength of make-up on the lips, 0 to 1.
         flush: redness of cheeks and nose, 0 to 1.
         freckles: their strength, 0 to 1; 0 for most people.
@@ -38,15 +38,15 @@ class Identity:
     age: float
     phenotype: dict[str, float]
     shape: dict[str, float]
-    skin: Colour
+    skin: Color
     lip_tint: float
     flush: float
     freckles: float
     marks_seed: int
     iris_name: str
-    iris: Colour
+    iris: Color
     hair_name: str
-    hair: Colour
+    hair: Color
     receding: float
     brow_thickness: float
     brow_arch: float
@@ -56,7 +56,7 @@ class Identity:
     @property
     def old(self) -> bool:
         """What the caption calls old; the others are young."""
-        return self.age > GREY_AGE
+        return self.age > GRAY_AGE
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class Sitting:
         yaw, pitch, roll: of the head against the shoulders, radians.
         gaze: of the eyes sideways and upwards, radians, beside the direction that the head gives.
         camera_yaw: radians around the person; `camera_lift`: metres above the face.
-        zoom: factor; `shift`: of the picture's centre to the side and up, metres.
+        zoom: factor; `shift`: of the picture's center to the side and up, metres.
         haircut, beard, glasses, hat, garment: kinds; the middle three may be none.
         hair_seed: of haircut and beard; `seed`: of everything else that is random.
         make_up: strength, 0 to 1.
-        pattern: of the cloth, which `second_colour` is for.
+        pattern: of the cloth, which `second_color` is for.
         backdrop: kind of background.
         light_side: -1 to 1, from the picture's left to its right; `light_height`: 0 to 1.
         light_size: of the key light, relative; `light_warmth`: -1 to 1.
@@ -97,13 +97,13 @@ class Sitting:
     make_up: float
     glasses: str
     hat: str
-    hat_colour: str
+    hat_color: str
     garment: str
     pattern: str
-    cloth_colour: str
-    second_colour: str
+    cloth_color: str
+    second_color: str
     backdrop: str
-    background_colour: str
+    background_color: str
     light_side: float
     light_height: float
     light_size: float
@@ -139,7 +139,7 @@ def caption(person: Identity, sitting: Sitting) -> str:
     if sitting.glasses != "none":
         words += ", wearing glasses"
     if sitting.hat != "none":
-        words += f", wearing a {sitting.hat_colour} hat"
+        words += f", wearing a {sitting.hat_color} hat"
     if sitting.expression != "neutral":
         words += f", {expressions.WORDS[sitting.expression]}"
-    return words + f", wearing {sitting.cloth_colour}, {sitting.background_colour} background"
+    return words + f", wearing {sitting.cloth_color}, {sitting.background_color} background"

@@ -23,12 +23,12 @@ def exposure(person: Identity) -> float:
 def backdrop(side: int, sitting: Sitting) -> np.ndarray:
     """The background [side, side, 3], linear light, 0 to 1."""
     rng = np.random.default_rng(sitting.seed + 9)
-    colour = np.array(jitter(rng, BACKGROUND[sitting.background_colour], 0.15))
+    color = np.array(jitter(rng, BACKGROUND[sitting.background_color], 0.15))
     y, x = np.mgrid[0:side, 0:side] / side - 0.5
     shade = _shade(rng, sitting.backdrop, x, y) * (1.0 + 0.15 * sitting.light_side * x)
     noise = ndimage.gaussian_filter(rng.normal(size=(side, side)), 0.09 * side)
     shade = shade + 0.05 * noise / max(float(noise.std()), 1e-9)
-    return np.clip(colour * np.clip(shade, 0.2, 1.8)[..., None], 0.0, 1.0)
+    return np.clip(color * np.clip(shade, 0.2, 1.8)[..., None], 0.0, 1.0)
 
 
 def develop(linear: np.ndarray) -> np.ndarray:
@@ -48,8 +48,8 @@ def _shade(rng: np.random.Generator, kind: str, x: np.ndarray, y: np.ndarray) ->
         turn = rng.uniform(0.0, 2.0 * np.pi)
         return 1.0 + 0.7 * rng.uniform(0.4, 1.0) * (np.cos(turn) * x + np.sin(turn) * y)
     if kind == "halo":
-        centre = rng.uniform(-0.15, 0.15, 2)
-        return 1.25 - 1.1 * np.hypot(x - centre[0], y - centre[1])
+        center = rng.uniform(-0.15, 0.15, 2)
+        return 1.25 - 1.1 * np.hypot(x - center[0], y - center[1])
     if kind == "wall":
         edge = rng.uniform(-0.4, 0.4)
         slope = rng.uniform(-0.15, 0.15)

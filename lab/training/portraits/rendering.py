@@ -137,7 +137,7 @@ class Renderer:
         mesh = mi.Mesh(
             part.name, len(vertices), len(faces), has_vertex_normals=True, props=properties
         )
-        mesh.add_attribute("vertex_color", 3, part.colour.astype(np.float32).ravel())
+        mesh.add_attribute("vertex_color", 3, part.color.astype(np.float32).ravel())
         parameters = mi.traverse(mesh)
         parameters["vertex_positions"] = vertices.astype(np.float32).ravel()
         parameters["vertex_normals"] = part.normals.astype(np.float32).ravel()
@@ -149,8 +149,8 @@ class Renderer:
     def _lights(self, portrait: Portrait, sitting: Sitting) -> dict:
         """A large key light, a fill from all sides tinted by the room, and a light from behind."""
         warm = sitting.light_warmth
-        key_colour = np.array([1.0 + 0.10 * warm, 1.0, 1.0 - 0.14 * warm])
-        room = np.array(BACKGROUND[sitting.background_colour])
+        key_color = np.array([1.0 + 0.10 * warm, 1.0, 1.0 - 0.14 * warm])
+        room = np.array(BACKGROUND[sitting.background_color])
         room = 0.75 + 0.25 * room / room.mean()
         fill = (0.58 - 0.32 * sitting.contrast) * room
         key = 3.6 + 3.4 * sitting.contrast
@@ -164,7 +164,7 @@ class Renderer:
         behind = eyes + [-0.9 * np.sign(angle), 0.9, 0.7]
         return {
             "fill": {"type": "constant", "radiance": {"type": "rgb", "value": fill.tolist()}},
-            "key": self._panel(place, eyes, size, key_colour * key / size**2),
+            "key": self._panel(place, eyes, size, key_color * key / size**2),
             "rim": self._panel(behind, eyes, 0.3, np.full(3, 6.0 * sitting.contrast + 1.0)),
         }
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .beards import grow_beard
 from .clothing import covered, dress
-from .glasses import frame_colour, glasses
+from .glasses import frame_color, glasses
 from .hair import grow_hair, hairline
 from .hats import hat, under_hat
 from .head import Head, HeadModel
@@ -26,13 +26,13 @@ CLASSES = (
     "background", "skin", "lips", "brows", "eyes", "hair", "clothing", "beard", "glasses", "hat",
 )  # fmt: skip
 CLASS = {name: number for number, name in enumerate(CLASSES)}
-BROW_LABEL, LIP_LABEL, BEARD_LABEL = 0.45, 0.50, 0.45  # from these weights on a face is labelled
+BROW_LABEL, LIP_LABEL, BEARD_LABEL = 0.45, 0.50, 0.45  # from these weights on a face is labeled
 FRAME_HEIGHT = 0.365  # m shown at the distance of the face
 CAMERA_DISTANCE = 1.6  # m, that of a portrait lens
-AIM = np.array([0.0, 0.06, -0.024])  # centre of the picture from the middle between the eyes
+AIM = np.array([0.0, 0.06, -0.024])  # center of the picture from the middle between the eyes
 NOSE_AND_MOUTH = (30, 48, 54)  # of the 68 points: the nose's tip and the mouth's corners
 LASH_LENGTH = {"woman": 0.55, "man": 0.25}  # of MakeHuman's
-LASH_COLOUR = np.full(3, 0.01)
+LASH_COLOR = np.full(3, 0.01)
 MOUTH_TOP = -0.052  # z; the mask of the mouth's inside holds the nostrils too
 HIDDEN_MARGIN = 0.012  # m behind the edge of hair or clothing the skin is left out
 BACK_Y, BACK_Z = 0.13, -0.10  # the back below the head is never seen
@@ -49,7 +49,7 @@ class Part:
         name: different from those of the other parts.
         mesh: n vertices and m triangles, in the world.
         normals: unit vectors [n, 3].
-        colour: linear reflectances [n, 3].
+        color: linear reflectances [n, 3].
         material: one of `rendering.MATERIALS`.
         labels: class of each triangle [m].
     """
@@ -57,7 +57,7 @@ class Part:
     name: str
     mesh: Mesh
     normals: np.ndarray
-    colour: np.ndarray
+    color: np.ndarray
     material: str
     labels: np.ndarray
 
@@ -112,7 +112,7 @@ class Portrait:
 def build(model: HeadModel, person: Identity, sitting: Sitting) -> Portrait:
     """All meshes of the portrait, its camera and its landmarks."""
     rest = model.shaped(person.phenotype, person.shape, sitting.units)
-    eyes_at_rest = model.eye_centres(rest)
+    eyes_at_rest = model.eye_centers(rest)
     # A rotation vector: pitch about x, roll about y, yaw about z.
     base, pose = model.turn(rest, np.array([sitting.pitch, sitting.roll, sitting.yaw]))
     skin = Mesh(model.subdivide(base), model.faces)
@@ -140,7 +140,7 @@ def _parts(name: str, surfaces: Sequence[Surface], material: str, label: str) ->
             f"{name}_{number}",
             surface.mesh,
             surface.normals,
-            surface.colour,
+            surface.color,
             material,
             np.full(len(surface.mesh.faces), CLASS[label]),
         )
@@ -148,11 +148,11 @@ def _parts(name: str, surfaces: Sequence[Surface], material: str, label: str) ->
     ]
 
 
-def _plain(name: str, mesh: Mesh, colour: np.ndarray, material: str, label: str) -> Part:
-    """A part of one colour [3]."""
+def _plain(name: str, mesh: Mesh, color: np.ndarray, material: str, label: str) -> Part:
+    """A part of one color [3]."""
     labels = np.full(len(mesh.faces), CLASS[label])
-    colours = np.tile(colour, (len(mesh.vertices), 1))
-    return Part(name, mesh, mesh.normals, colours, material, labels)
+    colors = np.tile(color, (len(mesh.vertices), 1))
+    return Part(name, mesh, mesh.normals, colors, material, labels)
 
 
 def _helper(model: HeadModel, base: np.ndarray, group: str) -> Mesh:
@@ -193,7 +193,7 @@ def _skin_part(head: Head, person: Identity, sitting: Sitting) -> tuple[Part, Fa
     visible = _visible(model, person, sitting)
     used, kept = np.unique(faces[visible], return_inverse=True)
     mesh = Mesh(head.skin.vertices[used], kept.reshape(-1, 3))
-    part = Part("skin", mesh, head.skin.normals[used], paint.colour[used], "skin", labels[visible])
+    part = Part("skin", mesh, head.skin.normals[used], paint.color[used], "skin", labels[visible])
     return part, paint
 
 
@@ -206,17 +206,17 @@ def _eye_parts(head: Head, base: np.ndarray, person: Identity, sitting: Sitting)
     for side in "rl":
         shell = base[np.unique(model.groups[f"helper-{side}-eye"])]
         upright = head.pose.undo(shell)
-        centre = head.pose.apply((upright.min(0) + upright.max(0)) / 2)
-        radius = float(np.median(np.linalg.norm(shell - centre, axis=1)))
-        ball, along = eyeball(centre, radius, gaze)
+        center = head.pose.apply((upright.min(0) + upright.max(0)) / 2)
+        radius = float(np.median(np.linalg.norm(shell - center, axis=1)))
+        ball, along = eyeball(center, radius, gaze)
         labels = np.full(len(ball.faces), CLASS["eyes"])
-        colour = paint_eye(along, person)
-        parts.append(Part(f"eye_{side}", ball, ball.normals, colour, "eye", labels))
+        color = paint_eye(along, person)
+        parts.append(Part(f"eye_{side}", ball, ball.normals, color, "eye", labels))
         upper = _helper(model, base, f"{side}-eyelashes-2")
         between = upper.vertices[:, None] - head.skin.vertices[lid_skin][None]
         nearest = lid_skin[np.linalg.norm(between, axis=2).argmin(1)]
         short = lashes(upper, head.skin, LASH_LENGTH[person.gender], nearest)
-        parts.append(_plain(f"lash_{side}", short, LASH_COLOUR, "cloth", "eyes"))
+        parts.append(_plain(f"lash_{side}", short, LASH_COLOR, "cloth", "eyes"))
     return parts
 
 
@@ -225,7 +225,7 @@ def _mouth_parts(head: Head, base: np.ndarray, sitting: Sitting) -> list[Part]:
     if sitting.units.get("jawOpen", 0.0) == 0.0:
         return []
     parts = []
-    for group, colour, material in (
+    for group, color, material in (
         ("upper-teeth", TEETH, "eye"),
         ("lower-teeth", TEETH, "eye"),
         ("tongue", TONGUE, "skin"),
@@ -234,7 +234,7 @@ def _mouth_parts(head: Head, base: np.ndarray, sitting: Sitting) -> list[Part]:
         middle = mesh.vertices.mean(0)
         inner = middle + INNER_SCALE * (mesh.vertices - middle)
         inner = inner + INNER_BACK * head.pose.rotation[:, 1]
-        parts.append(_plain(group, Mesh(inner, mesh.faces), colour, material, "lips"))
+        parts.append(_plain(group, Mesh(inner, mesh.faces), color, material, "lips"))
     return parts
 
 
@@ -254,9 +254,9 @@ def _glasses_parts(
     if sitting.glasses == "none":
         return []
     frame = glasses(head, sitting, eyes_at_rest - head.eyes, head.local(points))
-    colour = frame_colour(sitting)
+    color = frame_color(sitting)
     return [
-        _plain(f"glasses_{number}", mesh, colour, "gloss", "glasses")
+        _plain(f"glasses_{number}", mesh, color, "gloss", "glasses")
         for number, mesh in enumerate(frame)
     ]
 

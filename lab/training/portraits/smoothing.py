@@ -1,9 +1,9 @@
 """The light of a traced picture, smoothed along surfaces.
 
-The light that reaches each surface (the picture divided by the surface's colour) is smoothed along
+The light that reaches each surface (the picture divided by the surface's color) is smoothed along
 surfaces of the same class, normal and depth, and on skin a little further in red than in blue: that
 removes the noise of few samples and stands for the light that skin scatters below its surface
-(after d'Eon and Luebke, "Advanced Techniques for Realistic Real-Time Skin Rendering", GPU Gems 3,
+(after d'Eon and Luebke, "Advanced Techniques for Realiztic Real-Time Skin Rendering", GPU Gems 3,
 chapter 14, 2007, which does the same in texture space). The passes are those of Dammertz et al.,
 "Edge-Avoiding A-Trous Wavelet Transform for fast Global Illumination Filtering", HPG 2010, with
 Gaussian weights.
@@ -30,10 +30,10 @@ OUTSIDE = 256  # beyond the picture's edges
 def smooth(
     beauty: np.ndarray, features: np.ndarray, labels: np.ndarray, pixel: float
 ) -> np.ndarray:
-    """The traced colours [h, w, 3] with their light smoothed, times their opacity.
+    """The traced colors [h, w, 3] with their light smoothed, times their opacity.
 
     Args:
-        beauty: colour and opacity of the traced picture [h, w, 4].
+        beauty: color and opacity of the traced picture [h, w, 4].
         features: albedo, normal and depth (m) of what it shows [h, w, 7].
         labels: its classes [h, w].
         pixel: size of a picture element in metres.

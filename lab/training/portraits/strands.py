@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from .haircuts import Haircut
 from .head import Head
 from .meshes import Mesh, Surface, ramp, unit
-from .palette import Colour
+from .palette import Color
 from .surfaces import ribbons
 
 __all__ = ["STEPS", "Locks", "Roots", "curled", "draw_roots", "grow", "shades", "woven"]
@@ -144,7 +144,7 @@ def curled(
     normals: np.ndarray,
     length: np.ndarray,
 ) -> np.ndarray:
-    """Locks wound around their paths [n, STEPS, 3]. Neighbours share a phase: waves show."""
+    """Locks wound around their paths [n, STEPS, 3]. Neighbors share a phase: waves show."""
     along = np.linspace(0.0, 1.0, STEPS)[None] * length[:, None]
     phase = rng.normal(0.0, 0.7, (len(paths), 1)) + 40.0 * paths[:, :1, 1]
     turn = phase + 2.0 * np.pi * along / haircut.curl_length
@@ -155,12 +155,12 @@ def curled(
     return paths + sideways + outwards
 
 
-def shades(rng: np.random.Generator, colour: Colour, count: int) -> np.ndarray:
-    """Colours along the locks [count, STEPS, 3]: each a little different, darker at the root."""
+def shades(rng: np.random.Generator, color: Color, count: int) -> np.ndarray:
+    """Colors along the locks [count, STEPS, 3]: each a little different, darker at the root."""
     each = rng.uniform(0.72, 1.28, (count, 1, 1))
     along = np.linspace(0.80, 1.10, STEPS)[None, :, None]
     tint = 1.0 + rng.normal(0.0, 0.04, (count, 1, 3))
-    return np.clip(np.array(colour) * each * along * tint, DARKEST, LIGHTEST)
+    return np.clip(np.array(color) * each * along * tint, DARKEST, LIGHTEST)
 
 
 def woven(
@@ -168,12 +168,12 @@ def woven(
     paths: np.ndarray,
     normals: np.ndarray,
     width: float,
-    colour: np.ndarray,
+    color: np.ndarray,
 ) -> Surface:
     """Ribbons along paths, with bent normals so that they shine like round locks.
 
     Args:
-        paths, normals, colour: [n, STEPS, 3]; the normals are the skin's beside the paths.
+        paths, normals, color: [n, STEPS, 3]; the normals are the skin's beside the paths.
         width: in metres, at its widest.
     """
     tangent = unit(np.gradient(paths, axis=1))
@@ -187,5 +187,5 @@ def woven(
     profile = (0.65 + 0.35 * ramp(along, 0.0, 0.2)) * (1.0 - 0.75 * along**3)
     widths = width * profile * rng.uniform(0.7, 1.3, (len(paths), 1))
     bent = np.stack([facing - 0.45 * across, facing + 0.45 * across], axis=2)
-    colours = np.repeat(colour[:, :, None], 2, axis=2).reshape(-1, 3)
-    return Surface(ribbons(paths, across, widths), colours, unit(bent).reshape(-1, 3))
+    colors = np.repeat(color[:, :, None], 2, axis=2).reshape(-1, 3)
+    return Surface(ribbons(paths, across, widths), colors, unit(bent).reshape(-1, 3))

@@ -83,8 +83,8 @@ def _vertex_points(
     return sparse.diags(1.0 / np.where(total == 0.0, 1.0, total)) @ points
 
 
-def _children(vertices: np.ndarray, edges: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def _children(vertices: np.ndarray, edges: np.ndarray, center: np.ndarray) -> np.ndarray:
     """New quads [4n, 4] from the new numbers of old vertices [4, n], edges [4, n], faces [n]."""
     return np.concatenate(
-        [np.stack([vertices[k], edges[k], centre, edges[(k + 3) % 4]], axis=1) for k in range(4)]
+        [np.stack([vertices[k], edges[k], center, edges[(k + 3) % 4]], axis=1) for k in range(4)]
     )

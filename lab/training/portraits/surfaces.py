@@ -49,10 +49,10 @@ def cut(mesh: Mesh, field: np.ndarray, *values: np.ndarray) -> tuple[Mesh, list[
     return Mesh(carry(mesh.vertices), faces.reshape(-1, 3)), [carry(v) for v in values]
 
 
-def shell(mesh: Mesh, field: np.ndarray, colour: np.ndarray) -> Surface:
-    """The part of the mesh where `field` [n] is positive, with these colours [n, 3]."""
-    part, (colour, normals) = cut(mesh, field, colour, mesh.normals)
-    return Surface(part, colour, unit(normals))
+def shell(mesh: Mesh, field: np.ndarray, color: np.ndarray) -> Surface:
+    """The part of the mesh where `field` [n] is positive, with these colors [n, 3]."""
+    part, (color, normals) = cut(mesh, field, color, mesh.normals)
+    return Surface(part, color, unit(normals))
 
 
 def tube(path: np.ndarray, radius: float, closed: bool, sides: int = 6) -> Mesh:

@@ -1,6 +1,6 @@
-"""Train the face recogniser: ``python -m lab.training.recogniser --data FOLDER [--judge]``
+"""Train the face recognizer: ``python -m lab.training.recognizer --data FOLDER [--judge]``
 
-The recogniser is a narrow IResNet, which ``Load Face Recognizer`` knows by its weights, trained to
+The recognizer is a narrow IResNet, which ``Load Face Recognizer`` knows by its weights, trained to
 tell the people of the training split apart with a margin between them (Wang et al., "CosFace",
 CVPR 2018). The judge is a RegNet (Radosavovic et al., CVPR 2020), trained without a margin (Wang et
 al., "NormFace", ACM Multimedia 2017). Both see the crop of 112 x 112 pixels of ArcFace.
@@ -20,7 +20,7 @@ from .running import JUDGES, Trainer, parameters, read_command_line, read_weight
 MINUTES = 90.0
 LEARNING_RATE = 2e-3
 BATCH = 32
-VARIATION = Variation(scale=0.06, shift=0.02, roll=0.08, light=0.3, grey=0.1)
+VARIATION = Variation(scale=0.06, shift=0.02, roll=0.08, light=0.3, gray=0.1)
 
 # The published depth of 18 layers, at about a third of its widths.
 WIDTHS, FEATURES = (32, 64, 128, 160), 128
@@ -36,16 +36,16 @@ HIDDEN = 0.3
 
 
 class WithPeople(nn.Module):
-    """A recogniser and, for its training, one direction for each person."""
+    """A recognizer and, for its training, one direction for each person."""
 
-    def __init__(self, recogniser: nn.Module, people: int, margin: float):
+    def __init__(self, recognizer: nn.Module, people: int, margin: float):
         super().__init__()
-        self.recogniser, self.margin = recogniser, margin
+        self.recognizer, self.margin = recognizer, margin
         self.directions = nn.Parameter(torch.randn(people, FEATURES) * FEATURES**-0.5)
 
     def forward(self, crops: Tensor, people: Tensor) -> Tensor:
         """The loss of crops ``[B, 3, 112, 112]`` that show these ``people [B]``."""
-        embedding = F.normalize(self.recogniser(crops).float())
+        embedding = F.normalize(self.recognizer(crops).float())
         with torch.autocast(embedding.device.type, enabled=False):
             cosines = embedding @ F.normalize(self.directions).T  # [B, people]
         right = F.one_hot(people, cosines.shape[1])
@@ -53,20 +53,20 @@ class WithPeople(nn.Module):
 
 
 def main() -> None:
-    run = read_command_line("recogniser", __doc__, MINUTES, "judge", BATCH)
+    run = read_command_line("recognizer", __doc__, MINUTES, "judge", BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     people = int(train.people.max()) + 1
     network = WithPeople(_empty(run.judge), people, 0.0 if run.judge else MARGIN)
     trainer = Trainer(run, network, LEARNING_RATE, weight_decay=5e-2)
-    recogniser = trainer.train(lambda: loss(trainer.module, train, run.batch)).recogniser
-    run.write_weights(recogniser)
-    figures = evaluated(recogniser, held_out)
-    run.write_report(trainer, {"parameters": parameters(recogniser), **figures})
+    recognizer = trainer.train(lambda: loss(trainer.module, train, run.batch)).recognizer
+    run.write_weights(recognizer)
+    figures = evaluated(recognizer, held_out)
+    run.write_report(trainer, {"parameters": parameters(recognizer), **figures})
 
 
 def load_judge() -> nn.Module:
-    """The judge as it was trained; it takes crops that ``normalised`` prepared."""
-    return read_weights(_empty(judge=True), JUDGES / "recogniser_evaluator.safetensors")
+    """The judge as it was trained; it takes crops that ``normalized`` prepared."""
+    return read_weights(_empty(judge=True), JUDGES / "recognizer_evaluator.safetensors")
 
 
 def _empty(judge: bool) -> nn.Module:
@@ -77,8 +77,8 @@ def _empty(judge: bool) -> nn.Module:
     return timm.create_model("regnetx_002", num_classes=FEATURES)
 
 
-def normalised(crops: Tensor) -> Tensor:
-    """From [0, 1] to what the recognisers see: the scale of insightface's networks."""
+def normalized(crops: Tensor) -> Tensor:
+    """From [0, 1] to what the recognizers see: the scale of insightface's networks."""
     return (crops - 0.5) / 0.5
 
 
@@ -87,7 +87,7 @@ def loss(network: WithPeople, portraits: Portraits, batch: int) -> Tensor:
     places = portraits.drawn(batch)
     pictures, points, _ = varied(portraits.pictures(places), VARIATION, portraits.points[places])
     points = points + POINT_NOISE * torch.randn_like(points)
-    crops = normalised(aligned_crops(pictures, Faces.from_points(points, 1.0)))
+    crops = normalized(aligned_crops(pictures, Faces.from_points(points, 1.0)))
     return network(_partly_hidden(crops), portraits.people[places])
 
 
@@ -99,7 +99,7 @@ def embeddings(network: nn.Module, pictures: Tensor, faces: Faces) -> Tensor:
         for places in torch.arange(len(pictures)).split(BATCH):
             chosen = places.cpu()  # where faces are
             part = Faces(faces.points[chosen], faces.boxes[chosen])
-            found.append(network(normalised(aligned_crops(pictures[places], part))))
+            found.append(network(normalized(aligned_crops(pictures[places], part))))
     return torch.cat(found)
 
 
