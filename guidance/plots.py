@@ -27,8 +27,8 @@ LONGEST_LABEL = 60  # characters of a line that is drawn
 INK = (40, 40, 40)
 GRID = (225, 225, 225)
 PAPER = (255, 255, 255)
-# Okabe-Ito: distinguishable with any colour vision.
-COLOURS = (
+# Okabe-Ito: distinguishable with any color vision.
+COLORS = (
     (0, 114, 178),
     (213, 94, 0),
     (0, 158, 115),
@@ -54,7 +54,7 @@ def contact_sheet(
 
     Args:
         columns: ``(label, images [B, H, W, 3] in [0, 1])``; batches of different length leave
-            white cells, images of different size are centred.
+            white cells, images of different size are centered.
         conditions: what a first column shows, from top to bottom: ``(caption, image [H, W, 3])``
             for a reference picture, ``(text, None)`` for a text.
 
@@ -72,12 +72,12 @@ def contact_sheet(
     sheet = Image.new("RGB", (first + width * len(pictures), LABEL + height * rows), PAPER)
     draw = ImageDraw.Draw(sheet)
     if conditions:
-        _centred(draw, "conditions", (width // 2, LABEL // 2))
+        _centered(draw, "conditions", (width // 2, LABEL // 2))
         side = min(height, height * rows // len(conditions))
         for k, (caption, image) in enumerate(conditions):
             sheet.paste(_condition((width, side), caption, image), (0, LABEL + k * side))
     for c, (label, column) in enumerate(pictures):
-        _centred(draw, label, (first + c * width + width // 2, LABEL // 2))
+        _centered(draw, label, (first + c * width + width // 2, LABEL // 2))
         for r, picture in enumerate(column):
             left = first + c * width + (width - picture.width) // 2
             sheet.paste(picture, (left, LABEL + r * height + (height - picture.height) // 2))
@@ -184,7 +184,7 @@ def _draw(panel: Panel) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     points = [point for line in panel.lines.values() for point in line]
     if not points:
-        _centred(draw, panel.title, (PANEL[0] // 2, PANEL[1] // 2))
+        _centered(draw, panel.title, (PANEL[0] // 2, PANEL[1] // 2))
         return picture
     low, high = min(y for _, y in points), max(y for _, y in points)
     if high - low < 1e-12:
@@ -202,16 +202,16 @@ def _draw(panel: Panel) -> Image.Image:
         y = low + share * (high - low)
         draw.line([place(0, y), place(last, y)], fill=GRID)
         draw.text((4, place(0, y)[1] - 6), f"{y:.3g}", fill=INK, font=_font(11))
-    _centred(draw, panel.title, (PANEL[0] // 2, LABEL // 2))
+    _centered(draw, panel.title, (PANEL[0] // 2, LABEL // 2))
     for k, (label, line) in enumerate(panel.lines.items()):
-        colour = COLOURS[k % len(COLOURS)]
+        color = COLORS[k % len(COLORS)]
         placed = [place(x, y) for x, y in line]
         if len(placed) > 1:
-            draw.line(placed, fill=colour, width=2, joint="curve")
+            draw.line(placed, fill=color, width=2, joint="curve")
         for x, y in placed[-1:]:
-            draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
+            draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=color)
         text = printable(label)[:20]
-        draw.text((MARGIN + 110 * k, PANEL[1] - 18), text, fill=colour, font=_font(11))
+        draw.text((MARGIN + 110 * k, PANEL[1] - 18), text, fill=color, font=_font(11))
     return picture
 
 
@@ -231,7 +231,7 @@ def _condition(size: tuple[int, int], caption: str, image: Tensor | None) -> Ima
     sides = [max(1, round(scale * side)) for side in picture.size]
     picture = picture.resize(sides, Image.LANCZOS)
     cell.paste(picture, ((size[0] - picture.width) // 2, size[1] - LABEL - picture.height))
-    _centred(draw, caption, (size[0] // 2, size[1] - LABEL // 2))
+    _centered(draw, caption, (size[0] // 2, size[1] - LABEL // 2))
     return cell
 
 
@@ -247,7 +247,7 @@ def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont,
     return "\n".join(lines)
 
 
-def _centred(draw: ImageDraw.ImageDraw, text: str, middle: tuple[int, int]) -> None:
+def _centered(draw: ImageDraw.ImageDraw, text: str, middle: tuple[int, int]) -> None:
     text = " ".join(printable(text).split())  # on one line: several have no middle
     text = text if len(text) <= LONGEST_LABEL else f"{text[:LONGEST_LABEL]}..."
     draw.text(middle, text, fill=INK, font=_font(14), anchor="mm")

@@ -44,7 +44,7 @@ OWNER = "lab"
 NO_FACE, NO_POINTS = 1.0, 0.5
 # The block of the image tower whose Gram matrix is the style, as in FreeDoM.
 STYLE_BLOCKS = (3,)
-# Directions along which the judge of colors compares them.
+# Directions along which the evaluator of colors compares them, for the sliced distance.
 SLICES = 32
 
 
@@ -52,17 +52,17 @@ class Attribute(ABC):
     """One attribute of the tables.
 
     Args:
-        guide: the networks that guide.
-        judge: those that do not.
+        guide: the attribute networks, which guide.
+        evaluator: the evaluators, which never guide.
     """
 
     name: str
-    # Kinds of networks that it needs, of those that guide and of those that judge.
+    # Kinds of networks that it needs, of attribute networks and of evaluators.
     guided_by: tuple[str, ...] = ()
-    judged_by: tuple[str, ...] = ()
+    evaluated_by: tuple[str, ...] = ()
 
-    def __init__(self, guide: Networks, judge: Networks):
-        self.guide, self.judge = guide, judge
+    def __init__(self, guide: Networks, evaluator: Networks):
+        self.guide, self.evaluator = guide, evaluator
 
     @abstractmethod
     def energy(self, sets: Sequence[ConditionSet]) -> Energy:
@@ -72,16 +72,18 @@ class Attribute(ABC):
     def distances(
         self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
     ) -> Tensor:
-        """Of ``pictures [B, 3, H, W]`` by ``networks``, those that guide or those that judge:
-        ``[B]``."""
+        """How far ``pictures [B, 3, H, W]`` are from their sets, as ``networks`` see them: ``[B]``.
+
+        The unit is the attribute's own; lower is better.
+        """
 
     def by_guide(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float]:
         """The distances as the network sees them that guided."""
         return self.distances(pictures, sets, self.guide).tolist()
 
-    def by_judge(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float | None]:
+    def by_evaluator(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float | None]:
         """The distances as another network sees them; None where it cannot see the reference."""
-        return self.distances(pictures, sets, self.judge).tolist()
+        return self.distances(pictures, sets, self.evaluator).tolist()
 
 
 def _people(sets: Sequence[ConditionSet]) -> Tensor:
@@ -104,7 +106,7 @@ class Identity(Attribute):
     """Distance of the unit embeddings of picture and person."""
 
     name = "identity"
-    guided_by = judged_by = ("recognizer",)
+    guided_by = evaluated_by = ("recognizer",)
 
     def energy(self, sets: Sequence[ConditionSet]) -> Energy:
         references = self._embeddings(_people(sets), _faces_of_people(sets), self.guide)
@@ -124,19 +126,19 @@ class Identity(Attribute):
 
 
 class IdentityByDlib(Identity):
-    """Identity, judged by dlib, which finds the face itself."""
+    """Identity whose evaluator is dlib, which finds the face itself."""
 
-    judged_by = ()
+    evaluated_by = ()
 
-    def __init__(self, guide: Networks, judge: Networks):
-        super().__init__(guide, judge)
+    def __init__(self, guide: Networks, evaluator: Networks):
+        super().__init__(guide, evaluator)
         self.faces = DlibFaces()
         self._reference = lru_cache(None)(lambda person: self.faces.embedding(person.picture[0]))
 
-    def by_judge(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float | None]:
-        return [self._judged(*pair) for pair in zip(pictures, sets, strict=True)]
+    def by_evaluator(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float | None]:
+        return [self._evaluated(*pair) for pair in zip(pictures, sets, strict=True)]
 
-    def _judged(self, picture: Tensor, wanted: ConditionSet) -> float | None:
+    def _evaluated(self, picture: Tensor, wanted: ConditionSet) -> float | None:
         reference = self._reference(wanted.person)
         if reference is None:
             return None
@@ -148,7 +150,7 @@ class LandmarkPoints(Attribute):
     """Distance of the vectors of coordinates, in sides of the face's crop."""
 
     name = "landmarks"
-    guided_by = judged_by = ("landmarks",)
+    guided_by = evaluated_by = ("landmarks",)
 
     def energy(self, sets: Sequence[ConditionSet]) -> Energy:
         targets = self._points(_layouts(sets), sets, self.guide)
@@ -167,19 +169,22 @@ class LandmarkPoints(Attribute):
 
 
 class LandmarkPointsByDlib(LandmarkPoints):
-    """Landmarks, judged by dlib: root mean square distance of 68 points in sides of the picture."""
+    """Landmarks whose evaluator is dlib.
 
-    judged_by = ()
+    It reports the root mean square distance of 68 points, in sides of the picture.
+    """
 
-    def __init__(self, guide: Networks, judge: Networks):
-        super().__init__(guide, judge)
+    evaluated_by = ()
+
+    def __init__(self, guide: Networks, evaluator: Networks):
+        super().__init__(guide, evaluator)
         self.points = DlibLandmarks()
         self._reference = lru_cache(None)(lambda portrait: self.points(portrait.picture[0]))
 
-    def by_judge(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float | None]:
-        return [self._judged(*pair) for pair in zip(pictures, sets, strict=True)]
+    def by_evaluator(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float | None]:
+        return [self._evaluated(*pair) for pair in zip(pictures, sets, strict=True)]
 
-    def _judged(self, picture: Tensor, wanted: ConditionSet) -> float | None:
+    def _evaluated(self, picture: Tensor, wanted: ConditionSet) -> float | None:
         reference = self._reference(wanted.layout)
         if reference is None:
             return None
@@ -193,7 +198,7 @@ class Layout(Attribute):
     """Distance of the parser's maps of scores (root mean square over pixels and classes)."""
 
     name = "segmentation"
-    guided_by = judged_by = ("parser",)
+    guided_by = evaluated_by = ("parser",)
 
     def energy(self, sets: Sequence[ConditionSet]) -> Energy:
         parser = self.guide.parser
@@ -214,7 +219,7 @@ class Prompt(Attribute):
     """1 - cosine of picture and caption."""
 
     name = "text"
-    guided_by = judged_by = ("clip",)
+    guided_by = evaluated_by = ("clip",)
 
     def energy(self, sets: Sequence[ConditionSet]) -> Energy:
         clip = self.guide.clip
@@ -236,7 +241,7 @@ class Textures(Attribute):
     """Frobenius distance of the Gram matrices of CLIP's features."""
 
     name = "style"
-    guided_by = judged_by = ("clip",)
+    guided_by = evaluated_by = ("clip",)
 
     def energy(self, sets: Sequence[ConditionSet]) -> Energy:
         features = self.guide.clip.after_blocks(STYLE_BLOCKS)
@@ -255,7 +260,7 @@ class Textures(Attribute):
 
 
 class Palette(Attribute):
-    """Energy of the colors; judged by the sliced Wasserstein distance of the pixels in sRGB."""
+    """Energy of the colors; its evaluator is the sliced Wasserstein distance of pixels in sRGB."""
 
     name = "palette"
 
@@ -265,7 +270,7 @@ class Palette(Attribute):
     def distances(
         self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
     ) -> Tensor:
-        if not networks.judging:
+        if not networks.evaluating:
             return self.energy(sets)(pictures)
         directions = torch.randn(SLICES, 3, generator=torch.Generator().manual_seed(0))
         directions = F.normalize(directions, dim=1)
@@ -276,7 +281,7 @@ class Palette(Attribute):
 
 
 class Edges(Attribute):
-    """Energy of the sketch; judged by 1 - correlation of the magnitudes of gray gradients."""
+    """Energy of the sketch; its evaluator is 1 - correlation of the sizes of gray gradients."""
 
     name = "sketch"
 
@@ -286,7 +291,7 @@ class Edges(Attribute):
     def distances(
         self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
     ) -> Tensor:
-        if not networks.judging:
+        if not networks.evaluating:
             return self.energy(sets)(pictures)
         mine, others = (_edges(x) for x in (pictures, _layouts(sets)))
         return 1.0 - F.cosine_similarity(_centered(mine), _centered(others))
@@ -305,7 +310,7 @@ def _centered(values: Tensor) -> Tensor:
 ATTRIBUTES: dict[str, type[Attribute]] = {
     kind.name: kind for kind in (Identity, LandmarkPoints, Layout, Prompt, Textures, Palette, Edges)
 }
-# For those whose judging network is dlib's.
+# Those whose evaluator is dlib.
 BY_DLIB: dict[str, type[Attribute]] = {
     kind.name: kind for kind in (IdentityByDlib, LandmarkPointsByDlib)
 }

@@ -16,7 +16,7 @@ from zmagic.lab.training.data import read_portraits
 __all__ = ["SPLITS", "ConditionSet", "Portrait", "condition_sets", "held_out"]
 
 # Stage to the split whose people it sees: strengths are chosen on other people than they are
-# judged on.
+# measured on.
 SPLITS = {"tune": "validation", "test": "test"}
 
 

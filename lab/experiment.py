@@ -82,10 +82,10 @@ def _condition(attribute: Attribute, sets: Sequence[ConditionSet]) -> Condition:
 def _measured(
     attributes: Sequence[Attribute], pictures: Tensor, sets: Sequence[ConditionSet]
 ) -> list[dict]:
-    """Of each picture the distances by attribute, as the guide and as the judge see them."""
+    """Of each picture the distances by attribute, as the guide and as the evaluator see them."""
     found = {
         "guide": {a.name: a.by_guide(pictures, sets) for a in attributes},
-        "judge": {a.name: a.by_judge(pictures, sets) for a in attributes},
+        "evaluator": {a.name: a.by_evaluator(pictures, sets) for a in attributes},
     }
     return [
         {role: {name: values[k] for name, values in each.items()} for role, each in found.items()}

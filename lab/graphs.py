@@ -1,8 +1,9 @@
-"""Do the example graphs show what their prompts say? ``python -m lab.graphs``
+"""Ask an evaluator whether the example graphs show what their prompts say.
 
-Runs every graph of the demo model that has a text, as it ships, in the real server. The judging
-CLIP, which never guides, is asked about each word of the prompt that has contraries: is the hair
-rather red than black, brown, blond or gray? The exit status is 0 if every answer is the prompt's.
+Runs every graph of the demo model that has a text, as it ships, in the real server. The CLIP of the
+evaluators, which never guides, is asked about each word of the prompt that has contraries: is the
+hair rather red than black, brown, blond or gray? The exit status is 0 if every answer is the
+prompt's.
 
     python -m lab.graphs NAME --seeds 8 --strengths 0.2 0.3 0.4   # looks for better settings
     python -m lab.graphs --thumbnails     # pictures beside the graphs, from what they ship
@@ -19,6 +20,8 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+
+from scripts.headless import available_device
 
 from .networks import Networks  # first: it brings the host and the pack
 
@@ -46,12 +49,30 @@ ENLARGED, WIDEST = 4, 1024
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m lab.graphs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", help="graphs; all with a text if none is given")
-    parser.add_argument("--seeds", type=int, help="try the seeds from 1 to this one")
-    parser.add_argument("--strengths", nargs="+", type=float, help="try these strengths")
-    parser.add_argument("--thumbnails", action="store_true", help="write workflows/NAME.jpg")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        help="Graphs, as they are called in workflows/api. Default: all that have a text; with "
+        "--thumbnails all that need no file of yours.",
+    )
+    parser.add_argument(
+        "--seeds", type=int, help="Try the seeds from 1 to this one, not the one that ships."
+    )
+    parser.add_argument(
+        "--strengths",
+        nargs="+",
+        type=float,
+        help="Try these strengths of the guidance, not the one that ships.",
+    )
+    parser.add_argument(
+        "--thumbnails",
+        action="store_true",
+        help="Measure nothing and write workflows/NAME.jpg, the picture shown beside a graph.",
+    )
     options = parser.parse_args()
     tried = options.seeds, options.strengths
     with tempfile.TemporaryDirectory() as folder, _server(Path(folder)) as server:
@@ -59,9 +80,9 @@ def main() -> int:
             for name in options.names or graphs(with_text=False):
                 write_thumbnail(name, Path(folder), server)
             return 0
-        judge = Judge()
+        evaluator = Evaluator()
         verdicts = [
-            _report(name, variants(api(name), *tried), judge, Path(folder), server)
+            _report(name, variants(api(name), *tried), evaluator, Path(folder), server)
             for name in options.names or graphs(with_text=True)
         ]
     return 0 if all(verdicts) else 1
@@ -108,11 +129,11 @@ def variants(
             yield f"seed {seed or 'as shipped'}, strength {strength or 'as shipped'}", changed
 
 
-class Judge:
+class Evaluator:
     """The CLIP that never guides."""
 
     def __init__(self):
-        self.clip = Networks(judging=True).clip
+        self.clip = Networks(evaluating=True).clip
 
     @torch.inference_mode()
     def margins(self, picture: torch.Tensor, prompt: str) -> dict[str, float]:
@@ -153,14 +174,14 @@ def write_thumbnail(name: str, folder: Path, server) -> None:
 
 
 def _report(
-    name: str, tried: Iterator[tuple[str, dict]], judge: Judge, folder: Path, server
+    name: str, tried: Iterator[tuple[str, dict]], evaluator: Evaluator, folder: Path, server
 ) -> bool:
     """Print a line for each variant; whether any obeys."""
     obeyed = False
     for settings, graph in tried:
         prompt = prompt_of(graph)
         picture = load_photograph(_saved(_only_guided(graph), folder, server))
-        margins = judge.margins(picture.movedim(-1, 1), prompt)
+        margins = evaluator.margins(picture.movedim(-1, 1), prompt)
         obeyed = obeyed or min(margins.values()) > 0.0
         answers = ", ".join(f"{q} {margin:+.3f}" for q, margin in margins.items())
         print(f"{name}, {settings}: {answers} ({prompt!r})", flush=True)
@@ -176,7 +197,7 @@ def _saved(graph: dict, folder: Path, server) -> Path:
 
 
 def _only_guided(graph: dict) -> dict:
-    """The graph with nothing saved but the picture of the sampler that is judged."""
+    """The graph with nothing saved but the picture of the sampler that is measured."""
     kept = {i: node for i, node in graph.items() if node["class_type"] not in SAVING}
     sampler = next(i for i, node in kept.items() if node["inputs"] is _guided(graph))
     decoder = next(
@@ -184,12 +205,12 @@ def _only_guided(graph: dict) -> dict:
         for i, node in kept.items()
         if node["class_type"] == "VAEDecode" and node["inputs"]["samples"][0] == sampler
     )
-    save = {"images": [decoder, 0], "filename_prefix": "judged"}
-    return kept | {"judged": {"class_type": "SaveImage", "inputs": save}}
+    save = {"images": [decoder, 0], "filename_prefix": "measured"}
+    return kept | {"measured": {"class_type": "SaveImage", "inputs": save}}
 
 
 def _guided(graph: dict) -> dict:
-    """The inputs of the sampler that is judged: the last one, where a graph compares several."""
+    """The inputs of the sampler that is measured: the last one, where a graph compares several."""
     return [n["inputs"] for n in graph.values() if n["class_type"] == "ZMagicSampler"][-1]
 
 
@@ -202,7 +223,7 @@ def _server(folder: Path):
     sys.path.append(str(PACK / "scripts"))
     from api_client import running_server
 
-    return running_server(folder, folder / "server.log", cpu=not torch.cuda.is_available())
+    return running_server(folder, folder / "server.log", cpu=available_device() == "cpu")
 
 
 if __name__ == "__main__":

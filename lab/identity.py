@@ -1,11 +1,12 @@
-"""Does identity guidance make the person, or please the network? ``python -m lab.identity``
+"""Ask a second face recognizer whether identity guidance makes the person.
 
-Two rendered people who do not exist are references; the demo model is guided by a face recognizer
-to show them, and dlib's recognizer, which did not guide, judges the pictures. Same noise for every
-row. Needs what 'make test' sets up; minutes on 2 CPU cores.
+    python -m lab.identity
+
+The references are two synthetic portraits; the demo model is guided by a face recognizer to show
+these people, and dlib's recognizer, which did not guide, measures the pictures. The noise is the
+same for every row. Needs what 'make test' sets up; minutes on 2 CPU cores.
 """
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -17,11 +18,12 @@ from zmagic.guidance.conditions import Condition
 from zmagic.guidance.energies import FaceIdentity
 from zmagic.guidance.energies.face_identity import mean_embedding
 from zmagic.guidance.faces.location import FaceLocator
-from zmagic.guidance.settings import preset
+from zmagic.guidance.settings import PRESETS, preset
 from zmagic.host.demo_model import MAN_FILE, WOMAN_FILE, face_in, load_photograph
 from zmagic.host.demo_networks import demo_landmarks, demo_locator
 from zmagic.host.face_networks import RecognizerOptions, load_recognizer
 
+from .command_line import described
 from .evaluators.dlib_faces import DlibFaces
 
 RECOGNIZER = Path(__file__).resolve().parents[1] / ".host" / "networks" / "face" / "fr_feature.onnx"
@@ -41,19 +43,37 @@ def identity_condition(recognizer, locator: FaceLocator, file: Path) -> Conditio
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--presets", nargs="+", default=["balanced", "fast"])
-    parser.add_argument("--strengths", nargs="+", type=float, default=[0.1, 0.2])
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--images", type=int, default=8, help="images of one batch")
-    parser.add_argument("--seed", type=int, default=3)
+    parser = described("identity", __doc__)
+    parser.add_argument(
+        "--presets",
+        nargs="+",
+        default=["balanced", "fast"],
+        choices=list(PRESETS),
+        help="Presets of the settings to compare. Default: balanced fast.",
+    )
+    parser.add_argument(
+        "--strengths",
+        nargs="+",
+        type=float,
+        default=[0.1, 0.2],
+        help="Strengths of the guidance to try with each preset. Default: 0.1 0.2.",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=12, help="Steps of the sampler. Default: %(default)s."
+    )
+    parser.add_argument(
+        "--images", type=int, default=8, help="Pictures of each row. Default: %(default)s."
+    )
+    parser.add_argument(
+        "--seed", type=int, default=3, help="Seed of the noise. Default: %(default)s."
+    )
     options = parser.parse_args()
 
-    world, judge = DemoWorld(), DlibFaces()
+    world, evaluator = DemoWorld(), DlibFaces()
     recognizer, locator = load_recognizer(RECOGNIZER, OPTIONS), demo_locator(demo_landmarks())
     rows = [(name, strength) for name in options.presets for strength in options.strengths]
     run = {"seed": options.seed, "steps": options.steps, "batch": options.images}
-    print("| person | preset | strength | cosine of the guide | distance of the judge |")
+    print("| person | preset | strength | cosine of the guide | distance of the evaluator |")
     print("|---|---|---|---|---|")
     for person, file in PEOPLE.items():
         photograph = load_photograph(file).movedim(-1, 1)
@@ -64,7 +84,7 @@ def main() -> None:
             cosine = 1.0 - sum(trace.final["identity"]) / options.images
             with torch.inference_mode():
                 pictures = world.vae.decode(latents).movedim(-1, 1)
-            found = [d for d in judge.distances(pictures, photograph[0]) if d is not None]
+            found = [d for d in evaluator.distances(pictures, photograph[0]) if d is not None]
             print(
                 f"| {person} | {name} | {strength:g} | {cosine:.3f} | "
                 f"{sum(found) / max(1, len(found)):.3f} |",

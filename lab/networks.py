@@ -1,4 +1,4 @@
-"""The networks that guide and those that judge, from the files that training makes."""
+"""The attribute networks and the evaluators, from the files that training makes."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from zmagic.lab.training import landmarks, parser, recognizer
 __all__ = ["KINDS", "Networks"]
 
 PACK = Path(__file__).resolve().parents[1]
-# Folder and file name of the one that guides and of the one that judges.
+# Folder and file name of an attribute network (False) and of an evaluator (True).
 PLACES = {
     False: (PACK / "demo_models", "zmagic_demo_{}"),
     True: (Path(__file__).parent / "evaluators", "{}_evaluator"),
@@ -33,7 +33,7 @@ PLACES = {
 KINDS = ("clip", "parser", "landmarks", "recognizer")
 SUFFIXES = (".onnx", ".safetensors")
 
-# The aligned crop of the judging recognizer, which sees pixels from -1 to 1.
+# The aligned crop that the evaluator of faces sees: pixels from -1 to 1.
 RECOGNIZER_INPUT = Preprocessing((112, 112), (0.5,), (0.5,))
 LANDMARK_INPUT = Preprocessing((landmarks.SIDE, landmarks.SIDE))
 
@@ -45,16 +45,16 @@ class Networks:
     """All networks of one role, each loaded when it is first asked for.
 
     Args:
-        judging: the networks that never guide.
+        evaluating: whether these are the evaluators, which never guide.
         files: kind to another file than the one that training makes.
     """
 
-    judging: bool = False
+    evaluating: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)
 
     def __reduce__(self):
         """Another process loads its own."""
-        return Networks, (self.judging, dict(self.files))
+        return Networks, (self.evaluating, dict(self.files))
 
     def files_of(self, kinds: Iterable[str]) -> list[Path]:
         """The files of some networks, in the order of their kinds."""
@@ -64,12 +64,12 @@ class Networks:
         """What to do about a file that is not there, None if it is."""
         if self._file(kind) is not None:
             return None
-        folder, name = PLACES[self.judging]
+        folder, name = PLACES[self.evaluating]
         wanted = self.files.get(kind, folder / f"{name.format(kind)}.*")
-        judge = " --judge" if self.judging else ""
+        option = " --evaluator" if self.evaluating else ""
         return (
-            f"the {'judging' if self.judging else 'guiding'} {kind} network is missing from "
-            f"{wanted}; 'python -m lab.training.{kind} --data PORTRAITS{judge}' makes it"
+            f"the {kind} {'evaluator' if self.evaluating else 'attribute network'} is missing from "
+            f"{wanted}; 'python -m lab.training.{kind} --data PORTRAITS{option}' makes it"
         )
 
     @cached_property
@@ -83,19 +83,19 @@ class Networks:
     def parser(self) -> ImageNetwork | Parser:
         """Pictures to maps of class scores."""
         path = self._existing("parser")
-        if not self._is_trained_judge("parser"):
+        if not self._is_trained_evaluator("parser"):
             return demo_parser(path)
-        judge = self._load(Network(parser.load_judge(), path.name))
-        return lambda pictures: (judge(parser.normalized(pictures)),)
+        evaluator = self._load(Network(parser.load_evaluator(), path.name))
+        return lambda pictures: (evaluator(parser.normalized(pictures)),)
 
     @cached_property
     def landmarks(self) -> LandmarkRegressor:
         """The points of a face in its box."""
         path = self._existing("landmarks")
-        if not self._is_trained_judge("landmarks"):
+        if not self._is_trained_evaluator("landmarks"):
             return demo_landmarks(path)
         return LandmarkRegressor(
-            self._load(Network(landmarks.load_judge(), path.name)),
+            self._load(Network(landmarks.load_evaluator(), path.name)),
             LANDMARK_INPUT,
             landmarks.POINTS,
             margin=1.0,
@@ -107,20 +107,20 @@ class Networks:
     def recognizer(self) -> FaceRecognizer:
         """Embeddings of aligned faces."""
         path = self._existing("recognizer")
-        if not self._is_trained_judge("recognizer"):
+        if not self._is_trained_evaluator("recognizer"):
             return demo_recogniser(path)
-        judge = self._load(Network(recognizer.load_judge(), path.name))
-        return FaceRecognizer(judge, RECOGNIZER_INPUT)
+        evaluator = self._load(Network(recognizer.load_evaluator(), path.name))
+        return FaceRecognizer(evaluator, RECOGNIZER_INPUT)
 
     def _load(self, network: Network) -> Network:
-        """The same network on the host's device, if it judges: no run loads it."""
-        if self.judging:
+        """The same network; an evaluator is put on ComfyUI's device here, since no run loads it."""
+        if self.evaluating:
             comfy.model_management.load_models_gpu([network.patcher])
         return network
 
-    def _is_trained_judge(self, kind: str) -> bool:
-        """These have no node that loads them: a judge never guides."""
-        return self.judging and kind not in self.files
+    def _is_trained_evaluator(self, kind: str) -> bool:
+        """Whether it is one of ours, which no node loads: an evaluator never guides."""
+        return self.evaluating and kind not in self.files
 
     def _existing(self, kind: str) -> Path:
         path = self._file(kind)
@@ -132,6 +132,6 @@ class Networks:
         if kind in self.files:
             candidates = [self.files[kind]]
         else:
-            folder, name = PLACES[self.judging]
+            folder, name = PLACES[self.evaluating]
             candidates = [folder / (name.format(kind) + suffix) for suffix in SUFFIXES]
         return next((path for path in candidates if path.is_file()), None)

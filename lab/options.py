@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .attributes import ATTRIBUTES, BY_DLIB, Attribute
+from .command_line import described
 from .methods import ABLATIONS, FAITHFUL, UNGUIDED, methods
 from .networks import KINDS, Networks
 from .plan import BATCH
@@ -15,67 +16,125 @@ from .tasks import ABLATION_TASK, MANY, TASKS, attributes_of
 # isort: split
 from zmagic.host.demo_model import AUTOENCODER_FILE, UNET_FILE
 
-__all__ = ["digest", "needed_attributes", "read_command_line"]
+__all__ = ["QUICK_MINUTES", "digest", "needed_attributes", "read_command_line"]
 
 DLIB = "dlib"
+QUICK_MINUTES = 5.0
+# Option, what its networks are called, and what more there is to say of it.
+ROLES = (
+    ("guide", "attribute networks, which guide", ""),
+    (
+        "evaluator",
+        "evaluators, which never guide",
+        f" FILE may be {DLIB} for landmarks and recognizer: then dlib's networks measure.",
+    ),
+)
 
 
 def read_command_line(description: str) -> argparse.Namespace:
-    """The options; ``guide_networks`` and ``judge_networks`` are where networks come from."""
-    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    """The options; ``guide_networks`` and ``evaluator_networks`` are where networks come from."""
+    parser = described("tables", description)
     parser.add_argument(
-        "--portraits", type=Path, required=True, help="folder that lab.training.portraits writes"
+        "--portraits", type=Path, required=True, help="Folder that lab.training.portraits wrote."
     )
-    parser.add_argument("--quick", action="store_true", help="few sets and steps, no tuning")
-    parser.add_argument("--hours", type=float, default=3.0, help="that the full run may take")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"Take {QUICK_MINUTES:g} minutes: few condition sets and steps, no tuning of "
+        "strengths, no ablations.",
+    )
+    parser.add_argument(
+        "--hours",
+        type=float,
+        default=3.0,
+        help="How long the full run may take, in hours: condition sets and steps are chosen to "
+        "fit. Default: %(default)g.",
+    )
     parser.add_argument(
         "--tasks",
         nargs="+",
         default=list(TASKS),
-        help=f"names of tasks, or attributes joined by plus signs: {', '.join(ATTRIBUTES)}",
+        help="Names of tasks, or attributes joined by plus signs, such as 'text + sketch', of "
+        f"{', '.join(ATTRIBUTES)}. Default: {', '.join(TASKS)}.",
     )
+    named = [method.name for method in methods(2) if method.name != UNGUIDED]
     parser.add_argument(
         "--methods",
         nargs="+",
         default=[],
-        choices=[method.name for method in methods(2) if method.name != UNGUIDED],
-        help="rows besides unguided and FreeDoM; all",
+        metavar="METHOD",
+        choices=named,
+        help=f"Rows of the tables besides unguided and FreeDoM, of {', '.join(map(repr, named))}. "
+        "Default: all.",
     )
-    parser.add_argument("--steps", type=int, help="of the sampler; as many as there is time for")
     parser.add_argument(
-        "--sets", type=int, help="condition sets of the tables; 100, of --quick fewer"
+        "--steps",
+        type=int,
+        help="Steps of the sampler, 1 or more. Default: as many as there is time for.",
     )
-    parser.add_argument("--studies", nargs="*", default=list(ABLATIONS), choices=list(ABLATIONS))
-    parser.add_argument("--batch", type=int, default=BATCH, help="condition sets of one run")
-    parser.add_argument("--workers", type=int, default=1, help="processes, for an accelerator")
-    parser.add_argument("--folder", type=Path, help="of the results; output/tables")
-    for role in ("guide", "judge"):
+    parser.add_argument(
+        "--sets",
+        type=int,
+        help="Condition sets of each table, 1 or more. Default: 100, with --quick fewer.",
+    )
+    parser.add_argument(
+        "--studies",
+        nargs="*",
+        default=list(ABLATIONS),
+        metavar="STUDY",
+        choices=list(ABLATIONS),
+        help=f"Ablations to make, of {', '.join(map(repr, ABLATIONS))}; none if none is named. "
+        "Default: all.",
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=BATCH,
+        help="Condition sets that the sampler guides at once. Default: %(default)s.",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="Processes that share the work; more than one pays on an accelerator. "
+        "Default: %(default)s.",
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="Folder of the results. Default: output/tables in the pack, with --quick "
+        "output/tables-quick.",
+    )
+    for role, title, more in ROLES:
         parser.add_argument(
             f"--{role}",
             nargs="+",
             default=[],
             metavar="KIND=FILE",
-            help=f"another file than the trained one, KIND one of {', '.join(KINDS)}"
-            + ("; FILE dlib for landmarks and recognizer" if role == "judge" else ""),
+            help=f"Files of {title}, in place of those that training makes. KIND is one of "
+            f"{', '.join(KINDS)}.{more}",
         )
     options = parser.parse_args()
     _check(parser, options)
-    judges = dict(pair.split("=", 1) for pair in options.judge)
-    options.by_dlib = [(kind,) for kind, file in judges.items() if file == DLIB]
-    judges = {kind: Path(file) for kind, file in judges.items() if file != DLIB}
+    evaluators = dict(pair.split("=", 1) for pair in options.evaluator)
+    options.by_dlib = [(kind,) for kind, file in evaluators.items() if file == DLIB]
+    evaluators = {kind: Path(file) for kind, file in evaluators.items() if file != DLIB}
     guides = {kind: Path(file) for kind, file in (pair.split("=", 1) for pair in options.guide)}
-    options.guide_networks, options.judge_networks = Networks(False, guides), Networks(True, judges)
+    options.guide_networks, options.evaluator_networks = (
+        Networks(False, guides),
+        Networks(True, evaluators),
+    )
     return options
 
 
 def digest(options: argparse.Namespace, attributes: Iterable[Attribute]) -> str:
-    """Of everything that results depend on beside the code: networks and portraits."""
+    """Hexadecimal digest of what results depend on beside the code: networks and portraits."""
     attributes = list(attributes)
     files = [
         UNET_FILE,
         AUTOENCODER_FILE,
         *options.guide_networks.files_of(kind for a in attributes for kind in a.guided_by),
-        *options.judge_networks.files_of(kind for a in attributes for kind in a.judged_by),
+        *options.evaluator_networks.files_of(kind for a in attributes for kind in a.evaluated_by),
         options.portraits / "labels.jsonl",
     ]
     parts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
@@ -92,7 +151,7 @@ def needed_attributes(options: argparse.Namespace, studies: Sequence[str]) -> di
     names = dict.fromkeys(name for task in tasks for name in attributes_of(task))
     kinds = {
         name: BY_DLIB[name]
-        if ATTRIBUTES[name].judged_by[:1] in options.by_dlib
+        if ATTRIBUTES[name].evaluated_by[:1] in options.by_dlib
         else ATTRIBUTES[name]
         for name in names
     }
@@ -101,7 +160,7 @@ def needed_attributes(options: argparse.Namespace, studies: Sequence[str]) -> di
         for kind in kinds.values()
         for networks, needed in (
             (options.guide_networks, kind.guided_by),
-            (options.judge_networks, kind.judged_by),
+            (options.evaluator_networks, kind.evaluated_by),
         )
         for sentence in map(networks.missing, needed)
         if sentence
@@ -109,12 +168,13 @@ def needed_attributes(options: argparse.Namespace, studies: Sequence[str]) -> di
     if missing:
         sys.exit("\n".join(dict.fromkeys(missing)))
     return {
-        name: kind(options.guide_networks, options.judge_networks) for name, kind in kinds.items()
+        name: kind(options.guide_networks, options.evaluator_networks)
+        for name, kind in kinds.items()
     }
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    for pair in (*options.guide, *options.judge):
+    for pair in (*options.guide, *options.evaluator):
         if pair.split("=", 1)[0] not in KINDS or "=" not in pair:
             parser.error(f"expected KIND=FILE with KIND one of {', '.join(KINDS)}, got {pair}")
     for task in options.tasks:

@@ -1,11 +1,12 @@
-"""What a gradient path buys and costs: ``python -m lab.paths`` (minutes on 2 CPU cores).
+"""Measure what each gradient path buys and costs.
+
+    python -m lab.paths    # minutes on 2 CPU cores
 
 The demo model, one photograph, three conditions (colors, edges, likeness), the same noise and
 strength for every row. An energy is given relative to the unguided image: 1 is no effect, lower
 is better. Seconds are the engine's, per guided step and image; they compare within one run.
 """
 
-import argparse
 import json
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ from .world import DemoWorld, photograph_conditions  # first: it brings the host
 # isort: split
 from zmagic.guidance.settings import CHOICES, PRESETS, GuidanceSettings
 from zmagic.host.demo_model import load_photograph
+
+from .command_line import described
 
 
 def rows(strength: float) -> dict[str, GuidanceSettings]:
@@ -32,12 +35,23 @@ def rows(strength: float) -> dict[str, GuidanceSettings]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--strength", type=float, default=0.15)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--images", type=int, default=4, help="images of one batch")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", help="also write the rows to this file")
+    parser = described("paths", __doc__)
+    parser.add_argument(
+        "--strength",
+        type=float,
+        default=0.15,
+        help="Strength of the guidance in every row. Default: %(default)g.",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=12, help="Steps of the sampler. Default: %(default)s."
+    )
+    parser.add_argument(
+        "--images", type=int, default=4, help="Pictures of each row. Default: %(default)s."
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="Seed of the noise. Default: %(default)s."
+    )
+    parser.add_argument("--json", help="File that gets the rows, too. Default: none is written.")
     options = parser.parse_args()
 
     world = DemoWorld()

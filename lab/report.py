@@ -64,10 +64,10 @@ class Choice:
 
 
 def choose(store: Store, task: str, names: Sequence[str], strengths: Sequence[float]) -> Choice:
-    """For each method the strength at which its pictures rank best by the judge.
+    """For each method the strength at which its pictures rank best by the evaluators.
 
-    The judge is not what guides, and these are not the people of the tables: a strength that only
-    pleases the guiding network loses. Without a tuning all have the first strength.
+    Evaluators do not guide, and these are not the people of the tables: a strength that suits only
+    the attribute network loses. Without a tuning all have the first strength.
     """
     ways = of_equal_cost(names)
     if not rows_of(store, "tune", task, UNGUIDED, 0.0):
@@ -94,27 +94,28 @@ class Summary:
     """One row of a table.
 
     Args:
-        method, strength: which.
-        guide, judge: mean distance by attribute.
-        difference: by attribute, of the judge's distance to the baseline: mean, and the ends of
-            its interval; negative is better.
-        wins: by attribute, share of sets in which the judge prefers it to the baseline; without a
-            face there is no identity and no landmark, and nothing is won.
+        method, strength: the row's method, and the strength of its guidance.
+        guide, evaluator: mean distance by attribute, as the attribute network and as the evaluator
+            see it.
+        difference: by attribute, how far the evaluator's distance is above the baseline's: mean,
+            and the ends of its interval; negative is better.
+        wins: by attribute, share of sets in which the evaluator prefers it to the baseline; without
+            a face there is no identity and no landmark, and nothing is won.
         wins_on_all: share of sets in which it does so in every attribute.
-        rank: mean over sets and attributes of the rank among all methods, by the judge; without a
-            face identity and landmarks share the last rank.
-        rank_difference: of that rank to the baseline's: mean, and the ends of its interval over the
-            sets; negative is better.
+        rank: mean over sets and attributes of the rank among all methods, by the evaluators;
+            without a face identity and landmarks share the last rank.
+        rank_difference: how far that rank is above the baseline's: mean, and the ends of its
+            interval over the sets; negative is better.
         faces: share of pictures in which dlib's detector finds a face.
-        frechet: distance to the held-out portraits; None without features.
-        seconds, forwards, backwards: for one picture.
-        sets: how many.
+        frechet: Frechet distance to the held-out portraits; None without features.
+        seconds, forwards, backwards: time and evaluations of the model for one picture.
+        sets: how many condition sets were measured.
     """
 
     method: str
     strength: float
     guide: Mapping[str, float]
-    judge: Mapping[str, float]
+    evaluator: Mapping[str, float]
     difference: Mapping[str, tuple[float, float, float]]
     wins: Mapping[str, float]
     wins_on_all: float
@@ -139,7 +140,7 @@ def summarize(
         reference: features of real portraits, ``[M, D]``.
     """
     sets = sorted(set.intersection(*(set(rows) for _, rows in found.values())))
-    names = list(next(iter(found[baseline][1].values()))["judge"])
+    names = list(next(iter(found[baseline][1].values()))["evaluator"])
     each = {method: rows for method, (_, rows) in found.items()}
     seen = _seen_by_all(each)
     counted = _counted(each)
@@ -149,7 +150,7 @@ def summarize(
     for method, (strength, rows) in found.items():
         kept = [rows[k] for k in sets]
         mine, other = (
-            {name: [each[which][k]["judge"][name] for k in seen] for name in names}
+            {name: [each[which][k]["evaluator"][name] for k in seen] for name in names}
             for which in (method, baseline)
         )
         summaries.append(
@@ -157,7 +158,7 @@ def summarize(
                 method=method,
                 strength=strength,
                 guide={name: _mean(row["guide"][name] for row in kept) for name in names},
-                judge={name: _mean(mine[name]) for name in names},
+                evaluator={name: _mean(mine[name]) for name in names},
                 difference={name: _difference(mine[name], other[name]) for name in names},
                 wins={
                     name: win_rate(counted[method][name], counted[baseline][name]) for name in names
@@ -178,15 +179,15 @@ def summarize(
 
 def tables(title: str, summaries: Sequence[Summary], baseline: str) -> str:
     """Two Markdown tables: distances and cost; the comparison with the baseline."""
-    names = list(summaries[0].judge)
+    names = list(summaries[0].evaluator)
     distances = markdown(
-        ["", "strength", *(f"{name}: guide / judge" for name in names)]
+        ["", "strength", *(f"{name}: guide / evaluator" for name in names)]
         + ["faces", "Frechet", "s / picture", "model F + B"],
         (
             [
                 s.method,
                 f"{s.strength:g}",
-                *(f"{s.guide[name]:.3g} / {s.judge[name]:.3g}" for name in names),
+                *(f"{s.guide[name]:.3g} / {s.evaluator[name]:.3g}" for name in names),
                 f"{s.faces:.0%}",
                 s.frechet,
                 s.seconds,
@@ -212,12 +213,12 @@ def tables(title: str, summaries: Sequence[Summary], baseline: str) -> str:
     )
     return (
         f"### {title} ({summaries[0].sets} condition sets)\n\n{distances}\n"
-        f"Against {baseline}, by the judge:\n\n{compared}"
+        f"Against {baseline}, by the evaluator:\n\n{compared}"
     )
 
 
 def overview(by_task: Mapping[str, Sequence[Summary]], baseline: str) -> str:
-    """One Markdown table of all tasks: mean ranks by the judges, and time.
+    """One Markdown table of all tasks: mean ranks by the evaluators, and time.
 
     Args:
         by_task: name of the task to the rows of its table.
@@ -225,7 +226,7 @@ def overview(by_task: Mapping[str, Sequence[Summary]], baseline: str) -> str:
     found = {task: {s.method: s for s in summaries} for task, summaries in by_task.items()}
     methods = dict.fromkeys(method for rows in found.values() for method in rows)
     return markdown(
-        ["mean rank by the judges, and its difference [95 %]", *found, "time"],
+        ["mean rank by the evaluators, and its difference [95 %]", *found, "time"],
         (
             [
                 method,
@@ -253,25 +254,25 @@ def found_rows(
 
 
 def _seen_by_all(found: Mapping[Hashable, Rows]) -> list[int]:
-    """The sets that all have, without those whose reference a judge cannot see."""
+    """The sets that all have, without those whose reference an evaluator cannot see."""
     return [
         k
         for k in sorted(set.intersection(*map(set, found.values())))
-        if all(value is not None for rows in found.values() for value in rows[k]["judge"].values())
+        if all(v is not None for rows in found.values() for v in rows[k]["evaluator"].values())
     ]
 
 
 def _counted(found: Mapping[Hashable, Rows]) -> dict[Hashable, dict[str, list[float]]]:
-    """The judge's distances by attribute; infinite for a face that is not there.
+    """The evaluator's distances by attribute; infinite for a face that is not there.
 
     A network for faces sees one everywhere. A picture broken so far that a detector finds none is
     nobody's likeness, however near its embedding is.
     """
     seen = _seen_by_all(found)
-    names = next(iter(next(iter(found.values())).values()))["judge"]
+    names = next(iter(next(iter(found.values())).values()))["evaluator"]
 
     def distance(row: dict, name: str) -> float:
-        return math.inf if name in OF_THE_FACE and not row["face"] else row["judge"][name]
+        return math.inf if name in OF_THE_FACE and not row["face"] else row["evaluator"][name]
 
     return {
         key: {name: [distance(rows[k], name) for k in seen] for name in names}

@@ -1,4 +1,6 @@
-"""Cost of a guided step: ``python -m lab.speed`` (about 15 minutes on 2 CPU cores).
+"""Measure the cost of a guided step.
+
+    python -m lab.speed    # about 15 minutes on 2 CPU cores
 
 An SD1.5-sized UNet (the host's class, random weights), classifier-free guidance, a TAESD-type
 decoder, three conditions; on an accelerator if there is one. Every preset and the literal method of
@@ -7,7 +9,6 @@ process; seconds are reported as ratios, beside the evaluations and the peak of 
 for the backward.
 """
 
-import argparse
 import json
 import time
 from dataclasses import replace
@@ -26,6 +27,7 @@ from zmagic.host.demo_model import load_autoencoder
 from zmagic.host.gradients import differentiable, differentiable_options, normal
 from zmagic.host.hooks import HostSettings, attach
 
+from .command_line import described
 from .random_models import SD15, random_model
 from .saved_bytes import SavedBytes
 
@@ -110,13 +112,26 @@ def measure_literal(model, vae, conditions, side: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=2, help="the fastest of so many counts")
-    parser.add_argument("--side", type=int, default=256, help="of the picture, in pixels")
+    parser = described("speed", __doc__)
     parser.add_argument(
-        "--dtype", default="float32", choices=["float32", "float16", "bfloat16"], help="of the UNet"
+        "--repeats",
+        type=int,
+        default=2,
+        help="How often each preset's step is made; the fastest one counts. Default: %(default)s.",
     )
-    parser.add_argument("--json", help="also write the rows to this file")
+    parser.add_argument(
+        "--side",
+        type=int,
+        default=256,
+        help="Side of the picture in pixels, a multiple of 64. Default: %(default)s.",
+    )
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=["float32", "float16", "bfloat16"],
+        help="Precision of the UNet's weights and products. Default: %(default)s.",
+    )
+    parser.add_argument("--json", help="File that gets the rows, too. Default: none is written.")
     options = parser.parse_args()
     model = random_model(SD15, getattr(torch, options.dtype), torch.device("cpu"))
     with torch.inference_mode():

@@ -45,7 +45,7 @@ def _energies(task: str, name: str, found: Mapping) -> Panel:
 
 
 def _tradeoff(store: Store, plan: Plan, task: str, choice: Choice, pair: tuple[str, str]) -> Panel:
-    """One curve for each method: the judge's distances while the strength rises."""
+    """One curve for each method: the evaluator's distances while the strength rises."""
     lines = {}
     for method in DRAWN:
         if method not in choice.scores:
@@ -58,7 +58,7 @@ def _tradeoff(store: Store, plan: Plan, task: str, choice: Choice, pair: tuple[s
     return Panel(
         f"strength {', '.join(f'{s:g}' for s in plan.strengths)} ({task})",
         lines,
-        x=f"distance of {pair[0]}, by the judge",
+        x=f"distance of {pair[0]}, by the evaluator",
         y=f"distance of {pair[1]}",
         marked=True,
     )
@@ -74,5 +74,5 @@ def _cosines(task: str, found: Mapping) -> Panel:
 
 
 def _mean_distance(rows: Mapping[int, dict], name: str) -> float:
-    seen = [row["judge"][name] for row in rows.values() if row["judge"][name] is not None]
+    seen = [row["evaluator"][name] for row in rows.values() if row["evaluator"][name] is not None]
     return sum(seen) / len(seen)

@@ -1,7 +1,9 @@
-"""The paper's three tasks on the demo model, with baselines: ``python -m lab.tables``
+"""Guide the demo model by the paper's three tasks, and by baselines, and write the tables.
 
-Condition sets come from portraits of people that no network was trained on; every method gets the
-same noise. Strengths are chosen for every method on other people, by networks that do not guide.
+    python -m lab.tables --portraits FOLDER [--quick]
+
+Condition sets come from synthetic portraits of people that no network was trained on; every method
+gets the same noise. Strengths are chosen for every method on other people, by the evaluators.
 --quick takes 5 minutes without that choice and without ablations, the full run up to --hours; stop
 it at any time, the same command goes on.
 """
@@ -31,7 +33,7 @@ from .experiment import Experiment
 from .jobs import Job, estimated_jobs, jobs_of_ablations, jobs_of_test, jobs_of_tuning
 from .methods import ABLATIONS, BASELINE, FAITHFUL, Method, methods
 from .networks import Networks
-from .options import digest, needed_attributes, read_command_line
+from .options import QUICK_MINUTES, digest, needed_attributes, read_command_line
 from .pictures import Pictures
 from .plan import UNTUNED, Plan
 from .report import Choice, choose, found_rows, overview, summarize, tables
@@ -41,7 +43,6 @@ from .tasks import ABLATION_TASK, MANY, attributes_of
 from .workers import carried_out, open_pool
 
 PACK = Path(__file__).resolve().parents[1]
-QUICK_MINUTES = 5.0
 # What the rows of an ablation are compared with.
 REFERENCES = {
     "dependence": "off",
@@ -101,7 +102,7 @@ def main() -> None:
 def _experiment(
     options: argparse.Namespace, attributes: Mapping[str, Attribute], folder: Path
 ) -> Experiment:
-    features = _features(options.judge_networks)
+    features = _features(options.evaluator_networks)
     return Experiment(DemoWorld(), attributes, features, Pictures(folder))
 
 
@@ -255,12 +256,12 @@ def _sets(options: argparse.Namespace, stage: str, count: int) -> list[Condition
     return condition_sets(options.portraits, stage, count)
 
 
-def _features(judges: Networks) -> Callable[[Tensor], Tensor] | None:
-    """Those of the Frechet distance: the judging CLIP's embeddings of pictures."""
-    if judges.missing("clip"):
-        print(f"No Frechet distance: {judges.missing('clip')}.", file=sys.stderr)
+def _features(evaluators: Networks) -> Callable[[Tensor], Tensor] | None:
+    """What the Frechet distance compares: embeddings of pictures by the evaluators' CLIP."""
+    if evaluators.missing("clip"):
+        print(f"No Frechet distance: {evaluators.missing('clip')}.", file=sys.stderr)
         return None
-    clip = judges.clip
+    clip = evaluators.clip
     return lambda pictures: clip.image(clip.preprocessing(pictures))
 
 

@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Sequence
 
-from scripts.headless import load_host, load_pack
+from scripts.headless import available_device, load_host, load_pack
 
 load_pack()
 
 import torch  # noqa: E402
 
 # Results shall not depend on where they were made: single precision everywhere.
-load_host(cpu=not torch.cuda.is_available(), fp32=True)
+load_host(cpu=available_device("cuda") == "cpu", fp32=True)
 
 from nodes import common_ksampler  # noqa: E402  # the host's
 

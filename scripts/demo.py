@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from api_client import Server, WorkflowError, running_server
+from headless import available_device
 from packages import say
 
 __all__ = ["compared", "every_energy_lower", "main"]
@@ -32,7 +32,7 @@ def main() -> int:
     log = OUTPUT / "server.log"
     say(f"starting ComfyUI's server; what it prints goes to {log}")
     try:
-        with running_server(OUTPUT, log, cpu=not _has_accelerator()) as server:
+        with running_server(OUTPUT, log, cpu=available_device() == "cpu") as server:
             runs = compared(server, OUTPUT)
     except (WorkflowError, OSError, RuntimeError) as error:
         say(f"the demo stopped: {error}")
@@ -92,10 +92,6 @@ def _narrator(workflow: dict) -> Callable[[dict], None]:
         say(f"{now - started:5.0f} s  {title}{step}")
 
     return tell
-
-
-def _has_accelerator() -> bool:
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def every_energy_lower(runs: dict) -> bool:

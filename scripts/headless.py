@@ -41,6 +41,22 @@ def load_pack(name: str = "zmagic"):
     return module
 
 
+def available_device(*kinds: str) -> str:
+    """The first of these kinds of device that PyTorch finds here, else ``cpu``.
+
+    Without ``kinds``: every kind of accelerator that the pack supports, ``cuda``, ``mps``, ``xpu``.
+    Those who compute in double precision ask for ``cuda`` alone, since ``mps`` lacks it.
+    """
+    import torch
+
+    found = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "xpu": hasattr(torch, "xpu") and torch.xpu.is_available(),
+    }
+    return next((kind for kind in kinds or found if found[kind]), "cpu")
+
+
 def wanted_device() -> str:
     """The kind of device that ZMAGIC_DEVICE names, such as ``cuda``; ``cpu`` without it."""
     return os.environ.get("ZMAGIC_DEVICE") or "cpu"

@@ -1,4 +1,4 @@
-"""The command: all parts in turn, a line for each, and one file with everything."""
+"""Check whether Z-Magic works on this device: a line for each part, and a file with everything."""
 
 import argparse
 import json
@@ -8,10 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from scripts.headless import PACK, load_host, load_host_on, load_pack
+from scripts.headless import PACK, available_device, load_host, load_host_on, load_pack
 
+from ..command_line import described
 from .findings import PASSED, SKIPPED, Setup, write
-from .machine import available_device, describe
+from .machine import describe
 from .processes import UNFINISHED, Outcome, carried_out
 
 SIZES = ("real", "small")
@@ -86,16 +87,40 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m lab.device_check", description=__doc__.splitlines()[0]
-    )
+    parser = described("device_check", __doc__)
     here = available_device()
-    parser.add_argument("--device", default=here, help="default: the host's choice")
-    parser.add_argument("--size", choices=SIZES, help="default: real, on the CPU small")
-    parser.add_argument("--parts", default=",".join(PARTS), help="which, separated by commas")
-    parser.add_argument("--seconds", type=float, default=TOTAL, help="for everything together")
-    parser.add_argument("--json", default=str(PACK / "output" / "device_check.json"))
-    parser.add_argument("--folder", help="for logs and pictures")
+    parser.add_argument(
+        "--device",
+        default=here,
+        help="Kind of device to check: cpu, or the accelerator that PyTorch finds, which is the "
+        "default.",
+    )
+    parser.add_argument(
+        "--size",
+        choices=SIZES,
+        help="Sizes of the models: as published (real) or small ones (small). Default: real, on "
+        "the CPU small.",
+    )
+    parser.add_argument(
+        "--parts",
+        default=",".join(PARTS),
+        help="Parts to carry out, separated by commas. Default: %(default)s.",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=TOTAL,
+        help="Time limit for all parts together, in seconds. Default: %(default)g.",
+    )
+    parser.add_argument(
+        "--json",
+        default=str(PACK / "output" / "device_check.json"),
+        help="File that gets every number. Default: output/device_check.json in the pack.",
+    )
+    parser.add_argument(
+        "--folder",
+        help="Folder for logs and pictures. Default: output/device_check in the pack.",
+    )
     parser.add_argument("--worker", choices=PARTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.device not in (here, "cpu"):

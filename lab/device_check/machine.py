@@ -7,7 +7,7 @@ import torch
 
 from scripts.headless import host_path
 
-__all__ = ["available_device", "describe"]
+__all__ = ["describe"]
 
 KERNELS = (
     "comfy-kitchen",
@@ -18,15 +18,6 @@ KERNELS = (
     "triton",
     "triton-windows",
 )
-
-
-def available_device() -> str:
-    """The kind of device that the host would choose here."""
-    if torch.cuda.is_available():
-        return "cuda"
-    if torch.backends.mps.is_available():
-        return "mps"
-    return "xpu" if hasattr(torch, "xpu") and torch.xpu.is_available() else "cpu"
 
 
 def describe(device: str) -> dict:

@@ -1,4 +1,4 @@
-"""How the demo models and the judges of the benchmarks are made; see README.md in this folder.
+"""How the demo models and the evaluators of the tables are made; see README.md in this folder.
 
 The pack is loaded as ``zmagic``, so that what is trained here and what runs in the host share one
 code for crops, preprocessing and networks.

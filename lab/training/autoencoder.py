@@ -1,4 +1,6 @@
-"""Train the demo model's autoencoder: ``python -m lab.training.autoencoder --data FOLDER``
+"""Train the demo model's autoencoder.
+
+    python -m lab.training.autoencoder --data FOLDER
 
 It starts from the weights in demo_models, if they are there, unless --fresh is given. Crops of 64
 pixels are enough: nothing in a latent reaches further. The loss is that of pixels, of their

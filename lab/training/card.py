@@ -1,4 +1,6 @@
-"""Write the figures of all trained networks into the model card: ``python -m lab.training.card``
+"""Write the figures of all trained networks into the model card, demo_models/README.md.
+
+    python -m lab.training.card
 
 The figures are those of the reports beside the weights, so that the card cannot say anything else.
 """
@@ -6,7 +8,8 @@ The figures are those of the reports beside the weights, so that the card cannot
 import json
 from collections.abc import Iterator
 
-from .running import DEMO_MODELS, JUDGES, write_whole
+from ..command_line import described
+from .running import DEMO_MODELS, EVALUATORS, write_whole
 
 __all__ = ["CARD", "table", "with_table"]
 
@@ -20,6 +23,7 @@ OF_THE_RUN = (
 
 
 def main() -> None:
+    described("training.card", __doc__).parse_args()
     text = with_table(CARD.read_text(encoding="utf-8"))
     write_whole(CARD, lambda new: new.write_text(text, encoding="utf-8"))
     print(table())
@@ -41,7 +45,7 @@ def with_table(text: str) -> str:
 def table() -> str:
     """A row for each network that has a report."""
     lines = ["| network | parameters | training | on people it has not seen |", "|---|---|---|---|"]
-    for folder in (DEMO_MODELS, JUDGES):
+    for folder in (DEMO_MODELS, EVALUATORS):
         for file in sorted(folder.glob("*_figures.json")):
             report = json.loads(file.read_text(encoding="utf-8"))
             merits = {name: report[name] for name in report if name not in OF_THE_RUN}

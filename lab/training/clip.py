@@ -1,8 +1,10 @@
-"""Train the small CLIP: ``python -m lab.training.clip --data FOLDER [--judge]``
+"""Train the small CLIP.
+
+    python -m lab.training.clip --data FOLDER [--evaluator]
 
 Model, tokenizer, preprocessing and loss are open_clip's. The loop is ours, so that a run may be
 stopped, and the questions, without which a thousand portraits do not suffice. The model sees
-through the residual network of the first CLIP (Radford et al., ICML 2021), the judge through a
+through the residual network of the first CLIP (Radford et al., ICML 2021), the evaluator through a
 RegNet (Radosavovic et al., CVPR 2020). Both pool by attention that knows places: an average hardly
 tells the color of clothing from that of a background. The configurations are the JSON files beside
 the weights.
@@ -19,7 +21,7 @@ from torch.nn import functional as F
 
 from .captions import QUESTIONS, UNANSWERED, some_of
 from .data import Portraits, Variation, read_portraits, varied
-from .running import DEMO_MODELS, JUDGES, Trainer, parameters, read_command_line, read_weights
+from .running import DEMO_MODELS, EVALUATORS, Trainer, parameters, read_command_line, read_weights
 
 MINUTES = 120.0
 LEARNING_RATE = 1e-3
@@ -33,7 +35,7 @@ SENTENCES = 16
 # What an embedding is multiplied by for the directions: one of length 1 has soft answers only.
 SHARPNESS = 10.0
 
-CONFIG, JUDGE_CONFIG = DEMO_MODELS / "zmagic_demo_clip.json", JUDGES / "clip_evaluator.json"
+CONFIG, EVALUATOR_CONFIG = DEMO_MODELS / "zmagic_demo_clip.json", EVALUATORS / "clip_evaluator.json"
 
 
 class WithAnswers(nn.Module):
@@ -76,9 +78,9 @@ class Told:
 
 
 def main() -> None:
-    run = read_command_line("clip", __doc__, MINUTES, "judge", BATCH)
+    run = read_command_line("clip", __doc__, MINUTES, "evaluator", BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
-    config = JUDGE_CONFIG if run.judge else CONFIG
+    config = EVALUATOR_CONFIG if run.evaluator else CONFIG
     tokens = open_clip.get_tokenizer(prepared(config))
     network = WithAnswers(config)
     told = Told.about(train.labels, tokens)
@@ -142,9 +144,9 @@ def prepared(config: Path) -> str:
     return config.stem
 
 
-def load_judge() -> nn.Module:
-    """The judge as it was trained; its pictures are prepared by ``normalized``."""
-    return read_weights(empty_model(JUDGE_CONFIG), JUDGES / "clip_evaluator.safetensors")
+def load_evaluator() -> nn.Module:
+    """The evaluator as it was trained; its pictures are prepared by ``normalized``."""
+    return read_weights(empty_model(EVALUATOR_CONFIG), EVALUATORS / "clip_evaluator.safetensors")
 
 
 def normalized(pictures: Tensor) -> Tensor:

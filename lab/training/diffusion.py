@@ -1,9 +1,11 @@
-"""Train the demo model's UNet: ``python -m lab.training.diffusion --data FOLDER``
+"""Train the demo model's UNet.
+
+    python -m lab.training.diffusion --data FOLDER
 
 It is the host's own UNetModel in the configuration of host/demo_model.py, trained to predict the
 noise in the autoencoder's latents, with the noise schedule of SD1.5. It starts from the weights in
 demo_models, if they are there, unless --fresh is given. Train the autoencoder first, and for the
-distances in the report the judges of CLIP and recognizer.
+distances in the report the evaluators' CLIP and recognizer.
 """
 
 import hashlib

@@ -1,9 +1,11 @@
-"""Train the landmark regressor: ``python -m lab.training.landmarks --data FOLDER [--judge]``
+"""Train the landmark network.
+
+    python -m lab.training.landmarks --data FOLDER [--evaluator]
 
 Both networks see the box of a face, stretched to 96 x 96 pixels, and find iBUG's 68 points in it,
 in fractions of the box. The regressor takes the mean place of a heat map for each point (Sun et
 al., "Integral Human Pose Regression", ECCV 2018), which is differentiable and finer than the map's
-cells; the judge, a MobileNetV3 (Howard et al., ICCV 2019), regresses the numbers directly.
+cells; the evaluator, a MobileNetV3 (Howard et al., ICCV 2019), regresses the numbers directly.
 """
 
 import torch
@@ -17,7 +19,7 @@ from .data import Portraits, Variation, read_portraits, varied
 from .layers import Convolution, Residual
 from .metrics import interocular_error
 from .onnx_export import write_onnx
-from .running import JUDGES, Trainer, read_command_line, read_weights
+from .running import EVALUATORS, Trainer, read_command_line, read_weights
 
 MINUTES = 40.0
 LEARNING_RATE = 1e-3
@@ -66,7 +68,7 @@ class LandmarkNetwork(nn.Module):
         return (chances @ self.places).flatten(1)
 
 
-class LandmarkJudge(nn.Module):
+class LandmarkEvaluator(nn.Module):
     """The same numbers by a classifier's network."""
 
     def __init__(self):
@@ -80,19 +82,21 @@ class LandmarkJudge(nn.Module):
 
 
 def main() -> None:
-    run = read_command_line("landmarks", __doc__, MINUTES, "judge", BATCH)
+    run = read_command_line("landmarks", __doc__, MINUTES, "evaluator", BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
-    trainer = Trainer(run, LandmarkJudge() if run.judge else LandmarkNetwork(), LEARNING_RATE)
+    trainer = Trainer(
+        run, LandmarkEvaluator() if run.evaluator else LandmarkNetwork(), LEARNING_RATE
+    )
     network = trainer.train(lambda: loss(trainer.module, train, run.batch))
     run.write_weights(network)
-    if not run.judge:
+    if not run.evaluator:
         write_onnx(run.file(".onnx"), network, SIDE, "points")
     run.write_report(trainer, evaluated(network, held_out))
 
 
-def load_judge() -> nn.Module:
-    """The judge as it was trained; it takes crops that ``box_crops`` makes."""
-    return read_weights(LandmarkJudge(), JUDGES / "landmarks_evaluator.safetensors")
+def load_evaluator() -> nn.Module:
+    """The evaluator as it was trained; it takes crops that ``box_crops`` makes."""
+    return read_weights(LandmarkEvaluator(), EVALUATORS / "landmarks_evaluator.safetensors")
 
 
 def loss(network: nn.Module, portraits: Portraits, batch: int) -> Tensor:

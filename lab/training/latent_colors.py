@@ -7,7 +7,6 @@ makes previews with them. Least squares from the latents of the training portrai
 the UNet, to the mean colors that each latent's square of the picture has.
 """
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..command_line import described
 from .data import read_portraits
 from .metrics import psnr
 from .running import DEMO_MODELS
@@ -25,8 +25,10 @@ MOST = 256  # pictures of a split; fifteen numbers need no more
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the portraits")
+    parser = described("training.latent_colors", __doc__)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="Folder that lab.training.portraits wrote."
+    )
     folder = parser.parse_args().data
     weights = load_file(DEMO_MODELS / "zmagic_demo_autoencoder.safetensors")
     network = autoencoder_from(weights)

@@ -11,7 +11,7 @@ from zmagic.guidance.faces.crops import Faces
 from . import clip, recognizer
 from .data import Portraits, read_portraits
 from .metrics import frechet_distance
-from .running import JUDGES, Run
+from .running import EVALUATORS, Run
 from .sheets import save_sheet
 
 __all__ = ["figures", "nearest"]
@@ -27,15 +27,15 @@ PART = 256
 def figures(samples: Tensor, train: Portraits, run: Run) -> dict:
     """Distances of samples ``[N, 3, H, W]`` to real pictures, and a sheet of nearest neighbors.
 
-    The samples are compared with the pictures of the test split in the features of two judges, and
-    so are the real pictures of the validation split: their distance is the floor. As many pictures
-    of each are taken, since the distance depends on the number.
+    The samples are compared with the pictures of the test split in the features of two evaluators,
+    and so are the real pictures of the validation split: their distance is the floor. As many
+    pictures of each are taken, since the distance depends on the number.
     """
     real = read_portraits(run.data, "validation").pictures()
     others = read_portraits(run.data, "test").pictures()
     count = min(len(samples), len(real), len(others))
     result = {"pictures of a set": count}
-    for name, features in _judges(train).items():
+    for name, features in _evaluators(train).items():
         sets = [features(pictures[:count]) for pictures in (others, samples, real)]
         result[f"distance of samples by {name}"] = round(frechet_distance(*sets[:2]), 4)
         result[f"distance of real pictures by {name}"] = round(
@@ -70,20 +70,20 @@ def nearest(pictures: Tensor, known: Tensor, count: int) -> tuple[Tensor, Tensor
     return found.values, found.indices
 
 
-def _judges(train: Portraits) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Those that are there: judges are trained by commands of their own."""
-    judges = {}
-    if (JUDGES / "clip_evaluator.safetensors").is_file():
-        towers = clip.load_judge()
-        judges["CLIP judge"] = lambda pictures: clip.picture_features(towers, pictures)
-    if (JUDGES / "recognizer_evaluator.safetensors").is_file():
-        network = recognizer.load_judge()
+def _evaluators(train: Portraits) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Those that were trained: each has a command of its own."""
+    evaluators = {}
+    if (EVALUATORS / "clip_evaluator.safetensors").is_file():
+        towers = clip.load_evaluator()
+        evaluators["CLIP evaluator"] = lambda pictures: clip.picture_features(towers, pictures)
+    if (EVALUATORS / "recognizer_evaluator.safetensors").is_file():
+        network = recognizer.load_evaluator()
         # Nobody knows the points of samples: all faces are taken where they are on average.
         face = Faces.from_points(train.points.mean(0, keepdim=True), 1.0)
-        judges["recognizer judge"] = lambda pictures: F.normalize(
+        evaluators["recognizer evaluator"] = lambda pictures: F.normalize(
             recognizer.embeddings(network, pictures, face)
         )
-    return judges
+    return evaluators
 
 
 def _small(images: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
-"""Train the face parser: ``python -m lab.training.parser --data FOLDER [--judge]``
+"""Train the face parser.
 
-The parser is a U-Net (Ronneberger et al., MICCAI 2015); the judge keeps one resolution and widens
-its view by dilated convolutions (Yu and Koltun, ICLR 2016). Both say for each pixel of a picture of
-128 x 128 which of the eight classes of ``data.CLASSES`` it shows, as scores.
+    python -m lab.training.parser --data FOLDER [--evaluator]
+
+The parser is a U-Net (Ronneberger et al., MICCAI 2015); the evaluator keeps one resolution and
+widens its view by dilated convolutions (Yu and Koltun, ICLR 2016). Both say for each pixel of a
+picture of 128 x 128 which of the eight classes of ``data.CLASSES`` it shows, as scores.
 """
 
 import torch
@@ -13,7 +15,7 @@ from .data import CLASSES, Portraits, Variation, read_portraits, varied
 from .layers import Convolution, Residual
 from .metrics import confusion, intersection_over_union
 from .onnx_export import write_onnx
-from .running import JUDGES, Trainer, read_command_line, read_weights
+from .running import EVALUATORS, Trainer, read_command_line, read_weights
 
 MINUTES = 40.0
 LEARNING_RATE = 2e-3
@@ -24,7 +26,7 @@ VARIATION = Variation(scale=0.2, shift=0.06, roll=0.15, light=0.2, gray=0.1)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 WIDTHS = (16, 32, 64, 128)
-JUDGE_WIDTH, DILATIONS = 48, (1, 2, 4, 8, 1)
+EVALUATOR_WIDTH, DILATIONS = 48, (1, 2, 4, 8, 1)
 
 
 class Parser(nn.Module):
@@ -56,15 +58,15 @@ class Parser(nn.Module):
         return self.scores(x)
 
 
-class ParserJudge(nn.Module):
+class ParserEvaluator(nn.Module):
     """The same task at half the resolution throughout; its scores are enlarged."""
 
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(
-            Convolution(3, JUDGE_WIDTH, stride=2),
-            *(Residual(JUDGE_WIDTH, dilation) for dilation in DILATIONS),
-            nn.Conv2d(JUDGE_WIDTH, 4 * len(CLASSES), 1),
+            Convolution(3, EVALUATOR_WIDTH, stride=2),
+            *(Residual(EVALUATOR_WIDTH, dilation) for dilation in DILATIONS),
+            nn.Conv2d(EVALUATOR_WIDTH, 4 * len(CLASSES), 1),
             nn.PixelShuffle(2),
         )
 
@@ -73,20 +75,20 @@ class ParserJudge(nn.Module):
 
 
 def main() -> None:
-    run = read_command_line("parser", __doc__, MINUTES, "judge", BATCH)
+    run = read_command_line("parser", __doc__, MINUTES, "evaluator", BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
-    trainer = Trainer(run, ParserJudge() if run.judge else Parser(), LEARNING_RATE)
+    trainer = Trainer(run, ParserEvaluator() if run.evaluator else Parser(), LEARNING_RATE)
     weights = class_weights(train)
     network = trainer.train(lambda: loss(trainer.module, train, weights, run.batch))
     run.write_weights(network)
-    if not run.judge:
+    if not run.evaluator:
         write_onnx(run.file(".onnx"), network, SIDE, "scores")
     run.write_report(trainer, evaluated(network, held_out))
 
 
-def load_judge() -> nn.Module:
-    """The judge as it was trained; it takes pictures that ``normalized`` prepared."""
-    return read_weights(ParserJudge(), JUDGES / "parser_evaluator.safetensors")
+def load_evaluator() -> nn.Module:
+    """The evaluator as it was trained; it takes pictures that ``normalized`` prepared."""
+    return read_weights(ParserEvaluator(), EVALUATORS / "parser_evaluator.safetensors")
 
 
 def normalized(pictures: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
-"""Train the face recognizer: ``python -m lab.training.recognizer --data FOLDER [--judge]``
+"""Train the face recognizer.
+
+    python -m lab.training.recognizer --data FOLDER [--evaluator]
 
 The recognizer is a narrow IResNet, which ``Load Face Recognizer`` knows by its weights, trained to
 tell the people of the training split apart with a margin between them (Wang et al., "CosFace",
-CVPR 2018). The judge is a RegNet (Radosavovic et al., CVPR 2020), trained without a margin (Wang et
-al., "NormFace", ACM Multimedia 2017). Both see the crop of 112 x 112 pixels of ArcFace.
+CVPR 2018). The evaluator is a RegNet (Radosavovic et al., CVPR 2020), trained without a margin
+(Wang et al., "NormFace", ACM Multimedia 2017). Both see the crop of 112 x 112 pixels of ArcFace.
 """
 
 import torch
@@ -15,7 +17,7 @@ from zmagic.guidance.networks.iresnet import LAYERS, IResNet
 
 from .data import Portraits, Variation, read_portraits, varied
 from .metrics import area_under_curve, true_accept_rate, verification_scores
-from .running import JUDGES, Trainer, parameters, read_command_line, read_weights
+from .running import EVALUATORS, Trainer, parameters, read_command_line, read_weights
 
 MINUTES = 90.0
 LEARNING_RATE = 2e-3
@@ -53,10 +55,10 @@ class WithPeople(nn.Module):
 
 
 def main() -> None:
-    run = read_command_line("recognizer", __doc__, MINUTES, "judge", BATCH)
+    run = read_command_line("recognizer", __doc__, MINUTES, "evaluator", BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     people = int(train.people.max()) + 1
-    network = WithPeople(_empty(run.judge), people, 0.0 if run.judge else MARGIN)
+    network = WithPeople(_empty(run.evaluator), people, 0.0 if run.evaluator else MARGIN)
     trainer = Trainer(run, network, LEARNING_RATE, weight_decay=5e-2)
     recognizer = trainer.train(lambda: loss(trainer.module, train, run.batch)).recognizer
     run.write_weights(recognizer)
@@ -64,13 +66,13 @@ def main() -> None:
     run.write_report(trainer, {"parameters": parameters(recognizer), **figures})
 
 
-def load_judge() -> nn.Module:
-    """The judge as it was trained; it takes crops that ``normalized`` prepared."""
-    return read_weights(_empty(judge=True), JUDGES / "recognizer_evaluator.safetensors")
+def load_evaluator() -> nn.Module:
+    """The evaluator as it was trained; it takes crops that ``normalized`` prepared."""
+    return read_weights(_empty(evaluator=True), EVALUATORS / "recognizer_evaluator.safetensors")
 
 
-def _empty(judge: bool) -> nn.Module:
-    if not judge:
+def _empty(evaluator: bool) -> nn.Module:
+    if not evaluator:
         return IResNet(LAYERS[18], FEATURES, widths=WIDTHS)
     import timm  # open_clip brings it
 

@@ -6,11 +6,11 @@ is not are equal, to the bit on the same machine, where the budget is a number o
 minutes depends on the machine.
 """
 
-import argparse
 import copy
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,9 +20,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..command_line import described
+
 __all__ = [
     "DEMO_MODELS",
-    "JUDGES",
+    "EVALUATORS",
     "Run",
     "Trainer",
     "parameters",
@@ -32,7 +34,7 @@ __all__ = [
 ]
 
 PACK = Path(__file__).resolve().parents[2]
-DEMO_MODELS, JUDGES = PACK / "demo_models", PACK / "lab" / "evaluators"
+DEMO_MODELS, EVALUATORS = PACK / "demo_models", PACK / "lab" / "evaluators"
 
 # What a batch norm counts while it is trained; it plays no part in its result.
 COUNTER = "num_batches_tracked"
@@ -41,8 +43,8 @@ SECONDS_BETWEEN_CHECKPOINTS = 60.0
 STEPS_BETWEEN_LINES = 100
 
 FLAGS = {
-    "judge": "train the network that never guides",
-    "fresh": "start from random weights, not from those in demo_models",
+    "evaluator": "Train the evaluator, which never guides, instead of the attribute network.",
+    "fresh": "Start from random weights instead of those in demo_models.",
 }
 
 # Steps in which the learning rate rises from 0, and what is left of it at the end of the budget.
@@ -55,27 +57,29 @@ class Run:
     """What a command line asks for.
 
     Args:
-        name: of the network, which its files are called after.
+        name: kind of network, after which its files are called.
         data: folder of the portraits.
-        minutes: budget of training, all sessions together.
+        minutes: budget of training in minutes, all sessions together.
         steps: the budget in steps instead.
-        judge: train the second network, which never guides, instead of the first.
+        evaluator: train the evaluator, which never guides, instead of the attribute network.
         fresh: start from random weights instead of those in demo_models.
-        seed: of everything random; judges get another one.
+        seed: seed of everything that is drawn at random; evaluators draw from another stream.
         work: folder that keeps what an interrupted run needs.
-        out: folder for weights and report.
-        precision: of the computation, "bf16" or "fp32"; weights and sums are always float32.
-        device: of the computation; pictures and random numbers are there too.
+        out: folder for weights and report; None: where the pack has them.
+        precision: "bf16" or "fp32", in which products are computed; weights and sums are always
+            float32.
+        device: where to compute; pictures and random numbers are there too.
         batch: pictures of a step.
-        rate_factor: of the learning rate, which grows as the root of the batch (Malladi et al., "On
-            the SDEs and Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022).
+        rate_factor: what the learning rate is multiplied by; it grows as the root of the batch
+            (Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms",
+            NeurIPS 2022).
     """
 
     name: str
     data: Path
     minutes: float
     steps: int | None = None
-    judge: bool = False
+    evaluator: bool = False
     fresh: bool = False
     seed: int = 1
     work: Path = PACK / "output" / "training"
@@ -87,7 +91,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        return f"{self.name}_evaluator" if self.judge else f"zmagic_demo_{self.name}"
+        return f"{self.name}_evaluator" if self.evaluator else f"zmagic_demo_{self.name}"
 
     @property
     def checkpoint(self) -> Path:
@@ -95,13 +99,13 @@ class Run:
 
     def file(self, suffix: str) -> Path:
         """Where a result goes."""
-        folder = self.out or (JUDGES if self.judge else DEMO_MODELS)
+        folder = self.out or (EVALUATORS if self.evaluator else DEMO_MODELS)
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{self.title}{suffix}"
 
     def seeded(self) -> None:
         """Make random numbers those of this run, on every device."""
-        torch.manual_seed(2 * self.seed + self.judge)
+        torch.manual_seed(2 * self.seed + self.evaluator)
 
     def write_weights(self, module: nn.Module, extra: Mapping[str, Tensor] | None = None) -> Path:
         """The weights in half precision; the statistics of batch norms stay in single precision."""
@@ -138,25 +142,71 @@ def read_command_line(name: str, description: str, minutes: float, flag: str, ba
 
     Args:
         name: of the network.
-        description: of the module; what comes before its first colon is shown.
-        minutes: the budget without an argument.
+        description: the module's docstring; ``--help`` shows its first line.
+        minutes: default budget of training, in minutes.
         flag: the one of FLAGS that this training has.
-        batch: pictures of a step without an argument.
+        batch: default number of pictures of a step.
     """
-    parser = argparse.ArgumentParser(description=description.partition(":")[0] + ".")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the portraits")
-    parser.add_argument("--minutes", type=float, default=minutes, help="of training in all")
-    parser.add_argument("--steps", type=int, help="of training in all, instead of minutes")
-    parser.add_argument(f"--{flag}", action="store_true", help=FLAGS[flag])
-    parser.add_argument("--seed", type=int, default=Run.seed)
-    parser.add_argument("--work", type=Path, default=Run.work, help="keeps an interrupted run")
+    # A command runs in the pack's folder; tests import this module from anywhere.
+    from scripts.headless import available_device
+
+    parser = described(f"training.{Path(sys.argv[0]).stem}", description)
     parser.add_argument(
-        "--out", type=Path, help="of the weights; demo_models or the judges' folder"
+        "--data", type=Path, required=True, help="Folder that lab.training.portraits wrote."
     )
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", choices=("bf16", "fp32"))
-    parser.add_argument("--device", default=_fast_device(), help="such as cpu or cuda")
-    parser.add_argument("--batch", type=int, default=batch, help="pictures of a step")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=minutes,
+        help="How long to train, in minutes, all sessions of an interrupted run together; the "
+        "learning rate falls over this time. Default: %(default)g.",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        help="How long to train, in steps, instead of minutes: equal results on the same machine.",
+    )
+    parser.add_argument(f"--{flag}", action="store_true", help=FLAGS[flag])
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=Run.seed,
+        help="Seed of everything that is drawn at random. Default: %(default)s.",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Run.work,
+        help="Folder that keeps what an interrupted run needs to go on. Default: output/training "
+        "in the pack.",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="Folder for the weights and their figures. Default: demo_models, for evaluators "
+        "lab/evaluators.",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=2, help="CPU threads of PyTorch. Default: %(default)s."
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("bf16", "fp32"),
+        help="Precision of the computation; weights and sums are always float32. Default: bf16 "
+        "where the device multiplies it, else fp32.",
+    )
+    parser.add_argument(
+        "--device",
+        default=available_device("cuda"),
+        help="Where to compute, such as cpu or cuda. Default here: %(default)s.",
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=batch,
+        help="Pictures of a training step; the learning rate follows the root of their number. "
+        "Default: %(default)s.",
+    )
     arguments = vars(parser.parse_args())
     torch.set_num_threads(arguments.pop("threads"))
     arguments["precision"] = arguments["precision"] or _fast_precision(arguments["device"])
@@ -287,11 +337,6 @@ def read_weights(module: nn.Module, path: Path) -> nn.Module:
 def parameters(module: nn.Module) -> int:
     """How many numbers are trained."""
     return sum(p.numel() for p in module.parameters())
-
-
-def _fast_device() -> str:
-    """CUDA where there is one; MPS lacks the double precision that some losses need."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _name_of(device: str) -> str:

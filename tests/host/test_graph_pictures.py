@@ -1,4 +1,4 @@
-"""What ships obeys: the first picture of each graph with a text, judged by a network apart."""
+"""What ships obeys: an evaluator measures the first picture of each graph with a text."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ GRAPHS = ("text_and_identity_demo", "text_segmentation_identity_demo")
 
 
 def test_the_pictures_of_the_graphs_show_what_their_prompts_say():
-    """As shipped, in a process of its own: the judge needs the host in single precision."""
+    """As shipped, in a process of its own: the evaluator needs the host in single precision."""
     done = subprocess.run(
         [sys.executable, "-m", "lab.graphs", *GRAPHS],
         capture_output=True,

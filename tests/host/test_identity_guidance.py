@@ -1,4 +1,4 @@
-"""Identity guidance of the demo model, judged by a recogniser that did not guide."""
+"""Identity guidance of the demo model, measured by a recognizer that did not guide."""
 
 import pytest
 import torch

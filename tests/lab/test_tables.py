@@ -67,7 +67,7 @@ def measured(method: str, strength: float, number: int) -> dict:
     value = level + abs(strength - 0.3) + 0.01 * math.sin(7.0 * number)
     return {
         "guide": {"identity": value, "landmarks": 2.0 * value},
-        "judge": {"identity": value, "landmarks": None if number == 3 else 2.0 * value},
+        "evaluator": {"identity": value, "landmarks": None if number == 3 else 2.0 * value},
         "energies": {"identity": [1.0, value], "landmarks": [1.0, value]},
         "cosine": [0.5, -0.5],
         "forwards": 5,
@@ -122,7 +122,7 @@ def test_a_store_refuses_the_file_of_something_else(tmp_path):
         Store(path)
 
 
-def test_the_strength_is_the_judges_choice_and_one_way_of_equal_cost_is_kept(tmp_path):
+def test_the_strength_is_the_evaluators_choice_and_one_way_of_equal_cost_is_kept(tmp_path):
     store = Store(tmp_path / "runs.jsonl")
     store.add(all_runs())
     choice = choose(store, TASK, [method.name for method in methods(2)], (0.15, 0.3))
@@ -142,7 +142,7 @@ def test_strengths_are_chosen_among_some_methods_too(tmp_path):
     }
 
 
-def test_a_summary_compares_the_same_sets_by_the_judge(tmp_path):
+def test_a_summary_compares_the_same_sets_by_the_evaluator(tmp_path):
     store = Store(tmp_path / "runs.jsonl")
     store.add(all_runs())
     found = found_rows(store, "test", TASK, {BASELINE: 0.3, FAITHFUL: 0.3})
@@ -157,7 +157,7 @@ def test_a_summary_compares_the_same_sets_by_the_judge(tmp_path):
 
 
 def test_a_picture_without_a_face_is_nobodys_likeness(tmp_path):
-    """The network that judges sees a face everywhere: here the nearest one where there is none."""
+    """The evaluator sees a face everywhere: here the nearest one where there is none."""
     store = Store(tmp_path / "runs.jsonl")
     store.add((run, {**row, "face": run.method != FAITHFUL}) for run, row in all_runs())
     found = found_rows(store, "test", TASK, {BASELINE: 0.3, FAITHFUL: 0.3})

@@ -14,6 +14,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from ...command_line import described
 from .dataset import append_labels, finished, picture_id, sort_labels, wanted
 from .worker import Job, make_all
 
@@ -23,16 +24,30 @@ PACKAGES = ("anny", "mitsuba")
 
 def parse() -> argparse.Namespace:
     """The arguments of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--identities", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0, help="number of the first identity")
-    parser.add_argument("--pictures", type=int, default=4, help="pictures per identity")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--size", type=int, default=128, help="pixels per side")
-    parser.add_argument("--samples", type=int, default=4, help="paths per quarter pixel")
-    parser.add_argument("--variant", default="scalar_rgb", help="Mitsuba's variant")
-    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
+    parser = described("training.portraits", __doc__)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="Folder of the portraits; those that are in it are not made again.",
+    )
+    numbers = {
+        "--identities": (1000, "Number of people."),
+        "--first": (0, "Number of the first person: people have numbers from it on."),
+        "--pictures": (4, "Portraits of each person."),
+        "--seed": (1, "Seed of everything that is drawn at random."),
+        "--size": (128, "Side of a portrait in pixels."),
+        "--samples": (4, "Light paths per quarter of a pixel: fewer are faster and leave noise."),
+        "--workers": (1, "Processes, of one thread and 1.6 GB each."),
+    }
+    for option, (default, text) in numbers.items():
+        parser.add_argument(option, type=int, default=default, help=f"{text} Default: {default}.")
+    parser.add_argument(
+        "--variant",
+        default="scalar_rgb",
+        help="Variant of Mitsuba that renders: scalar_rgb runs everywhere, llvm_ad_rgb is twice as "
+        "fast and needs LLVM 16 or newer. Default: %(default)s.",
+    )
     return parser.parse_args()
 
 

@@ -1,10 +1,11 @@
-"""Are these faces? What networks trained on photographs say: python -m lab.training.portraits.check
+"""Ask networks that were trained on photographs whether the synthetic portraits are faces.
+
+    python -m lab.training.portraits.check --data FOLDER
 
 A face recognizer verifies people (every pair of pictures), dlib's detector looks for faces, and the
 labels are compared with the masks. Needs what 'make test' sets up; a minute for 100 people.
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from zmagic.guidance.networks import load_onnx
 from zmagic.guidance.pictures.preprocessing import Preprocessing
 from zmagic.lab.evaluators.dlib_faces import shows_face
 
+from ...command_line import described
 from ..data import CLASSES, Portraits, read_portraits
 from ..recognizer import evaluated
 
@@ -29,11 +31,26 @@ NEAR = 2.0 / 128.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the portraits")
-    parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
-    parser.add_argument("--recognizer", type=Path, default=RECOGNIZER, help="an ONNX file")
-    parser.add_argument("--threads", type=int, default=2)
+    parser = described("training.portraits.check", __doc__)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="Folder that lab.training.portraits wrote."
+    )
+    parser.add_argument(
+        "--split",
+        default="test",
+        choices=("train", "validation", "test"),
+        help="Whose portraits are looked at. Default: %(default)s.",
+    )
+    parser.add_argument(
+        "--recognizer",
+        type=Path,
+        default=RECOGNIZER,
+        help="ONNX file of a face recognizer that takes aligned crops of 112 x 112 pixels. "
+        "Default: the one that 'make test' fetches.",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=2, help="CPU threads of PyTorch. Default: %(default)s."
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     portraits = read_portraits(options.data, options.split)
