@@ -1,94 +1,69 @@
-"""Pictures of runs: labelled sheets of images and energy curves, drawn with Pillow."""
+"""Plots of runs, drawn with matplotlib: energies and cosines over the steps.
+
+matplotlib is imported when something is drawn. Figures are made without pyplot, whose figures and
+settings are shared by all threads.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .trace import rounded
+from .contact_sheet import sentence
+from .reports import condition_names, correction_line, cosine_lines, energy_line
 from .wording import printable
 
-__all__ = ["contact_sheet", "mean_cosines", "run_curves"]
+__all__ = ["Line", "Panel", "picture_of", "run_curves"]
 
-PANEL = (360, 240)  # width and height of one plot in pixels
-MARGIN = 44
-LABEL = 26  # height of a label strip in pixels
-GAP = 12  # beside a picture or a text in pixels
-SMALLEST_CELL = 192  # smaller images are enlarged by a whole factor, so that they can be seen
-NARROWEST_CELL = 48  # a picture of one row or column has some paper around it
-LONGEST_CELL = 4  # widths of a picture in heights that are enlarged as much as a square
-# Pixels of a sheet, and along a side of it: larger pictures are made smaller.
-LARGEST_AREA, LARGEST_SIDE = 32_000_000, 16_000
-MOST_PANELS = 60  # plots of one picture; further ones are counted
-LONGEST_LABEL = 60  # characters of a line that is drawn
-INK = (40, 40, 40)
-GRID = (225, 225, 225)
-PAPER = (255, 255, 255)
-# Okabe-Ito: distinguishable with any color vision.
-COLORS = (
-    (0, 114, 178),
-    (213, 94, 0),
-    (0, 158, 115),
-    (204, 121, 167),
-    (230, 159, 0),
-    (86, 180, 233),
+MISSING = (
+    "Install matplotlib to see the curves: python -m pip install matplotlib\n"
+    "The report has all figures."
 )
+
+# Okabe-Ito: distinguishable with any color vision.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Lines beyond the colors: the same ones in other dashes.
+DASHES = ("-", "--", ":", "-.")
+DPI = 100
+# In pixels. ComfyUI shows a picture in the width of a node, about 400: two plots beside each other
+# are read there, more are not.
+WIDTH, HEIGHT = 440, 250
+LEFT, RIGHT, TOP, BOTTOM = 66, 16, 34, 30
+AXIS_LABEL = 18  # more room below or at the left where an axis has a label
+LEGEND_LINE, LEGEND_COLUMNS = 20, 2
+TEXT, TITLE_TEXT = 9.5, 11.0  # points; 1 point is 1.4 pixels
+COLUMNS = 2
+MOST_PANELS = 60  # plots of one picture; further ones are counted
+MOST_LINES = 24  # of a plot: four dashes of six colors; further ones are counted
+LONGEST_TITLE, LONGEST_LABEL = 48, 24  # characters
+
+Line = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot: a title and lines ``label -> [(x, y), ...]``."""
-
-    title: str
-    lines: Mapping[str, Sequence[tuple[float, float]]]
-
-
-def contact_sheet(
-    columns: Sequence[tuple[str, Tensor]],
-    conditions: Sequence[tuple[str, Tensor | None]] = (),
-) -> Tensor:
-    """Labelled columns of images side by side, one row per image of the batch.
+    """One plot.
 
     Args:
-        columns: ``(label, images [B, H, W, 3] in [0, 1])``; batches of different length leave
-            white cells, images of different size are centered.
-        conditions: what a first column shows, from top to bottom: ``(caption, image [H, W, 3])``
-            for a reference picture, ``(text, None)`` for a text.
-
-    Returns:
-        ``[1, H', W', 3]`` in [0, 1].
+        title, x, y: its texts; those of the axes may be empty.
+        lines: label to points ``(x, y)``. A plot without points is its title alone.
+        marked: whether every point is marked, not the last one of a line alone.
     """
-    sizes = [_size_of(images) for _, images in columns]
-    width, height = (max(side) for side in zip(*sizes, strict=True))
-    rows = max(len(images) for _, images in columns)
-    across, down = width * (len(columns) + bool(conditions)), height * rows
-    scale = min(1.0, LARGEST_SIDE / max(across, down), (LARGEST_AREA / (across * down)) ** 0.5)
-    width, height = (max(NARROWEST_CELL, int(side * scale)) for side in (width, height))
-    pictures = [(label, [_picture(image, scale) for image in images]) for label, images in columns]
-    first = width if conditions else 0
-    sheet = Image.new("RGB", (first + width * len(pictures), LABEL + height * rows), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    if conditions:
-        _centered(draw, "conditions", (width // 2, LABEL // 2))
-        side = min(height, height * rows // len(conditions))
-        for k, (caption, image) in enumerate(conditions):
-            sheet.paste(_condition((width, side), caption, image), (0, LABEL + k * side))
-    for c, (label, column) in enumerate(pictures):
-        _centered(draw, label, (first + c * width + width // 2, LABEL // 2))
-        for r, picture in enumerate(column):
-            left = first + c * width + (width - picture.width) // 2
-            sheet.paste(picture, (left, LABEL + r * height + (height - picture.height) // 2))
-    return _tensor(sheet)
+
+    title: str
+    lines: Mapping[str, Line]
+    x: str = ""
+    y: str = ""
+    marked: bool = False
 
 
 def run_curves(runs: Mapping[str, dict]) -> Tensor:
     """Energy per condition over the steps of one or several runs, averaged over the batch.
 
     Then the cosines between the conditions' gradients: one plot per pair. One run alone shows them
-    in one plot, and the size of its correction.
+    in one plot, and the size of its correction. Without matplotlib: a sentence that says so.
 
     Args:
         runs: label to report (``Trace.to_json``, parsed).
@@ -96,17 +71,17 @@ def run_curves(runs: Mapping[str, dict]) -> Tensor:
     Returns:
         ``[1, H, W, 3]`` in [0, 1].
     """
-    names = list(dict.fromkeys(name for run in runs.values() for name in _conditions(run)))
+    names = dict.fromkeys(name for run in runs.values() for name in condition_names(run))
     panels = [
-        Panel(name, {label: _energy_line(run, name) for label, run in runs.items()})
+        Panel(name, {label: energy_line(run, name) for label, run in runs.items()})
         for name in names
     ]
     if len(runs) == 1:
         (run,) = runs.values()
-        panels += [Panel("cosines of gradients", _cosine_lines(run))]
-        panels += [Panel("RMS of the correction", {"": _line(run, "correction")})]
+        panels += [Panel("cosines of gradients", cosine_lines(run))]
+        panels += [Panel("RMS of the correction", {"": correction_line(run)})]
     else:
-        cosines = {label: _cosine_lines(run) for label, run in runs.items()}
+        cosines = {label: cosine_lines(run) for label, run in runs.items()}
         pairs = dict.fromkeys(pair for lines in cosines.values() for pair in lines)
         panels += [
             Panel(
@@ -118,160 +93,112 @@ def run_curves(runs: Mapping[str, dict]) -> Tensor:
     more = len(panels) - MOST_PANELS
     if more > 0:
         panels = [*panels[: MOST_PANELS - 1], Panel(f"{more + 1:,} more are in the report", {})]
-    return _draw_panels(panels)
+    try:
+        return picture_of(panels)
+    except ImportError:
+        return sentence(MISSING, WIDTH, HEIGHT)
 
 
-def mean_cosines(run: dict) -> dict[str, float]:
-    """Cosine between two conditions' gradients, averaged over the steps and the batch.
+def picture_of(panels: Sequence[Panel], columns: int = COLUMNS) -> Tensor:
+    """Plots beside and below each other, ``[1, H, W, 3]`` in [0, 1]; one empty plot without any.
 
-    Args:
-        run: a report, as in ``run_curves``.
+    Raises:
+        ImportError: matplotlib is not installed.
     """
-    return {
-        pair: rounded(sum(y for _, y in line) / len(line))
-        for pair, line in _cosine_lines(run).items()
-    }
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(columns, max(1, len(panels)))
+    rows = [panels[k : k + columns] for k in range(0, len(panels), columns)] or [[]]
+    heights = [HEIGHT + max(map(_below, row), default=BOTTOM) for row in rows]
+    width, height = WIDTH * columns, sum(heights)
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    for i, row in enumerate(rows):
+        bottom = height - sum(heights[:i]) - HEIGHT  # matplotlib counts from below
+        for j, panel in enumerate(row):
+            left = _left(panel)
+            box = (WIDTH * j + left, bottom, WIDTH - left - RIGHT, HEIGHT - TOP)
+            shares = zip(box, (width, height) * 2, strict=True)
+            _draw(figure.add_axes([part / whole for part, whole in shares]), panel)
+    canvas.draw()
+    pixels = np.array(canvas.buffer_rgba())[..., :3]  # [H, W, 3]
+    return torch.from_numpy(pixels.astype(np.float32) / 255.0)[None]
 
 
-def _conditions(run: dict) -> list[str]:
-    return [name for step in run["steps"] for name in step["conditions"]] + list(run["final"])
+def _left(panel: Panel) -> int:
+    """Pixels at the left of the axes: their numbers and their label."""
+    return LEFT + (AXIS_LABEL if panel.y else 0)
 
 
-def _mean(values: list) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def _below(panel: Panel) -> int:
+    """Pixels below the axes: their numbers, their label and the legend."""
+    legend = -(-len(_named(panel)) // LEGEND_COLUMNS) * LEGEND_LINE
+    return BOTTOM + (AXIS_LABEL if panel.x else 0) + legend
 
 
-def _energy_line(run: dict, name: str) -> list[tuple[float, float]]:
-    points = [
-        (x, _mean(step["energies"][step["conditions"].index(name)]))
-        for x, step in enumerate(run["steps"])
-        if name in step["conditions"]
-    ]
-    if name in run["final"]:
-        points.append((len(run["steps"]), _mean(run["final"][name])))
-    return [(x, y) for x, y in points if y is not None]
+def _named(panel: Panel) -> list[str]:
+    """The labels of the legend; a single line without a name needs none."""
+    labels = [label for label, line in panel.lines.items() if len(line)][:MOST_LINES]
+    return [] if labels == [""] else labels
 
 
-def _cosine_lines(run: dict) -> dict[str, list[tuple[float, float]]]:
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for x, step in enumerate(run["steps"]):
-        names = step["conditions"]
-        for i in range(len(names)):
-            for j in range(i):
-                mean = _mean([sample[i][j] for sample in step["cosines"]])
-                if mean is not None:
-                    lines.setdefault(f"{names[j]} / {names[i]}", []).append((x, mean))
-    return lines
+def _draw(axes, panel: Panel) -> None:
+    """Draw a plot into matplotlib's axes."""
+    lines = [line for line in panel.lines.values() if len(line)]
+    if not lines:
+        axes.set_axis_off()
+        _text(axes.text(0.5, 0.5, "", ha="center", va="center"), panel.title, LONGEST_TITLE)
+        return
+    for k, line in enumerate(lines[:MOST_LINES]):
+        x, y = zip(*line, strict=True)
+        style = {"color": COLORS[k % len(COLORS)], "marker": "o", "markersize": 4.5}
+        style["linestyle"] = DASHES[k // len(COLORS)]
+        axes.plot(x, y, linewidth=1.8, markevery=1 if panel.marked else [len(x) - 1], **style)
+    more = len(lines) - MOST_LINES
+    title = f"{panel.title}: {MOST_LINES} of {len(lines):,}" if more > 0 else panel.title
+    _text(axes.set_title("", fontsize=TITLE_TEXT), title, LONGEST_TITLE)
+    _text(axes.set_xlabel("", fontsize=TEXT), panel.x, LONGEST_TITLE)
+    _text(axes.set_ylabel("", fontsize=TEXT), panel.y, LONGEST_TITLE)
+    axes.tick_params(labelsize=TEXT)
+    axes.xaxis.get_major_locator().set_params(integer=not panel.x, nbins=6)
+    axes.yaxis.get_major_locator().set_params(nbins=5)
+    axes.ticklabel_format(axis="y", scilimits=(-3, 4), useOffset=False)
+    axes.yaxis.get_offset_text().set_fontsize(TEXT)
+    axes.grid(color="0.88")
+    axes.spines[["top", "right"]].set_visible(False)
+    _legend(axes, panel)
 
 
-def _line(run: dict, key: str) -> list[tuple[float, float]]:
-    points = [(x, _mean(step[key])) for x, step in enumerate(run["steps"])]
-    return [(x, y) for x, y in points if y is not None]
+def _legend(axes, panel: Panel) -> None:
+    """The names of the lines below the axes."""
+    labels = _named(panel)
+    if not labels:
+        return
+    left = _left(panel)
+    middle = (WIDTH / 2 - left) / (WIDTH - left - RIGHT)  # of the plot, in widths of the axes
+    below = -(BOTTOM + (AXIS_LABEL if panel.x else 0)) / (HEIGHT - TOP)
+    # matplotlib leaves out labels that begin with "_": they are written into the legend afterwards.
+    legend = axes.legend(
+        axes.lines,
+        ["label"] * len(labels),
+        loc="upper center",
+        bbox_to_anchor=(middle, below),
+        borderaxespad=0.0,
+        ncols=LEGEND_COLUMNS,
+        frameon=False,
+        fontsize=TEXT,
+        handlelength=1.8,
+        labelspacing=0.35,
+        columnspacing=1.0,
+    )
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        _text(text, label, LONGEST_LABEL)
 
 
-def _draw_panels(panels: list[Panel]) -> Tensor:
-    columns = min(3, max(1, len(panels)))
-    rows = max(1, -(-len(panels) // columns))
-    sheet = Image.new("RGB", (PANEL[0] * columns, PANEL[1] * rows), PAPER)
-    for k, panel in enumerate(panels):
-        sheet.paste(_draw(panel), (PANEL[0] * (k % columns), PANEL[1] * (k // columns)))
-    return _tensor(sheet)
-
-
-def _draw(panel: Panel) -> Image.Image:
-    picture = Image.new("RGB", PANEL, PAPER)
-    draw = ImageDraw.Draw(picture)
-    points = [point for line in panel.lines.values() for point in line]
-    if not points:
-        _centered(draw, panel.title, (PANEL[0] // 2, PANEL[1] // 2))
-        return picture
-    low, high = min(y for _, y in points), max(y for _, y in points)
-    if high - low < 1e-12:
-        low, high = low - 0.5, high + 0.5
-    last = max(1.0, max(x for x, _ in points))
-    inner = (PANEL[0] - MARGIN - 12, PANEL[1] - MARGIN - LABEL)
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return (
-            MARGIN + x / last * inner[0],
-            LABEL + (1.0 - (y - low) / (high - low)) * inner[1],
-        )
-
-    for share in (0.0, 0.5, 1.0):
-        y = low + share * (high - low)
-        draw.line([place(0, y), place(last, y)], fill=GRID)
-        draw.text((4, place(0, y)[1] - 6), f"{y:.3g}", fill=INK, font=_font(11))
-    _centered(draw, panel.title, (PANEL[0] // 2, LABEL // 2))
-    for k, (label, line) in enumerate(panel.lines.items()):
-        color = COLORS[k % len(COLORS)]
-        placed = [place(x, y) for x, y in line]
-        if len(placed) > 1:
-            draw.line(placed, fill=color, width=2, joint="curve")
-        for x, y in placed[-1:]:
-            draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=color)
-        text = printable(label)[:20]
-        draw.text((MARGIN + 110 * k, PANEL[1] - 18), text, fill=color, font=_font(11))
-    return picture
-
-
-def _condition(size: tuple[int, int], caption: str, image: Tensor | None) -> Image.Image:
-    """A picture above its caption, or a text alone, on white."""
-    cell = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(cell)
-    if image is None:
-        font = _font(15)
-        text = _wrapped(draw, printable(caption), font, size[0] - 2 * GAP)
-        middle = (size[0] // 2, size[1] // 2)
-        draw.multiline_text(middle, text, INK, font, anchor="mm", align="center", spacing=6)
-        return cell
-    picture = _picture(image)
-    room = [max(1, side - margin) for side, margin in zip(size, (GAP, LABEL), strict=True)]
-    scale = min(room[0] / picture.width, room[1] / picture.height)
-    sides = [max(1, round(scale * side)) for side in picture.size]
-    picture = picture.resize(sides, Image.LANCZOS)
-    cell.paste(picture, ((size[0] - picture.width) // 2, size[1] - LABEL - picture.height))
-    _centered(draw, caption, (size[0] // 2, size[1] - LABEL // 2))
-    return cell
-
-
-def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Words in lines that are not wider than ``width`` pixels, if the words are not."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and draw.textlength(longer, font=font) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return "\n".join(lines)
-
-
-def _centered(draw: ImageDraw.ImageDraw, text: str, middle: tuple[int, int]) -> None:
-    text = " ".join(printable(text).split())  # on one line: several have no middle
-    text = text if len(text) <= LONGEST_LABEL else f"{text[:LONGEST_LABEL]}..."
-    draw.text(middle, text, fill=INK, font=_font(14), anchor="mm")
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
-
-
-def _size_of(images: Tensor) -> tuple[int, int]:
-    """Width and height of ``[B, H, W, 3]`` on a sheet: tiny ones are enlarged by a whole factor."""
-    height, width = images.shape[-3:-1]
-    # Of a picture that is far longer than high the longer side counts.
-    factor = max(1, -(-SMALLEST_CELL // max(height, width // LONGEST_CELL)))
-    return width * factor, height * factor
-
-
-def _picture(image: Tensor, scale: float = 1.0) -> Image.Image:
-    """``[H, W, 3]`` in [0, 1] to a picture of its size on a sheet, times ``scale``."""
-    pixels = image.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
-    sides = [max(1, int(side * scale)) for side in _size_of(image[None])]
-    picture = Image.fromarray(pixels)
-    return picture.resize(sides, Image.BICUBIC if scale == 1.0 else Image.LANCZOS)
-
-
-def _tensor(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(picture)).float().div(255)[None]
+def _text(artist, text: str, longest: int) -> None:
+    """Let a text of the figure say what people wrote: one line, in which $ is a dollar."""
+    text = " ".join(printable(text).split())
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    artist.set_parse_math(False)
+    artist.set_text(text if len(text) <= longest else f"{text[:longest]}...")

@@ -1,11 +1,19 @@
-"""Reports of runs read back from JSON, which anybody may have written."""
+"""Reports of runs read back from JSON, which anybody may have written, and lines in them."""
 
 import json
 from typing import Any
 
+from .trace import rounded
 from .wording import quoted
 
-__all__ = ["read_report"]
+__all__ = [
+    "condition_names",
+    "correction_line",
+    "cosine_lines",
+    "energy_line",
+    "mean_cosines",
+    "read_report",
+]
 
 # More than any graph has. Cosines are there for each pair of conditions in each step.
 MOST_CONDITIONS, MOST_STEPS = 200, 10_000
@@ -51,6 +59,55 @@ def read_report(text: str) -> dict[str, Any]:
                 f"the report is damaged: the final energies of {quoted(name)} are no numbers"
             )
     return {key: content[key] for key in kinds}
+
+
+def condition_names(run: dict) -> list[str]:
+    """The conditions of a report in the order of the steps, and of the end; some several times."""
+    return [name for step in run["steps"] for name in step["conditions"]] + list(run["final"])
+
+
+def energy_line(run: dict, name: str) -> list[tuple[float, float]]:
+    """A condition's energy over the steps, ``(step, mean over the batch)``, and at the end."""
+    points = [
+        (x, _mean(step["energies"][step["conditions"].index(name)]))
+        for x, step in enumerate(run["steps"])
+        if name in step["conditions"]
+    ]
+    if name in run["final"]:
+        points.append((len(run["steps"]), _mean(run["final"][name])))
+    return [(x, y) for x, y in points if y is not None]
+
+
+def correction_line(run: dict) -> list[tuple[float, float]]:
+    """RMS of the correction over the steps, ``(step, mean over the batch)``."""
+    points = [(x, _mean(step["correction"])) for x, step in enumerate(run["steps"])]
+    return [(x, y) for x, y in points if y is not None]
+
+
+def cosine_lines(run: dict) -> dict[str, list[tuple[float, float]]]:
+    """For each pair of conditions the cosine of their gradients over the steps, "A / B"."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for x, step in enumerate(run["steps"]):
+        names = step["conditions"]
+        for i in range(len(names)):
+            for j in range(i):
+                mean = _mean([sample[i][j] for sample in step["cosines"]])
+                if mean is not None:
+                    lines.setdefault(f"{names[j]} / {names[i]}", []).append((x, mean))
+    return lines
+
+
+def mean_cosines(run: dict) -> dict[str, float]:
+    """Cosine of two conditions' gradients, averaged over the steps and the batch, for each pair."""
+    return {
+        pair: rounded(sum(y for _, y in line) / len(line))
+        for pair, line in cosine_lines(run).items()
+    }
+
+
+def _mean(values: list) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _check_sizes(content: dict[str, Any]) -> None:

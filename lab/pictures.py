@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from zmagic.guidance.plots import contact_sheet
+from zmagic.guidance.contact_sheet import contact_sheet
 
 from .condition_sets import ConditionSet
 from .results import Run

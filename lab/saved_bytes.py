@@ -1,40 +1,53 @@
-"""How much autograd keeps for a backward, counted as it is kept."""
+"""Memory that autograd holds for a backward pass, counted while other code runs."""
 
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor, nn
 
 __all__ = ["SavedBytes"]
 
 
 class SavedBytes:
-    """Bytes of distinct storages that autograd keeps for a backward: now and at most."""
+    """Bytes of the distinct memory blocks that are saved: now (``live``) and at most (``peak``).
 
-    def __init__(self):
-        self.holders: dict[int, int] = {}
+    Args:
+        module: its parameters and buffers are not counted: they are in memory anyway.
+    """
+
+    def __init__(self, module: nn.Module | None = None) -> None:
         self.live = self.peak = 0
+        resident = module.state_dict().values() if module else ()
+        self._resident = {tensor.untyped_storage().data_ptr() for tensor in resident}
+        self._holders: Counter[int] = Counter()
 
     @contextmanager
-    def watching(self):
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: _Held(t, self), lambda h: h.tensor):
+    def watching(self) -> Iterator["SavedBytes"]:
+        hooks = torch.autograd.graph.saved_tensors_hooks
+        with hooks(lambda tensor: _Held(tensor, self), lambda held: held.tensor):
             yield self
+
+    def _count(self, address: int, size: int, change: int) -> None:
+        if address in self._resident:
+            return
+        before = self._holders[address]
+        self._holders[address] += change
+        self.live += size * ((before + change > 0) - (before > 0))
+        self.peak = max(self.peak, self.live)
 
 
 class _Held:
-    """A tensor saved for backward, counted as long as autograd holds it."""
+    """A tensor saved for a backward, counted as long as autograd holds it."""
 
-    def __init__(self, tensor: torch.Tensor, account: SavedBytes):
+    def __init__(self, tensor: Tensor, account: SavedBytes) -> None:
         # Detached: an output that its own node saved would hold that node in a cycle.
-        self.tensor, self.account = tensor.detach(), account
+        self.tensor = tensor.detach()
         storage = tensor.untyped_storage()
-        self.key, self.bytes = storage.data_ptr(), storage.nbytes()
-        holders = account.holders
-        holders[self.key] = holders.get(self.key, 0) + 1
-        if holders[self.key] == 1:
-            account.live += self.bytes
-            account.peak = max(account.peak, account.live)
+        self._counted = storage.data_ptr(), storage.nbytes()
+        self._account = account
+        account._count(*self._counted, +1)
 
-    def __del__(self):
-        self.account.holders[self.key] -= 1
-        if self.account.holders[self.key] == 0:
-            self.account.live -= self.bytes
+    def __del__(self) -> None:
+        self._account._count(*self._counted, -1)

@@ -6,8 +6,9 @@ from collections import Counter
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..guidance.plots import contact_sheet, mean_cosines, run_curves
-from ..guidance.reports import read_report
+from ..guidance.contact_sheet import contact_sheet
+from ..guidance.plots import run_curves
+from ..guidance.reports import mean_cosines, read_report
 from ..guidance.wording import printable, quoted
 from .picture_inputs import pictures
 

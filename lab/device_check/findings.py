@@ -1,7 +1,6 @@
 """What a part of the check is given, and what it answers."""
 
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -51,10 +50,10 @@ class Finding:
     """One thing that was looked at.
 
     Args:
-        name: what.
+        name: what was looked at.
         verdict: PASSED, FAILED or SKIPPED.
         figure: the measured number, or the reason, in a few words.
-        values: all numbers.
+        values: all numbers that were measured, by their names.
     """
 
     name: str
@@ -63,8 +62,8 @@ class Finding:
     values: dict = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """In one line; a number that is not finite becomes null."""
-        return json.dumps(_finite(asdict(self)), allow_nan=False)
+        """The finding in one line of what Python reads as JSON: with NaN and Infinity."""
+        return json.dumps(asdict(self))
 
 
 def write(findings: Iterator[Finding], file: Path) -> None:
@@ -76,11 +75,14 @@ def write(findings: Iterator[Finding], file: Path) -> None:
 
 
 def read(file: Path) -> list[Finding]:
-    """What was written so far; a line that was cut off is left out."""
+    """What was written so far; a line that was cut off is left out.
+
+    A number that is not finite becomes None, since JSON has none.
+    """
     if not file.is_file():
         return []
     lines = file.read_text(encoding="utf-8").split("\n")
-    return [Finding(**json.loads(line)) for line in lines[:-1]]
+    return [Finding(**json.loads(line, parse_constant=lambda _: None)) for line in lines[:-1]]
 
 
 def verdict_of(findings: Iterable[Finding]) -> str:
@@ -104,13 +106,3 @@ def counted(
         names = ", ".join(f.name for f in skipped if f.figure == reason)
         parts.append(f"{names} not applicable: {reason}")
     return "; ".join(parts)
-
-
-def _finite(content: object) -> object:
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content

@@ -12,11 +12,11 @@ from zmagic.guidance.energies import ReferenceImage
 from zmagic.guidance.settings import preset
 from zmagic.host.gradients import differentiable, normal
 from zmagic.host.hooks import HostSettings, attach
+from zmagic.lab.saved_bytes import SavedBytes
 
 from . import architectures
 from .derivatives import one_thread, relative
 from .model_patching_nodes import call, model_patching_nodes
-from .saved_bytes import SavedBytes
 
 
 def _apg(model, kept):

@@ -4,10 +4,11 @@ import comfy.ops
 import pytest
 import torch
 
+from zmagic.lab.saved_bytes import SavedBytes
+
 from . import architectures
 from .derivatives import sample
 from .quantised_layers import CastingOperations, MultiplyingOperations, quantise
-from .saved_bytes import SavedBytes
 
 
 def _specimen(name: str, operations: type):

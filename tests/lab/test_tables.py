@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from zmagic.guidance.plots import HEIGHT, WIDTH
 from zmagic.lab.figures import Panel, draw_panels, mean_lines
 from zmagic.lab.methods import ABLATIONS, BASELINE, EQUAL_COST, FAITHFUL, methods
 from zmagic.lab.report import choose, found_rows, overview, summarize, tables
@@ -222,6 +223,6 @@ def test_plots_are_drawn_and_empty_ones_left_out(tmp_path):
     from PIL import Image
 
     with Image.open(tmp_path / "plots.png") as picture:
-        assert picture.width == 2 * picture.height * 420 / 320
+        assert picture.width == 2 * WIDTH and picture.height > HEIGHT  # with names below
     draw_panels([Panel("none", {})], tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()

@@ -1,9 +1,14 @@
 """Pictures of runs: what is on a sheet, and the figures of a comparison."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
-from zmagic.guidance.plots import contact_sheet, mean_cosines, run_curves
+from zmagic.guidance.contact_sheet import contact_sheet, sentence
+from zmagic.guidance.plots import COLORS, HEIGHT, MISSING, WIDTH, Panel, picture_of, run_curves
+from zmagic.guidance.reports import cosine_lines, mean_cosines
 from zmagic.guidance.trace import StepRecord, Trace
 
 RED, GREEN, BLUE = torch.eye(3)
@@ -64,9 +69,58 @@ def test_mean_cosines():
     assert mean_cosines({"steps": [], "final": {}}) == {}
 
 
+def inks(curves: torch.Tensor, color: str) -> int:
+    """Pixels of a line's color."""
+    rgb = torch.tensor([int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)])
+    return int(((curves[0] - rgb).abs().amax(-1) < 0.02).sum())
+
+
+def sides(curves: torch.Tensor) -> tuple[int, int]:
+    """Columns and rows of plots, from the size of their picture."""
+    return curves.shape[2] // WIDTH, curves.shape[1] // HEIGHT
+
+
 def test_curves_of_several_runs_have_a_plot_for_each_condition_and_pair():
     one, two = report(0.25), report(-0.5)
-    assert run_curves({"one": one, "two": two}).shape[1:3] == (240, 3 * 360)  # A, B, A / B
-    assert run_curves({"one": one}).shape[1:3] == (240, 3 * 360)  # A, B, cosines
+    assert sides(run_curves({"one": one, "two": two})) == (2, 2)  # A, B; A / B
+    assert sides(run_curves({"one": one})) == (2, 2)  # A, B; cosines
     without = {**one, "steps": [{**step, "cosines": []} for step in one["steps"]]}
-    assert run_curves({"one": without, "two": without}).shape[1:3] == (240, 2 * 360)
+    assert sides(run_curves({"one": without, "two": without})) == (2, 1)
+
+
+def test_each_run_has_its_line_and_its_name():
+    """Also runs whose names a library of plots takes for something else."""
+    runs = {"one": report(0.25), "_two": report(-0.5), "$three$": report(0.75)}
+    curves = run_curves(runs)
+    alone = run_curves({"one": report(0.25), "_two": report(-0.5)})
+    assert all(inks(curves, color) > 100 for color in COLORS[:3])
+    assert inks(alone, COLORS[2]) == 0
+    assert curves.shape[1] > alone.shape[1]  # a second line of names
+
+
+def test_more_lines_than_can_be_told_apart_are_counted():
+    """Of 45 pairs of conditions 24 are drawn and named."""
+    names = [f"condition {k}" for k in range(10)]
+    step = {"conditions": names, "energies": [[1.0]] * 10, "correction": []}
+    step["cosines"] = [[[i / 10 - j / 20 for j in range(10)] for i in range(10)]]
+    panels = [Panel("cosines", cosine_lines({"steps": [step] * 2, "final": {}}))]
+    assert len(panels[0].lines) == 45
+    assert picture_of(panels).shape[1] == HEIGHT + 30 + 20 * 12
+
+
+def test_runs_are_drawn_at_once_by_several_threads():
+    runs = {"one": report(0.25), "two": report(-0.5)}
+    expected = run_curves(runs)
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(lambda _: run_curves(runs), range(8)))
+    assert all(torch.equal(curves, expected) for curves in drawn)
+    pyplot = sys.modules.get("matplotlib.pyplot")  # other packages may have imported it
+    assert pyplot is None or not pyplot.get_fignums()
+
+
+def test_without_matplotlib_a_sentence_stands_in_place_of_the_plots(monkeypatch):
+    for module in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, module, None)  # importing it fails
+    curves = run_curves({"one": report(0.25)})
+    assert torch.equal(curves, sentence(MISSING, WIDTH, HEIGHT))
+    assert curves.shape == (1, HEIGHT, WIDTH, 3) and curves.min() < 0.5  # ink

@@ -1,4 +1,4 @@
-"""Portraits of people who do not exist, with exact labels.
+"""Synthetic portraits, of people who do not exist, with exact labels.
 
 `python -m lab.training.portraits --out FOLDER --identities 1000 --pictures 4 --seed 1`
 
