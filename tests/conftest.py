@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+TESTS = Path(__file__).resolve().parent
+SCRIPTS = TESTS.parent / "scripts"
 
 _spec = importlib.util.spec_from_file_location("zmagic_headless", SCRIPTS / "headless.py")
 headless = importlib.util.module_from_spec(_spec)
@@ -18,6 +19,16 @@ headless.load_pack()
 def pytest_configure(config):
     config.zmagic_headless = headless
     config.zmagic_script = script
+
+
+def pytest_collection_modifyitems(items):
+    """Mark tests by their folder, and those that share a running server; see pyproject.toml."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in ("browser", "lab"):
+            item.add_marker(folder)
+        if {"server", "started"} & set(item.fixturenames):
+            item.add_marker("server")
 
 
 def script(name: str):

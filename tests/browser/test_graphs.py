@@ -92,6 +92,7 @@ def test_the_frontend_lists_all_missing_files_at_once(frontend, page, server):
     assert listed, "every file of every graph is installed here"
 
 
+@pytest.mark.slow
 def test_a_run_covers_nothing_and_a_second_one_has_the_same_seeds(frontend, page, renderer, server):
     content = graph("ksampler")
     frontend.load_graph(page, content)

@@ -26,7 +26,7 @@ from zmagic.nodes.segmentation_nodes import ZMagicSegmentation
 
 COMMON = {"weight": 1.0, "start": 0.0, "end": 1.0}
 PORTRAITS = (WOMAN_FILE, MAN_FILE, LAYOUT_FILE)
-STEPS, STRENGTH = 8, 0.1
+STEPS, STRENGTH = 4, 0.1
 
 # Classes of the parser.
 SKIN, HAIR, CLOTHING = 1, 5, 6
@@ -159,6 +159,7 @@ def landmarks(networks, demo, locator):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("node", [text, segmentation, identity, landmarks])
 def test_each_lowers_its_energy_in_the_demo_model(networks, demo, locator, node):
     from nodes import common_ksampler

@@ -13,6 +13,8 @@ import torch
 
 from zmagic.lab import random_models
 
+pytestmark = pytest.mark.lab
+
 PACK = Path(__file__).resolve().parents[2]
 
 
@@ -33,6 +35,7 @@ def checked(
     return done.stdout.splitlines(), json.loads((folder / "check.json").read_text("utf-8"))
 
 
+@pytest.mark.slow
 def test_a_line_for_each_part_and_everything_in_the_file(tmp_path):
     lines, report = checked(tmp_path, "gradients,step_sd15", 480.0)
     gradients, step = lines[1:3]
@@ -53,6 +56,7 @@ def test_a_line_for_each_part_and_everything_in_the_file(tmp_path):
     assert measured["balanced, vae"]["totals"]["guided_evaluations"] > 0
 
 
+@pytest.mark.slow
 def test_a_part_whose_time_is_over_ends_and_the_next_one_has_its_turn(tmp_path):
     began = time.monotonic()
     lines, report = checked(tmp_path, "gradients,step_flux", 7.0)
@@ -62,6 +66,7 @@ def test_a_part_whose_time_is_over_ends_and_the_next_one_has_its_turn(tmp_path):
     assert [part["verdict"] for part in report["parts"].values()] == ["not finished"] * 2
 
 
+@pytest.mark.slow
 def test_a_part_that_stops_with_an_error_is_a_failure_of_that_part(tmp_path):
     """With a ComfyUI of which files are missing."""
     (tmp_path / "comfy").mkdir()
@@ -72,6 +77,7 @@ def test_a_part_that_stops_with_an_error_is_a_failure_of_that_part(tmp_path):
     assert reason in report["parts"]["gradients"]["end"]
 
 
+@pytest.mark.slow
 def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path):
     """By the function that runs every part: a server that a part started must not stay."""
     late = f"import time; time.sleep(6); open({str(tmp_path / 'late')!r}, 'w')"

@@ -448,6 +448,7 @@ def sample(model, conditioning, seen=None, steps: int = 8):
         )
 
 
+@pytest.mark.slow
 def test_a_run_moves_towards_the_person_and_loads_nothing_on_the_way(models, demo):
     model, conditioning, vae, _, woman, *_ = demo
     comfy.model_management.unload_all_models()

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = [pytest.mark.lab, pytest.mark.server, pytest.mark.slow]
+
 PACK = Path(__file__).resolve().parents[2]
 # Those whose first picture was another one than its prompt; the script itself takes all.
 GRAPHS = ("text_and_identity_demo", "text_segmentation_identity_demo")

@@ -158,10 +158,10 @@ def test_a_neighbor_with_a_state_advances_once_a_step(specimen, state, settings)
         model = specimen.patcher.clone()
         model.set_model_sampler_post_cfg_function(STATEFUL[state]())
         if not attached:
-            return sample(specimen, model, steps=4)
-        return guided(specimen, model, settings, steps=4)[0]
+            return sample(specimen, model, steps=3)
+        return guided(specimen, model, settings, steps=3)[0]
 
-    plain = sample(specimen, specimen.patcher, steps=4)
+    plain = sample(specimen, specimen.patcher, steps=3)
     alone, together = run(False), run(True)
     assert (alone - plain).norm() > 0.01 * plain.norm()
     assert (together - alone).norm() < 1e-3 * alone.norm()

@@ -20,7 +20,9 @@ from zmagic.host.face_networks import RecognizerOptions, load_recognizer
 from zmagic.host.hooks import HostSettings, attach
 from zmagic.lab.evaluators.dlib_faces import DlibFaces
 
-BATCH, STEPS = 8, 8
+pytestmark = pytest.mark.lab
+
+BATCH, STEPS = 6, 5
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,7 @@ def world():
         return load_unet(), load_autoencoder()
 
 
+@pytest.mark.slow
 def test_a_second_recogniser_sees_the_person_too(world, face_networks):
     """The guide's cosine rises, and so does the likeness to dlib, whatever the guide's tricks."""
     from nodes import common_ksampler

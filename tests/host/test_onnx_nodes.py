@@ -352,6 +352,7 @@ for name, others in (("ZMagicLoadOnnx", {"fit": "crop"}), ("ZMagicLoadSegmenter"
 """
 
 
+@pytest.mark.slow
 def test_the_pack_works_without_the_packages_and_says_what_to_install(models):
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", WITHOUT, str(models)]

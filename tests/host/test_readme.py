@@ -62,6 +62,7 @@ def test_the_steps_name_their_files():
     ]
 
 
+@pytest.mark.slow
 def test_the_energy_passes_the_shared_tests(copy):
     command = [sys.executable, "-m", "pytest", "-v", "tests/pure/test_energies.py", "-k", "warmth"]
     result = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=600)

@@ -22,7 +22,7 @@ from zmagic.nodes.demo_nodes import ZMagicLoadDemo
 from .derivatives import one_thread
 
 SEED = 12
-STEPS = 3
+STEPS = 2
 SIDE = 16
 
 
@@ -77,20 +77,21 @@ def difference(first: torch.Tensor, second: torch.Tensor) -> float:
 
 EVERY_DRAW = pytest.mark.parametrize(
     "settings",
-    [{}, {"fresh_noise": None}, {"random_shift": 6}],
-    ids=["default", "re-noising of FreeDoM", "random shifts"],
+    [None, {}, {"fresh_noise": None}, {"random_shift": 6}],
+    ids=["unguided", "default", "re-noising of FreeDoM", "random shifts"],
 )
 
 
+@pytest.mark.slow
 @EVERY_DRAW
 def test_a_picture_of_a_batch_comes_again_alone_in_another_batch_and_split(demo, settings):
     """As the plain host does: below 1e-4 with euler."""
-    for model in (demo.model, guided(demo, **settings)):
-        together = ksampler(demo, model, empty(3))
-        assert difference(ksampler(demo, model, third(empty(3))), together[2:3]) < 1e-4
-        assert difference(ksampler(demo, model, empty(1)), together[:1]) < 1e-4
-        # The second half gets no noise, from which the picture's index could be seen.
-        assert difference(split(demo, model, third(empty(3))), together[2:3]) < 1e-4
+    model = demo.model if settings is None else guided(demo, **settings)
+    together = ksampler(demo, model, empty(3))
+    assert difference(ksampler(demo, model, third(empty(3))), together[2:3]) < 1e-4
+    assert difference(ksampler(demo, model, empty(1)), together[:1]) < 1e-4
+    # The second half gets no noise, from which the picture's index could be seen.
+    assert difference(split(demo, model, third(empty(3))), together[2:3]) < 1e-4
     assert difference(split(demo, model, empty(3)), together) < 1e-4
 
 
@@ -149,13 +150,15 @@ def correlation(first: torch.Tensor, second: torch.Tensor) -> float:
     return float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1])
 
 
+@pytest.mark.slow
 def test_fresh_noise_has_nothing_to_do_with_the_initial_noise(demo):
     """Correlation within chance and standard deviation 1, from the first step, in image to image,
     and in the second of two samplers."""
-    batch = 8
+    batch = 4
     initial = torch.randn(batch, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(SEED))
     image = {"samples": torch.randn(batch, 4, SIDE, SIDE, generator=torch.Generator())}
     chance = 4.0 / initial.numel() ** 0.5
+    chance_of_std = chance / 2.0**0.5
     runs = {
         "text to image": lambda model: ksampler(demo, model, empty(batch)),
         "image to image": lambda model: ksampler(demo, model, image, denoise=0.3),
@@ -166,7 +169,7 @@ def test_fresh_noise_has_nothing_to_do_with_the_initial_noise(demo):
         assert len(repeats) >= 4, name  # two at each noise level of a sampler
         for fresh in repeats:
             assert abs(correlation(fresh, initial)) < chance, name
-            assert abs(float(fresh.std()) - 1.0) < 0.02, name
+            assert abs(float(fresh.std()) - 1.0) < chance_of_std, name
         for one, other in zip(repeats, repeats[1:], strict=False):
             assert abs(correlation(one, other)) < chance, name
 

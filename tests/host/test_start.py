@@ -29,6 +29,7 @@ def started(tmp_path_factory):
     return version_of(host_path()), kinds, log
 
 
+@pytest.mark.slow
 def test_the_pack_is_there_or_says_what_it_needs(started):
     version, kinds, log = started
     ours = {kind for kind in kinds if kind.startswith("ZMagic")}

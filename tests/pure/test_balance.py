@@ -34,9 +34,9 @@ def dual(tasks, w, c):
 tasks_strategy = st.tuples(st.integers(0, 10_000), st.integers(2, 5))
 
 
-def test_cagrad_equals_torchjd_on_300_gram_matrices_over_four_decades_of_scale():
+def test_cagrad_equals_torchjd_on_120_gram_matrices_over_four_decades_of_scale():
     unsolved = 0
-    for seed in range(300):
+    for seed in range(120):  # twice each mix of tasks, decades, scale and c
         c = (0.1, 0.4, 0.9, 1.5)[seed % 4]
         tasks = random_tasks(seed, n=2 + seed % 4, decades=4.0 * (seed % 3) / 2)[0]
         tasks = tasks * 10.0 ** (seed % 5 - 2)
@@ -51,7 +51,7 @@ def test_cagrad_equals_torchjd_on_300_gram_matrices_over_four_decades_of_scale()
         own = weights[0] * (1.0 + c) - 1.0 / len(tasks)
         best = dual(tasks, simplex / simplex.sum(), c)
         assert dual(tasks, own / own.sum(), c) <= best + 1e-6 * best.abs()
-    assert unsolved <= 6
+    assert unsolved <= 3
 
 
 @given(tasks_strategy, st.floats(0.05, 2.0))
