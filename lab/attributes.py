@@ -66,7 +66,7 @@ class Attribute(ABC):
 
     @abstractmethod
     def energy(self, sets: Sequence[ConditionSet]) -> Energy:
-        """What guides a batch of pictures, each to its own set."""
+        """The energy that guides a batch of pictures, each to its own set."""
 
     @abstractmethod
     def distances(

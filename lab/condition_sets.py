@@ -25,11 +25,11 @@ class Portrait:
     """One held-out picture.
 
     Args:
-        name: of its file.
+        name: name of its file.
         identity: number of the person.
         picture: ``[1, 3, H, W]`` RGB in [0, 1].
-        face: where it is.
-        caption: what it shows.
+        face: where the face is in it.
+        caption: sentence that says what it shows.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ConditionSet:
     """What one picture shall satisfy.
 
     Args:
-        number: of the set in its split.
+        number: place of the set in its split, from 0.
         person: identity and text are taken from it.
         layout: shape, place, colors and style are taken from it; the new face is where its is.
     """

@@ -32,7 +32,7 @@ class Cost:
 
     Args:
         evaluation: a forward or a backward of the model, with its share of all else.
-        measurement: what is done with a finished picture.
+        measurement: what is measured on a finished picture.
     """
 
     evaluation: float

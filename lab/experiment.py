@@ -82,7 +82,7 @@ def _condition(attribute: Attribute, sets: Sequence[ConditionSet]) -> Condition:
 def _measured(
     attributes: Sequence[Attribute], pictures: Tensor, sets: Sequence[ConditionSet]
 ) -> list[dict]:
-    """Of each picture the distances by attribute, as the guide and as the evaluator see them."""
+    """The distances by attribute of each picture, as the guide and as the evaluator see them."""
     found = {
         "guide": {a.name: a.by_guide(pictures, sets) for a in attributes},
         "evaluator": {a.name: a.by_evaluator(pictures, sets) for a in attributes},

@@ -34,7 +34,7 @@ class Job:
 
     @property
     def evaluations(self) -> float:
-        """Of the model, for all pictures."""
+        """How often the model is evaluated for all pictures, forwards and backwards."""
         each = self.method.evaluations(len(attributes_of(self.task)))
         return each * self.steps * len(self.sets)
 
@@ -73,7 +73,10 @@ def jobs_of_ablations(
 
 
 def estimated_jobs(plan: Plan, sets: Sequence[ConditionSet]) -> Iterator[Job]:
-    """For the estimate: the strengths do not matter, one way of equal cost is tested."""
+    """The jobs as far as their time goes, before strengths are chosen.
+
+    Strengths do not matter for it, and one way of equal cost is tested.
+    """
     yield from jobs_of_tuning(plan, sets)
 
     def strength(task: str, name: str) -> float | None:

@@ -30,7 +30,7 @@ class Method:
     """One row of a table, up to the strength.
 
     Args:
-        name: of the row.
+        name: name of the row.
         settings: all but the strength.
         backwards: the conditions are connected in reversed order.
         more_steps: factor of the sampler's steps.
@@ -82,7 +82,7 @@ def methods(n: int) -> tuple[Method, ...]:
 
 
 def of_equal_cost(names: Iterable[str]) -> list[str]:
-    """Those of EQUAL_COST among the names; only one of them gets into a table."""
+    """The ways of equal cost among the names; only one of them gets into a table."""
     return [name for name in names if name in EQUAL_COST]
 
 

@@ -24,7 +24,7 @@ class Pictures:
     """The pictures of the first condition sets, by all methods.
 
     Args:
-        folder: where they are kept.
+        folder: folder in which they are kept.
     """
 
     def __init__(self, folder: Path):
@@ -47,7 +47,7 @@ class Pictures:
         Args:
             strengths: method to the strength that was tested; methods without pictures are left
                 out.
-            path: of the sheet; none is written without pictures.
+            path: file of the sheet; none is written without pictures.
         """
         sets = sets[:SHOWN]
         columns = {

@@ -22,10 +22,10 @@ class Plan:
     """Sizes of all stages.
 
     Args:
-        tasks: their names.
+        tasks: names of the tasks.
         tests, tunings, ablations: numbers of condition sets.
-        steps: of the sampler.
-        strengths: what is tried for every method.
+        steps: steps of the sampler.
+        strengths: strengths that are tried for every method.
         studies: names of the ablations.
         batch: condition sets of one run of the sampler.
         methods: names of the rows, besides unguided and the baseline; empty for all.

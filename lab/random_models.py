@@ -25,13 +25,13 @@ class Architecture:
     Args:
         title: shown in reports.
         family: the host's description of it.
-        config: of its network, as the host finds it in a file.
-        side: of the pictures it was made for, in pixels.
-        tokens, width: of its text conditioning.
+        config: configuration of its network, as ComfyUI finds it in a file.
+        side: side of the pictures it was made for, in pixels.
+        tokens, width: number and width of the tokens of its text conditioning.
         pooled: width of the pooled text conditioning, 0 for none.
         cfg: classifier-free guidance; 1 leaves the unconditional half out.
-        dtype: of the weights that people have.
-        channels: of its latent.
+        dtype: precision of the weights that people have.
+        channels: channels of its latent.
     """
 
     title: str
@@ -186,8 +186,8 @@ def random_autoencoder(channels: int, width: int = 128) -> comfy.sd.VAE:
     """The host's VAE of SD's layout; its encoder, which guidance never runs, is all zeros.
 
     Args:
-        channels: of the latent.
-        width: of the decoder's last layers; 128 as published.
+        channels: channels of the latent.
+        width: width of the decoder's last layers; 128 as published.
     """
     config = {**AUTOENCODER, "z_channels": channels}
 

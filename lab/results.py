@@ -19,10 +19,10 @@ class Run:
 
     Args:
         stage: "tune", "test" or the name of an ablation.
-        task, method: their names.
-        strength: of the guidance.
-        steps: of the sampler.
-        number: of the condition set.
+        task, method: names of the task and of the method.
+        strength: strength of the guidance.
+        steps: steps of the sampler.
+        number: place of the condition set in its split.
     """
 
     stage: str

@@ -25,7 +25,7 @@ def paired_interval(
     Args:
         differences: one number for each condition set.
         level: how often such an interval contains the true mean, in (0, 1).
-        seed: of the resampling, so that a table can be made again.
+        seed: seed of the resampling, so that a table can be made again.
 
     Returns:
         The lower and the upper end; both NaN without differences.

@@ -107,7 +107,7 @@ def _experiment(
 
 
 def _opened(options: argparse.Namespace, studies: Sequence[str], folder: Path) -> tuple:
-    """What a worker needs, see ``workers``."""
+    """The experiment and the condition sets of a worker process; see ``workers``."""
     comfy.utils.PROGRESS_BAR_ENABLED = False
     experiment = _experiment(options, needed_attributes(options, studies), folder)
 
@@ -204,7 +204,7 @@ class Tables:
         return [*jobs, *jobs_of_ablations(self.plan, self.tested_on, self._strength)]
 
     def _strength(self, method: Method) -> float:
-        """Of an ablation: that of the method it varies."""
+        """The strength of an ablation: that of the method it varies."""
         strengths = self.choice(ABLATION_TASK).strengths
         return strengths[BASELINE if method.name.startswith(BASELINE) else FAITHFUL]
 
@@ -240,7 +240,7 @@ class Tables:
 
 
 def _cost(experiment: Experiment, task: str, sets: Sequence[ConditionSet]) -> Cost:
-    """Of one picture, measured by one step of the baseline; the first one, a warm-up, is lost."""
+    """The cost of one picture, measured by one step of the baseline, after one to warm up."""
     method = next(m for m in methods(len(attributes_of(task))) if m.name == BASELINE)
     job = Job("cost", task, method, UNTUNED[0], 1, tuple(sets))
     for _ in range(2):

@@ -91,7 +91,7 @@ class Server:
         return self.wait(self.submit(workflow), patience, listener)
 
     async def _follow(self, prompt_id: str, patience: float, listener: Listener) -> dict:
-        """What the history has of the workflow once it is there."""
+        """What the history holds of the workflow, once it has finished."""
         url = f"{self.address}/ws?clientId={self.client}"
         latest, heard = "none yet", time.monotonic()
         async with (

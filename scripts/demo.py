@@ -57,8 +57,8 @@ def compared(
 
     Args:
         server: saves its pictures in ``output``.
-        pictures: of each run.
-        steps: of each run; None: as in the workflow.
+        pictures: number of pictures of each run.
+        steps: steps of each run; None: as in the workflow.
     """
     workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
     by_title = {node["_meta"]["title"]: node_id for node_id, node in workflow.items()}

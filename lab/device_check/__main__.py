@@ -28,7 +28,7 @@ class Part(NamedTuple):
         seconds: its limit, real and small.
         host: how it needs the host: ``""`` in processes of its own, ``"exact"`` in single
             precision, ``"usual"`` as people have it.
-        title: of a model, for parts that take one.
+        title: title of a model, for parts that take one.
     """
 
     module: str

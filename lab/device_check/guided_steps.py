@@ -35,7 +35,7 @@ class Subject:
 
     @property
     def side(self) -> int:
-        """Of the picture, in pixels."""
+        """The side of the picture in pixels."""
         return 8 * self.shape[-1]
 
 

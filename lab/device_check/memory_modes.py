@@ -27,8 +27,8 @@ class Mode:
     """A way to start the host.
 
     Args:
-        name: as people call it.
-        arguments: of the host's command line.
+        name: name of the mode, as people call it.
+        arguments: options of ComfyUI's command line.
         everywhere: also where there is only main memory.
         sign: what the host's log says where the mode is really on; "" if nothing.
     """

@@ -25,7 +25,7 @@ class Outcome:
     """How a part ended.
 
     Args:
-        verdict: of its findings, or UNFINISHED when its time was over.
+        verdict: verdict of its findings, or UNFINISHED when its time was over.
         seconds: it took.
         findings: those it had by then.
         end: the last lines it printed, where it failed by itself.
@@ -64,7 +64,7 @@ def run_limited(
 
     Args:
         command: run in the pack's folder.
-        log: for all that it prints.
+        log: file that gets all that it prints.
         extra: environment variables besides those that the pack's scripts set.
     """
     environment = {**host_server.environment(), **(extra or {})}

@@ -58,7 +58,7 @@ def _start(run: Run) -> Autoencoder:
 
 
 def loss(network: Autoencoder, portraits: Portraits, batch: int) -> Tensor:
-    """Of a random batch."""
+    """The loss of a random batch."""
     places = portraits.drawn(batch)
     pictures, _, classes = varied(
         portraits.pictures(places), VARIATION, classes=portraits.classes[places]

@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def loss(network: WithAnswers, told: Told, portraits: Portraits, batch: int) -> Tensor:
-    """Of a random batch: CLIP's, and that of the answers to all questions.
+    """The loss of a random batch: CLIP's, and that of the answers to all questions.
 
     A sentence may fit many portraits of a batch, for which CLIP's loss punishes it. The prompts of
     a question exclude each other (Yang et al., "Unified Contrastive Learning in Image-Text-Label
@@ -150,7 +150,7 @@ def load_evaluator() -> nn.Module:
 
 
 def normalized(pictures: Tensor) -> Tensor:
-    """From [0, 1] to the scale that open_clip has for weights of which it knows nothing."""
+    """Pictures in [0, 1] on the scale that open_clip has for weights of which it knows nothing."""
     mean, std = (
         pictures.new_tensor(values).view(1, 3, 1, 1)
         for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)

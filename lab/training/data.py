@@ -106,9 +106,9 @@ class Variation:
     Args:
         mirror: half of the pictures are mirrored.
         scale: factor, as its logarithm.
-        shift: in sides of the picture.
-        roll: in radians.
-        light: of brightness and contrast, as a share.
+        shift: largest shift, in sides of the picture.
+        roll: largest turn, in radians.
+        light: largest change of brightness and contrast, as a share.
         gray: share of the pictures that lose their colors.
     """
 

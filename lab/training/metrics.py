@@ -38,7 +38,10 @@ def confusion(predicted: Tensor, actual: Tensor, classes: int) -> Tensor:
 
 
 def intersection_over_union(counts: Tensor) -> Tensor:
-    """Of each class ``[C]`` from a confusion matrix; NaN for a class that never occurs."""
+    """Intersection over union of each class, ``[C]``, from a confusion matrix ``[C, C]``.
+
+    It is NaN for a class that never occurs.
+    """
     counts = counts.double()
     hits = counts.diagonal()
     return hits / (counts.sum(0) + counts.sum(1) - hits)

@@ -19,7 +19,7 @@ def write_onnx(path: Path, network: nn.Module, side: int, output: str) -> None:
     """A network of pictures ``[B, 3, side, side]`` with any B.
 
     Args:
-        output: what it returns, as a name.
+        output: name of what the network returns.
     """
     network = copy.deepcopy(network).eval().to("cpu", memory_format=torch.contiguous_format)
     picture = torch.zeros(1, 3, side, side, device="cpu")

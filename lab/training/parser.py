@@ -92,7 +92,7 @@ def load_evaluator() -> nn.Module:
 
 
 def normalized(pictures: Tensor) -> Tensor:
-    """From [0, 1] to what the parsers see."""
+    """Pictures in [0, 1] on the scale that the parsers see, ImageNet's."""
     mean, std = (pictures.new_tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
     return (pictures - mean) / std
 

@@ -80,12 +80,12 @@ def _empty(evaluator: bool) -> nn.Module:
 
 
 def normalized(crops: Tensor) -> Tensor:
-    """From [0, 1] to what the recognizers see: the scale of insightface's networks."""
+    """Crops in [0, 1] on the scale that the recognizers see, insightface's: -1 to 1."""
     return (crops - 0.5) / 0.5
 
 
 def loss(network: WithPeople, portraits: Portraits, batch: int) -> Tensor:
-    """Of a random batch."""
+    """The loss of a random batch."""
     places = portraits.drawn(batch)
     pictures, points, _ = varied(portraits.pictures(places), VARIATION, portraits.points[places])
     points = points + POINT_NOISE * torch.randn_like(points)

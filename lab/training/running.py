@@ -141,7 +141,7 @@ def read_command_line(name: str, description: str, minutes: float, flag: str, ba
     """The arguments of a training; from here on new tensors are on its device.
 
     Args:
-        name: of the network.
+        name: kind of network, after which its files are called.
         description: the module's docstring; ``--help`` shows its first line.
         minutes: default budget of training, in minutes.
         flag: the one of FLAGS that this training has.
@@ -223,7 +223,7 @@ class Trainer:
         run: budget and files.
         module: all that is trained.
         learning_rate: its largest value.
-        weight_decay: of matrices and kernels; biases and norms have none.
+        weight_decay: decay of matrices and kernels; biases and norms have none.
         averaging: share that the average keeps in a step; smaller in the first steps.
     """
 
@@ -340,14 +340,14 @@ def parameters(module: nn.Module) -> int:
 
 
 def _name_of(device: str) -> str:
-    """What computes, for the report."""
+    """The name of the device, for the report."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return device
 
 
 def _random_states(device: str) -> list[Tensor]:
-    """Of the CPU, which some draws are always made on, and of the device."""
+    """The random state of the CPU, which some draws are always made on, and of the device."""
     states = [torch.get_rng_state()]
     if torch.device(device).type == "cuda":
         states.append(torch.cuda.get_rng_state(device))

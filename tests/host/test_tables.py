@@ -22,7 +22,7 @@ def test_workers_are_opened_from_the_pack_and_a_failing_one_ends_the_run():
         "        print('carried out')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=180, cwd=PACK
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=PACK
     )
     assert done.stdout.splitlines() == ["carried out"]
     assert "BrokenProcessPool" in done.stderr and done.returncode == 1

@@ -63,7 +63,7 @@ def checked(portraits: Portraits, recognizer: Path) -> dict:
     network = load_onnx(recognizer)
 
     def embedding(crops: Tensor) -> Tensor:
-        """Of crops whose pixels run from -1 to 1, as our own recognizers see them."""
+        """Embeddings of crops whose pixels run from -1 to 1, as our own recognizers see them."""
         return network(INPUT.normalised((crops + 1.0) / 2.0))[0]
 
     found = [shows_face(picture) for picture in portraits.pictures()]

@@ -42,11 +42,11 @@ class Haircut:
         flow: the direction in which the hair is combed: forward, back, part, out or gather.
         cap: thickness of the cap that closes the view to the scalp.
         volume: the locks lie up to this far above the cap.
-        length: of a lock; 0: down to the height `hem`.
+        length: length of a lock; 0: down to the height `hem`.
         hem: below the middle between the eyes (negative).
-        side_length: of the locks on the sides; 0: like the others.
+        side_length: length of the locks on the sides; 0: like the others.
         count: number of locks.
-        width: of a lock.
+        width: width of a lock.
         gravity: how strongly a lock is drawn down, against its own direction of length one.
         lift: how strongly it stands off at its root, in the same unit.
         curl: radius of the curls; 0: none.

@@ -205,7 +205,7 @@ class Head:
     """The posed head of a person, on which things grow or sit.
 
     Args:
-        model: of all heads.
+        model: the parametric model of all heads.
         skin: the fine skin, turned.
         pose: how the skull is turned.
         eyes: middle between the eyes of the unturned head [3].

@@ -16,7 +16,7 @@ class Identity:
     """What makes a person the same in every picture.
 
     Args:
-        number: of the person.
+        number: the person's number.
         gender: man or woman.
         race: the largest of anny's ANCESTRIES.
         age: in anny's unit, YOUNGEST to 1.
@@ -26,10 +26,11 @@ class Identity:
         lip_tint: strength of make-up on the lips, 0 to 1.
         flush: redness of cheeks and nose, 0 to 1.
         freckles: their strength, 0 to 1; 0 for most people.
-        marks_seed: of the skin's spots.
+        marks_seed: seed of the skin's spots.
         receding: how far the hair line lies back, 0 to 1.
         brow_thickness, brow_arch: factors.
-        brow_lift, brow_reach: in metres, above the usual height and from the middle of the face.
+        brow_lift, brow_reach: where the brows are, in meters above the usual height and from the
+            middle of the face.
     """
 
     number: int
@@ -55,7 +56,7 @@ class Identity:
 
     @property
     def old(self) -> bool:
-        """What the caption calls old; the others are young."""
+        """Whether the caption calls the person old; the others are young."""
         return self.age > GRAY_AGE
 
 
@@ -66,17 +67,17 @@ class Sitting:
     Args:
         picture: its number, of this person.
         expression: one of `expressions.EXPRESSIONS`; `units` are its face units.
-        yaw, pitch, roll: of the head against the shoulders, radians.
-        gaze: of the eyes sideways and upwards, radians, beside the direction that the head gives.
+        yaw, pitch, roll: angles of the head against the shoulders, in radians.
+        gaze: angles of the eyes sideways and upwards, in radians, beside the head's direction.
         camera_yaw: radians around the person; `camera_lift`: metres above the face.
         zoom: factor; `shift`: of the picture's center to the side and up, metres.
         haircut, beard, glasses, hat, garment: kinds; the middle three may be none.
-        hair_seed: of haircut and beard; `seed`: of everything else that is random.
+        hair_seed: seed of haircut and beard; `seed`: of everything else that is random.
         make_up: strength, 0 to 1.
-        pattern: of the cloth, which `second_color` is for.
+        pattern: pattern of the cloth, which `second_color` is for.
         backdrop: kind of background.
         light_side: -1 to 1, from the picture's left to its right; `light_height`: 0 to 1.
-        light_size: of the key light, relative; `light_warmth`: -1 to 1.
+        light_size: relative size of the key light; `light_warmth`: -1 to 1.
         contrast: 0 to 1, a strong key light with little fill.
     """
 
@@ -118,7 +119,7 @@ class Sitting:
 
     @property
     def style(self) -> str:
-        """What the caption calls the haircut."""
+        """The haircut as the caption calls it: bald, short, medium or long."""
         return haircuts.STYLES[self.haircut]
 
 

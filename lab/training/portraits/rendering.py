@@ -34,7 +34,7 @@ class Renderer:
     """Mitsuba with one variant.
 
     Args:
-        variant: of Mitsuba's arithmetic, for the whole process.
+        variant: Mitsuba's variant, its arithmetic, for the whole process.
         size: pixels per side of a picture.
         samples: paths per picture element, of which a pixel has four.
 

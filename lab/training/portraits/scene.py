@@ -94,7 +94,7 @@ class Portrait:
     """Everything that is rendered, and the fixed points of the face in the picture.
 
     Args:
-        parts: of the scene.
+        parts: the parts of the scene.
         camera: that looks at it.
         eyes: middle between the eyes in the world [3].
         points68: iBUG's points [68, 2] in the picture, 0 to 1 from its top left corner.

@@ -174,7 +174,7 @@ def woven(
 
     Args:
         paths, normals, color: [n, STEPS, 3]; the normals are the skin's beside the paths.
-        width: in metres, at its widest.
+        width: largest width in meters.
     """
     tangent = unit(np.gradient(paths, axis=1))
     across = unit(np.cross(tangent, normals))

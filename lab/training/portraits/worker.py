@@ -25,7 +25,7 @@ class Job:
 
     Args:
         out: folder of the data set, which exists.
-        seed: of everything random.
+        seed: seed of everything that is drawn at random.
         size: pixels per side.
         samples: paths per quarter pixel.
         variant: Mitsuba's.
