@@ -20,7 +20,7 @@ from torch import Tensor
 from ..guidance.conditions import Condition
 from ..guidance.engine import GuidedRun
 from ..guidance.random_streams import RandomStreams
-from ..guidance.settings import PRESETS, GuidanceSettings
+from ..guidance.settings import GuidanceSettings
 from ..guidance.steps import NoiseLevel
 from ..guidance.trace import Trace
 from ..guidance.wording import one_line
@@ -47,7 +47,7 @@ LEAST_NOISE = 0.01
 class HostSettings:
     """Guidance settings plus what only the host knows: which decoder shows the image."""
 
-    guidance: GuidanceSettings = PRESETS["balanced"]
+    guidance: GuidanceSettings = GuidanceSettings()
     decoder: str = "auto"
 
 

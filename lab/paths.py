@@ -25,7 +25,7 @@ def rows(strength: float) -> dict[str, GuidanceSettings]:
     """The presets, and every gradient path with dependent and with independent conditions."""
     table = {f"preset {name}": settings for name, settings in PRESETS.items()}
     for path in CHOICES["gradient_path"]:
-        dependent = GuidanceSettings(gradient_path=path)
+        dependent = replace(PRESETS["faithful"], gradient_path=path)
         independent = replace(dependent, dependence="off", balance="sum")
         table |= {f"{path}, dependent": dependent, f"{path}, independent": independent}
     distinct: dict[GuidanceSettings, list[str]] = {}

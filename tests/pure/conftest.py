@@ -8,7 +8,7 @@ import torch
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.engine import GuidedRun
 from zmagic.guidance.evaluation import EnergyField, Meter, Stage
-from zmagic.guidance.settings import GuidanceSettings
+from zmagic.guidance.settings import preset
 from zmagic.guidance.steps import NoiseLevel
 
 SIGMA_MAX = 10.0
@@ -68,7 +68,7 @@ def world():
     def run(conditions, check_slope=False, streams=None, **settings):
         return GuidedRun(
             conditions,
-            GuidanceSettings(**settings),
+            preset("faithful", **{"gradient_path": "prediction", **settings}),
             decode=decode,
             noise_level=lambda sigma: NoiseLevel(1.0, sigma),
             percent_to_sigma=lambda percent: SIGMA_MAX * (1.0 - percent),

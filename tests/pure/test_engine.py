@@ -477,6 +477,10 @@ def test_settings_that_change_nothing_are_named(world):
     assert not any(settings.without_effect for settings in PRESETS.values())
 
 
+def test_without_a_choice_settings_are_the_default_preset():
+    assert GuidanceSettings() == preset("balanced") == next(iter(PRESETS.values()))
+
+
 def test_unknown_presets_and_fields_are_refused():
     with pytest.raises(ValueError, match="preset must be one of balanced"):
         preset("turbo")
