@@ -68,13 +68,13 @@ class Condition:
         """What the energy runs on; whoever calls it must have them in memory by then."""
         return networks_of(self.energy)
 
-    def is_active(self, sigma: float, percent_to_sigma: Callable[[float], float]) -> bool:
+    def is_active(self, sigma: float, sigma_at: Callable[[float], float]) -> bool:
         """Whether the condition guides at noise level ``sigma``."""
         if self.weight == 0.0 or self.start == self.end:
             return False
         if self.region is not None and not (self.region > 0.0).any():
             return False
-        return lies_between(sigma, percent_to_sigma(self.end), percent_to_sigma(self.start))
+        return lies_between(sigma, sigma_at(self.end), sigma_at(self.start))
 
 
 def lies_between(sigma: float, low: float, high: float) -> bool:
@@ -85,10 +85,10 @@ def lies_between(sigma: float, low: float, high: float) -> bool:
 def active_conditions(
     conditions: tuple[Condition, ...],
     sigma: float,
-    percent_to_sigma: Callable[[float], float],
+    sigma_at: Callable[[float], float],
 ) -> tuple[Condition, ...]:
     """The conditions that guide at ``sigma``, in the order in which they were connected."""
-    return tuple(c for c in conditions if c.is_active(sigma, percent_to_sigma))
+    return tuple(c for c in conditions if c.is_active(sigma, sigma_at))
 
 
 def with_distinct_names(conditions: Iterable[Condition]) -> tuple[Condition, ...]:

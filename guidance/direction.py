@@ -17,8 +17,8 @@ from .dependence import ConditionGradients, Tasks, condition_gradients, dependen
 from .evaluation import DENOISER, EnergyField, Meter, Stage, Tape
 from .jacobian_check import PullBack
 from .norms import gram
+from .schedule import NoiseLevel
 from .settings import NO_BACKPROP, GuidanceSettings
-from .steps import NoiseLevel
 from .trace import cosines, rounded
 
 __all__ = ["Decode", "Direction", "Look", "balanced_direction"]

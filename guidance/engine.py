@@ -33,8 +33,9 @@ from .influence import Influence
 from .jacobian_check import PullBack, has_right_slope
 from .norms import expand_like, rms
 from .random_streams import RandomStreams
-from .settings import NO_BACKPROP, GuidanceSettings
-from .steps import NoiseLevel, StepState, renoise, step
+from .schedule import NoiseLevel, Schedule
+from .settings import NO_BACKPROP, PRESETS, GuidanceSettings
+from .steps import StepState, renoise, step
 from .trace import StepRecord, Trace, rounded
 from .wording import printable
 
@@ -56,12 +57,10 @@ class GuidedRun:
     def __init__(
         self,
         conditions: Sequence[Condition],
-        settings: GuidanceSettings,
+        settings: GuidanceSettings = PRESETS["balanced"],
         *,
         decode: Decode,
-        noise_level: Callable[[float], NoiseLevel],
-        percent_to_sigma: Callable[[float], float],
-        sigmas: Sequence[float] = (),
+        schedule: Schedule,
         streams: RandomStreams | None = None,
         check_slope: bool = False,
         gradients: Callable[[], AbstractContextManager] = torch.enable_grad,
@@ -70,9 +69,7 @@ class GuidedRun:
         Args:
             conditions: in the order in which they were connected.
             decode: predicted clean latent ``[B, ...]`` to image ``[B, 3, H, W]`` in [0, 1].
-            noise_level: noise model at a sigma.
-            percent_to_sigma: a fraction of the sampling to its sigma, decreasing.
-            sigmas: the sampler's schedule, decreasing.
+            schedule: the noise levels of the sampler.
             streams: of the random shifts, crops and the re-noising; None: those of seed 0.
             check_slope: make sure once, by one more forward, that the denoiser's gradient is the
                 slope of its prediction; guide without its Jacobian if it is not.
@@ -82,9 +79,7 @@ class GuidedRun:
         self.conditions = begin_run(with_distinct_names(conditions))
         self.settings = settings
         self.decode = decode
-        self.noise_level = noise_level
-        self.percent_to_sigma = percent_to_sigma
-        self.sigmas = tuple(sigmas)
+        self.schedule = schedule
         self.streams = streams or RandomStreams()
         self.gradients = gradients
         self.trace = Trace(asdict(settings))
@@ -95,7 +90,7 @@ class GuidedRun:
 
     def step_at(self, sigma: float) -> int:
         """The sampler step that ``sigma`` belongs to; a solver may look between two sigmas."""
-        reached = sum(s >= sigma * (1.0 - SAME_SIGMA) for s in self.sigmas)
+        reached = sum(s >= sigma * (1.0 - SAME_SIGMA) for s in self.schedule.sigmas)
         return max(0, reached - 1)
 
     def guides(self, sigma: float) -> bool:
@@ -110,7 +105,7 @@ class GuidedRun:
         return self.step_at(sigma) % self.settings.guide_every == 0
 
     def _active(self, sigma: float) -> tuple[Condition, ...]:
-        return active_conditions(self.conditions, sigma, self.percent_to_sigma)
+        return active_conditions(self.conditions, sigma, self.schedule.sigma_at)
 
     def predict(
         self,
@@ -146,7 +141,7 @@ class GuidedRun:
         reused: Callable | None,
     ) -> tuple[Tensor, PullBack | None]:
         """The corrected prediction after all repeats, and a product through the denoiser."""
-        level = self.noise_level(sigma)
+        level = self.schedule.noise_level(sigma)
         corrected = prediction = x
         pulled = None
         for repeat in range(self._repeats(sigma)):
@@ -201,8 +196,10 @@ class GuidedRun:
         if self.settings.strength == 0.0:
             self.trace.notes.append("strength is 0: energies were measured and nothing was guided")
         else:
-            sigmas = [s for s in self.sigmas if s > 0.0 and self._is_guided_step(s)]
-            warnings, notes = self._influence.of_run(self.conditions, sigmas, self.percent_to_sigma)
+            sigmas = [s for s in self.schedule.sigmas if s > 0.0 and self._is_guided_step(s)]
+            warnings, notes = self._influence.of_run(
+                self.conditions, sigmas, self.schedule.sigma_at
+            )
             self.trace.notes += notes
             for sentence in warnings:
                 self.warn(sentence)
@@ -342,8 +339,8 @@ class GuidedRun:
         return self._momentum * expand_like(size, direction)
 
     def _repeats(self, sigma: float) -> int:
-        low = self.percent_to_sigma(self.settings.travel_end)
-        high = self.percent_to_sigma(self.settings.travel_start)
+        low = self.schedule.sigma_at(self.settings.travel_end)
+        high = self.schedule.sigma_at(self.settings.travel_start)
         return self.settings.time_travel if lies_between(sigma, low, high) else 1
 
     def _travelled(
@@ -358,8 +355,8 @@ class GuidedRun:
         """A noisy latent of the corrected prediction, at the noise level of x."""
         fresh = self.settings.fresh_noise
         if fresh is None:  # a step to the schedule's next level, and up again
-            lower = [s for s in self.sigmas if s < sigma * (1.0 - SAME_SIGMA)]
-            kept = self.noise_level(max(lower, default=0.0)).s / level.s
+            lower = [s for s in self.schedule.sigmas if s < sigma * (1.0 - SAME_SIGMA)]
+            kept = self.schedule.noise_level(max(lower, default=0.0)).s / level.s
             noise = level.noise(x, corrected)
         else:  # what the model takes for noise: the correction is no part of it, and stays whole
             kept = (1.0 - fresh) ** 0.5

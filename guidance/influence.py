@@ -39,20 +39,20 @@ class Influence:
         self,
         conditions: Sequence[Condition],
         sigmas: Sequence[float],
-        percent_to_sigma: Callable[[float], float],
+        sigma_at: Callable[[float], float],
     ) -> tuple[list[str], list[str]]:
         """Warnings on conditions that had no effect in a finished run, with the reason; notes.
 
         Args:
             conditions: all of the run.
             sigmas: noise levels at which the run could guide.
-            percent_to_sigma: a fraction of the sampling to its sigma, decreasing.
+            sigma_at: a fraction of the sampling to its sigma, decreasing.
         """
         warnings, notes = [], []
         for condition in conditions:
             name = condition.name
             if name not in self._moved:
-                reason = _reason(condition, sigmas, percent_to_sigma)
+                reason = _reason(condition, sigmas, sigma_at)
                 warnings.append(f"{name} guided in no step: {reason}")
                 continue
             moved, still = self._moved[name], self._still[name]
@@ -74,7 +74,7 @@ class Influence:
 
 
 def _reason(
-    condition: Condition, sigmas: Sequence[float], percent_to_sigma: Callable[[float], float]
+    condition: Condition, sigmas: Sequence[float], sigma_at: Callable[[float], float]
 ) -> str:
     if condition.weight == 0.0:
         return "its weight is 0"
@@ -86,7 +86,7 @@ def _reason(
     window = f"its window from {condition.start:g} to {condition.end:g}"
     if condition.start == condition.end:
         return f"{window} has no width"
-    high, low = percent_to_sigma(condition.start), percent_to_sigma(condition.end)
+    high, low = sigma_at(condition.start), sigma_at(condition.end)
     if any(lies_between(sigma, low, high) for sigma in sigmas):
         return f"the sampler made no evaluation in {window}"
     listed = ", ".join(f"{sigma:.3g}" for sigma in sigmas[:MOST_LISTED])

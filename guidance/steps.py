@@ -6,34 +6,9 @@ import torch
 from torch import Tensor
 
 from .norms import expand_like, peak, rms
+from .schedule import ALPHA_FLOOR, NoiseLevel
 
-__all__ = ["STEP_RULES", "NoiseLevel", "StepState", "renoise", "step"]
-
-# A flow model starts at alpha = 0, where x / alpha is infinite. The floor is the alpha at which
-# the noise schedule of Stable Diffusion starts (sigma_max 14.6 = sqrt(1 - alpha^2) / alpha).
-ALPHA_FLOOR = 0.0684
-
-
-@dataclass(frozen=True)
-class NoiseLevel:
-    """``x = alpha * x0 + s * n``: alpha = 1, s = sigma for EPS and V models of the host;
-    alpha = 1 - sigma, s = sigma for flow models."""
-
-    alpha: float
-    s: float
-
-    def clean(self, x: Tensor) -> Tensor:
-        """``x / alpha``: the noisy latent on the scale of the prediction."""
-        return x / max(self.alpha, ALPHA_FLOOR)
-
-    @property
-    def uncertain(self) -> float:
-        """``s / sqrt(alpha^2 + s^2)``: the posterior spread of a variable with spread 1."""
-        return self.s / (self.alpha**2 + self.s**2) ** 0.5
-
-    def noise(self, x: Tensor, prediction: Tensor) -> Tensor:
-        """``n`` of ``x = alpha * prediction + s * n``."""
-        return (x - self.alpha * prediction) / max(self.s, torch.finfo(x.dtype).tiny)
+__all__ = ["STEP_RULES", "StepState", "renoise", "step"]
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from torch import Tensor
 from ..guidance.conditions import Condition
 from ..guidance.engine import GuidedRun
 from ..guidance.random_streams import RandomStreams
+from ..guidance.schedule import NoiseLevel, Schedule
 from ..guidance.settings import GuidanceSettings
-from ..guidance.steps import NoiseLevel
 from ..guidance.trace import Trace
 from ..guidance.wording import one_line
 from .batch_index import batch_indices
@@ -190,9 +190,7 @@ class _HostRun:
             attachment.conditions,
             attachment.settings.guidance,
             decode=self.decode,
-            noise_level=lambda sigma: noise_level(sampling, sigma),
-            percent_to_sigma=lambda percent: float(sampling.percent_to_sigma(percent)),
-            sigmas=sigmas.tolist(),
+            schedule=schedule_of(sampling, sigmas),
             streams=self._streams(noise, sigmas, seed),
             check_slope=True,
             gradients=self.gradients,
@@ -275,7 +273,8 @@ class _HostRun:
         model = self.guider.model_patcher.model
         device = self.guider.model_patcher.load_device
         self._warn_of_unasked_steps()
-        left = self.engine.noise_level(self.engine.sigmas[-1]).uncertain
+        schedule = self.engine.schedule
+        left = schedule.noise_level(schedule.sigmas[-1]).uncertain
         latent = model.process_latent_in(samples.to(device))
         return self.engine.finish(latent, clean=left <= LEAST_NOISE)
 
@@ -286,7 +285,7 @@ class _HostRun:
         in_front = [w for w in wrappers if not isinstance(getattr(w, "__self__", None), _Hooks)]
         if not in_front:
             return
-        sigmas = [s for s in self.engine.sigmas if s > 0.0 and self.engine.guides(s)]
+        sigmas = [s for s in self.engine.schedule.sigmas if s > 0.0 and self.engine.guides(s)]
         steps = {self.engine.step_at(sigma) for sigma in sigmas}
         missed = steps - {record.step for record in self.engine.trace.steps}
         if missed:
@@ -305,6 +304,22 @@ def _compiles(model_options: dict) -> bool:
 
 def _describes_places(condition: Condition) -> bool:
     return condition.region is not None or getattr(condition.energy, "describes_places", False)
+
+
+def schedule_of(model_sampling, sigmas: Tensor) -> Schedule:
+    """The schedule of a sampling by the host.
+
+    Windows are fractions of the model's training schedule, as in the host's own nodes.
+
+    Args:
+        model_sampling: of the host's model.
+        sigmas: of the sampler, ``[steps + 1]``.
+    """
+    return Schedule(
+        tuple(sigmas.tolist()),
+        lambda sigma: noise_level(model_sampling, sigma),
+        lambda fraction: float(model_sampling.percent_to_sigma(fraction)),
+    )
 
 
 def noise_level(model_sampling, sigma: float) -> NoiseLevel:

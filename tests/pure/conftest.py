@@ -8,10 +8,15 @@ import torch
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.engine import GuidedRun
 from zmagic.guidance.evaluation import EnergyField, Meter, Stage
+from zmagic.guidance.schedule import NoiseLevel, Schedule
 from zmagic.guidance.settings import preset
-from zmagic.guidance.steps import NoiseLevel
 
-SIGMA_MAX = 10.0
+# Windows are shares of the noise, as with a model whose training has other steps than the sampler.
+SCHEDULE = Schedule(
+    (10.0, 5.0, 2.0, 1.0, 0.0),
+    lambda sigma: NoiseLevel(1.0, sigma),
+    lambda fraction: 10.0 * (1.0 - fraction),
+)
 
 
 def pytest_configure(config):
@@ -70,9 +75,7 @@ def world():
             conditions,
             preset("faithful", **{"gradient_path": "prediction", **settings}),
             decode=decode,
-            noise_level=lambda sigma: NoiseLevel(1.0, sigma),
-            percent_to_sigma=lambda percent: SIGMA_MAX * (1.0 - percent),
-            sigmas=(10.0, 5.0, 2.0, 1.0, 0.0),
+            schedule=SCHEDULE,
             check_slope=check_slope,
             streams=streams,
         )

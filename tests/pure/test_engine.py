@@ -8,8 +8,8 @@ import torch
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.evaluation import NotDifferentiable
 from zmagic.guidance.random_streams import RandomStreams
+from zmagic.guidance.schedule import Schedule
 from zmagic.guidance.settings import PRESETS, GuidanceSettings, preset
-from zmagic.guidance.steps import NoiseLevel
 
 SIGMA = 2.0
 PATHS = ("full", "prediction", "image", "no_backprop", "image_no_backprop")
@@ -371,7 +371,7 @@ def test_every_random_or_stateful_option_repeats_exactly_with_the_same_seed(worl
 
 def test_flow_models_start_without_dividing_by_zero(world):
     run = world.run(world.conditions(2))
-    run.noise_level = lambda sigma: NoiseLevel(1.0 - sigma, sigma)
+    run.schedule = Schedule.flow([1.0, 0.5, 0.0])
     assert torch.isfinite(run.predict(world.latent(), 1.0, world.denoise)).all()
 
 

@@ -1,0 +1,150 @@
+"""Noise levels: what is mixed into a picture at each step of a sampling (method section 1).
+
+A noisy latent is ``x = alpha * x0 + s * n`` with ``n`` standard normal. Samplers name a level by
+one number, sigma, and differ in what ``alpha`` and ``s`` are at it: the named constructors of
+``Schedule`` are the three conventions in use.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["ALPHA_FLOOR", "NoiseLevel", "Schedule"]
+
+# A flow model starts at alpha = 0, where x / alpha is infinite. The floor is the alpha at which
+# the noise schedule of Stable Diffusion starts (sigma_max 14.6 = sqrt(1 - alpha^2) / alpha).
+ALPHA_FLOOR = 0.0684
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """The two coefficients of ``x = alpha * x0 + s * n`` at one noise level."""
+
+    alpha: float
+    s: float
+
+    def clean(self, x: Tensor) -> Tensor:
+        """``x / alpha``: the noisy latent on the scale of the prediction."""
+        return x / max(self.alpha, ALPHA_FLOOR)
+
+    @property
+    def uncertain(self) -> float:
+        """``s / sqrt(alpha^2 + s^2)``: the posterior spread of a variable with spread 1."""
+        return self.s / (self.alpha**2 + self.s**2) ** 0.5
+
+    def noise(self, x: Tensor, prediction: Tensor) -> Tensor:
+        """``n`` of ``x = alpha * prediction + s * n``."""
+        return (x - self.alpha * prediction) / max(self.s, torch.finfo(x.dtype).tiny)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The noise levels of one sampling, and the noise model at each.
+
+    Args:
+        sigmas: of the sampler's steps, in their order, and last the one at which it ends.
+        noise_level: the noise model at a sigma, also at one between two steps.
+        sigma_at: a fraction of the sampling, 0 its start and 1 its end, to its sigma; the windows
+            of conditions are given in such fractions.
+    """
+
+    sigmas: tuple[float, ...]
+    noise_level: Callable[[float], NoiseLevel]
+    sigma_at: Callable[[float], float]
+
+    @classmethod
+    def edm(cls, sigmas: Iterable[float]) -> "Schedule":
+        """``x = x0 + sigma * n``: variance exploding models, and EDM (Karras et al., NeurIPS 2022).
+
+        Args:
+            sigmas: noise levels of the steps, decreasing, with the last, which is 0 for a picture
+                without noise; a tensor ``[steps + 1]`` will do.
+
+        Raises:
+            ValueError: ``sigmas`` are less than two, not decreasing, negative, or no numbers.
+        """
+        sigmas = _decreasing(sigmas)
+        return cls(sigmas, _exploding, _along(sigmas))
+
+    @classmethod
+    def flow(cls, sigmas: Iterable[float]) -> "Schedule":
+        """``x = (1 - sigma) * x0 + sigma * n``: rectified flow and flow matching.
+
+        Args:
+            sigmas: as for ``edm``, from 1 at most.
+
+        Raises:
+            ValueError: as for ``edm``, or a sigma is above 1.
+        """
+        sigmas = _decreasing(sigmas, most=1.0)
+        return cls(sigmas, _straight, _along(sigmas))
+
+    @classmethod
+    def variance_preserving(cls, alphas_cumprod: Iterable[float]) -> "Schedule":
+        """``x = sqrt(a) * x0 + sqrt(1 - a) * n``, ``a`` the cumulative product of DDPM's alphas.
+
+        Sigma is the ratio of the two, ``sqrt((1 - a) / a)``: that of ``edm``, and ``x`` smaller by
+        ``sqrt(a)``.
+
+        Args:
+            alphas_cumprod: ``a`` at each of the steps, increasing, with the last, which is 1 for a
+                picture without noise; all in (0, 1].
+
+        Raises:
+            ValueError: ``alphas_cumprod`` are less than two, not increasing, or outside (0, 1].
+        """
+        products = [float(a) for a in alphas_cumprod]
+        wrong = [a for a in products if not 0.0 < a <= 1.0]
+        if wrong:
+            raise ValueError(
+                f"alphas_cumprod must lie in (0, 1], got {wrong[0]:g}; at 0 there is nothing but "
+                "noise: begin at a small number such as 2**-24"
+            )
+        sigmas = _decreasing(((1.0 - a) / a) ** 0.5 for a in products)
+        return cls(sigmas, _preserving, _along(sigmas))
+
+
+def _exploding(sigma: float) -> NoiseLevel:
+    return NoiseLevel(1.0, sigma)
+
+
+def _straight(sigma: float) -> NoiseLevel:
+    return NoiseLevel(1.0 - sigma, sigma)
+
+
+def _preserving(sigma: float) -> NoiseLevel:
+    length = math.hypot(1.0, sigma)
+    return NoiseLevel(1.0 / length, sigma / length)
+
+
+def _along(sigmas: tuple[float, ...]) -> Callable[[float], float]:
+    """Fractions of the sampling by its steps; between two steps sigma is interpolated."""
+
+    def sigma_at(fraction: float) -> float:
+        place = min(max(fraction, 0.0), 1.0) * (len(sigmas) - 1)
+        before = min(int(place), len(sigmas) - 2)
+        share = place - before
+        return (1.0 - share) * sigmas[before] + share * sigmas[before + 1]
+
+    return sigma_at
+
+
+def _decreasing(sigmas: Iterable[float], most: float = math.inf) -> tuple[float, ...]:
+    levels = tuple(float(sigma) for sigma in sigmas)
+    if len(levels) < 2:
+        raise ValueError(
+            f"a schedule needs the noise level of a step and that of its end, got {len(levels)}"
+        )
+    wrong = [sigma for sigma in levels if not (0.0 <= sigma <= most and math.isfinite(sigma))]
+    if wrong:
+        raise ValueError(f"noise levels must be numbers from 0 to {most:g}, got {wrong[0]:g}")
+    for before, after in itertools.pairwise(levels):
+        if not before > after:
+            raise ValueError(
+                f"noise levels must decrease from step to step, got {after:g} after {before:g}"
+            )
+    return levels
