@@ -117,6 +117,8 @@ class GuidedRun:
     ) -> Tensor:
         """The corrected prediction ``D'``, like x, without a gradient.
 
+        Where nothing guides (``guides``) it is ``D(x)`` itself, bit for bit.
+
         Args:
             x: noisy latent ``[B, ...]``.
             sigma: its noise level, > 0.
@@ -126,11 +128,22 @@ class GuidedRun:
             reused: whether the last call of denoise was answered without the model, by a cache
                 of another node; None: never.
         """
+        if not self.guides(sigma):
+            return self._plain(x, sigma, denoise)
         self._begin_step(self._active(sigma), sigma)
         corrected, pulled = self._repeated(x, sigma, denoise, cfg_gap, reused)
         if not self._slope_is_right(pulled, denoise, reused):
             corrected, _ = self._repeated(x, sigma, denoise, cfg_gap, reused)
         return corrected
+
+    @torch.no_grad()
+    def _plain(self, x: Tensor, sigma: float, denoise: Denoise) -> Tensor:
+        """The prediction as it is, its energies measured if the run only measures."""
+        prediction = denoise(x)
+        self.trace.host_forwards += 1
+        if self.settings.strength == 0.0:
+            self.measure(prediction, sigma)
+        return prediction
 
     def _repeated(
         self,

@@ -168,6 +168,18 @@ def test_windows_weights_and_regions_decide_which_conditions_guide(world):
     assert not world.run([target], strength=0.0).guides(SIGMA)
 
 
+def test_where_nothing_guides_the_prediction_is_the_denoisers(world):
+    x, (target,) = world.latent(), world.conditions(1)
+    late = Condition("late", target.energy, start=0.9)
+    for run, measured in (
+        (world.run([late]), 0),
+        (world.run([]), 0),
+        (world.run([target], strength=0.0), 1),
+    ):
+        assert torch.equal(run.predict(x, SIGMA, world.denoise), world.denoise(x))
+        assert len(run.trace.steps) == measured and run.trace.host_forwards == 1
+
+
 def test_the_first_step_lies_in_a_window_that_starts_with_the_sampling(world):
     """A schedule may begin a rounding above the noise level of its own start."""
     (condition,) = world.conditions(1, start=0.0, end=0.5)
