@@ -1,4 +1,42 @@
-"""Z-Magic guidance in pure PyTorch: no host, no widgets, usable and testable by itself."""
+"""Zero-shot multi-attribute guidance in pure PyTorch: samples that satisfy several energies.
+
+An energy maps pictures to one value each, lower is better; a `Condition` gives it a weight, a
+window of the sampling and a region. A `GuidedRun` corrects the predictions of any denoiser, so
+that any sampler follows the conditions. It needs to know three things: the denoiser, how a
+prediction is decoded to pictures, and the sampler's `Schedule`.
+
+Here the denoiser is that of a standard normal distribution, known in closed form, and the sampler
+is Euler's. The pictures are to look like a ramp from black to white and to be teal:
+
+    >>> import torch
+    >>> from itertools import pairwise
+    >>> from zmagic.guidance import ColorPalette, Condition, GuidanceSettings, GuidedRun
+    >>> from zmagic.guidance import ReferenceImage, Schedule
+    >>> schedule = Schedule.edm([10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.0])
+    >>> ramp = ReferenceImage(torch.linspace(0.0, 1.0, 16).expand(1, 3, 16, 16))
+    >>> teal = ColorPalette(colors=torch.tensor([[0.16, 0.62, 0.56]]))
+    >>> def sample(strength):
+    ...     run = GuidedRun(
+    ...         [Condition("ramp", ramp), Condition("teal", teal)],
+    ...         GuidanceSettings(strength=strength),
+    ...         decode=lambda latent: 0.5 + 0.25 * latent,
+    ...         schedule=schedule,
+    ...     )
+    ...     x = 10.0 * torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    ...     for sigma, next_sigma in pairwise(schedule.sigmas):
+    ...         denoised = run.predict(x, sigma, lambda x: x / (1.0 + sigma**2))
+    ...         x = denoised + next_sigma / sigma * (x - denoised)
+    ...     return {name: round(energy[0], 2) for name, energy in run.finish(x).final.items()}
+    >>> sample(strength=0.0)
+    {'ramp': 0.14, 'teal': 0.46}
+    >>> sample(strength=0.3)
+    {'ramp': 0.06, 'teal': 0.13}
+
+`GuidanceSettings` has every choice of the method, `preset` those that are tried and named; the
+`Trace` that a run returns tells what happened in every step. Energies are in
+`zmagic.guidance.energies`; those of prompts and styles take an open_clip model by
+`zmagic.guidance.networks.open_clip_towers`.
+"""
 
 from .conditions import Condition
 from .energies import (

@@ -124,6 +124,18 @@ class Style:
         ]
         return torch.stack(distances).mean(0)
 
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        network: Callable[[Tensor], Sequence[Tensor]],
+        preprocessing: Preprocessing,
+        pictures: Tensor,
+    ) -> "Style":
+        """The energy of the style of ``pictures [R, 3, h, w]`` in [0, 1], all of which count."""
+        features = network(preprocessing(pictures))
+        return cls(network, preprocessing, mean_grams(features, torch.ones(len(pictures))))
+
 
 def _relative_distance(matrices: Tensor, target: Tensor) -> Tensor:
     """``|G_b - G*|^2 / |G*|^2`` for every sample: ``[B, C, C], [C, C] or alike -> [B]``."""

@@ -1,0 +1,58 @@
+"""The examples outside ComfyUI, as their files stand: the docstring of the package, diffusers."""
+
+import ast
+import doctest
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+import zmagic.guidance
+from zmagic.guidance import GuidanceSettings
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The module ``examples/diffusers_pipeline.py``."""
+    file = EXAMPLES / "diffusers_pipeline.py"
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_example_in_the_packages_docstring_runs_as_printed():
+    result = doctest.testmod(zmagic.guidance)
+    assert result.attempted > 5 and result.failed == 0
+
+
+def test_the_guided_pipeline_satisfies_both_conditions_better(example, capsys):
+    example.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["strength 0.0", "strength 0.2"]
+    unguided, guided = (ast.literal_eval(line.partition(": ")[2]) for line in lines)
+    assert set(guided) == {"text", "style"}
+    assert guided["text"] < unguided["text"] and guided["style"] < unguided["style"]
+
+
+def test_without_strength_or_conditions_it_is_plain_diffusers_bit_for_bit(example):
+    plain = example.sampled(example.small_pipeline())
+    conditions = example.conditions_of(example.small_towers(), torch.rand(1, 3, 32, 32))
+    for given, strength in ((conditions, 0.0), ([], 0.2)):
+        pipeline = example.small_pipeline()
+        scheduler = example.GuidedDDIM.from_config(pipeline.scheduler.config)
+        scheduler.follow(pipeline, given, GuidanceSettings(strength=strength))
+        assert torch.equal(example.sampled(pipeline), plain)
+
+
+def test_classifier_free_guidance_is_the_pipelines(example):
+    """The engine asks the model as the pipeline does: its prediction is the pipeline's own."""
+    pipeline = example.small_pipeline()
+    scheduler = example.GuidedDDIM.from_config(pipeline.scheduler.config)
+    conditions = example.conditions_of(example.small_towers(), torch.rand(1, 3, 32, 32))
+    scheduler.follow(pipeline, conditions, GuidanceSettings(strength=1e-9, time_travel=1))
+    plain = example.sampled(example.small_pipeline())
+    assert torch.allclose(example.sampled(pipeline), plain, rtol=1e-3, atol=1e-3)
