@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..guidance.energies.prompts import unread_end
+from ..guidance.networks.open_clip_towers import VisionBlocks
 from ..guidance.pictures.preprocessing import Preprocessing
 from ..guidance.pictures.regions import reference_view
 from ..guidance.wording import encodable, one_line, quoted
@@ -214,7 +215,7 @@ def _loaded(
         name=name,
         image=Network(_Tower(visual), name, dtype),
         preprocessing=training.preprocessing(visual.image_size),
-        tap=lambda blocks: _Blocks(visual, blocks),
+        tap=lambda blocks: VisionBlocks(visual, blocks),
         texts=_Texts(Network(_Tower(model.text), name, dtype), architecture, download),
         assumed=training.assumed,
     )
@@ -266,21 +267,6 @@ class _Tower(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result = self.tower(x)
         return result if isinstance(result, Tensor) else result[0]  # CoCa returns tokens as well
-
-
-class _Blocks(nn.Module):
-    """The image tower up to the features after some of its blocks, or after each of them."""
-
-    def __init__(self, visual: nn.Module, blocks: tuple[int, ...] | None):
-        super().__init__()
-        self.visual = visual
-        self.blocks = None if blocks is None else list(blocks)
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        result = self.visual.forward_intermediates(
-            pixels, indices=self.blocks, stop_early=True, intermediates_only=True
-        )
-        return tuple(result["image_intermediates"])  # maps [B, C, h, w]
 
 
 class _Texts:
