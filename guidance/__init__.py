@@ -10,26 +10,22 @@ is Euler's. The pictures are to look like a ramp from black to white and to be t
 
     >>> import torch
     >>> from itertools import pairwise
-    >>> from zmagic.guidance import ColorPalette, Condition, GuidanceSettings, GuidedRun
-    >>> from zmagic.guidance import ReferenceImage, Schedule
+    >>> from zmagic.guidance import *
     >>> schedule = Schedule.edm([10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.0])
     >>> ramp = ReferenceImage(torch.linspace(0.0, 1.0, 16).expand(1, 3, 16, 16))
     >>> teal = ColorPalette(colors=torch.tensor([[0.16, 0.62, 0.56]]))
-    >>> def sample(strength):
-    ...     run = GuidedRun(
-    ...         [Condition("ramp", ramp), Condition("teal", teal)],
-    ...         GuidanceSettings(strength=strength),
-    ...         decode=lambda latent: 0.5 + 0.25 * latent,
-    ...         schedule=schedule,
-    ...     )
-    ...     x = 10.0 * torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    ...     for sigma, next_sigma in pairwise(schedule.sigmas):
+    >>> conditions = [Condition("ramp", ramp), Condition("teal", teal)]
+    >>> decode = lambda latent: 0.5 + 0.25 * latent
+    >>> for strength in (0.0, 0.3):
+    ...     settings = GuidanceSettings(strength=strength)
+    ...     run = GuidedRun(conditions, settings, decode=decode, schedule=schedule)
+    ...     x = 10.0 * torch.randn(1, 3, 16, 16, generator=torch.manual_seed(1))
+    ...     for sigma, below in pairwise(schedule.sigmas):
     ...         denoised = run.predict(x, sigma, lambda x: x / (1.0 + sigma**2))
-    ...         x = denoised + next_sigma / sigma * (x - denoised)
-    ...     return {name: round(energy[0], 2) for name, energy in run.finish(x).final.items()}
-    >>> sample(strength=0.0)
+    ...         x = denoised + below / sigma * (x - denoised)
+    ...     final = run.finish(x).final
+    ...     print({name: round(energy[0], 2) for name, energy in final.items()})
     {'ramp': 0.14, 'teal': 0.46}
-    >>> sample(strength=0.3)
     {'ramp': 0.06, 'teal': 0.13}
 
 `GuidanceSettings` has every choice of the method, `preset` those that are tried and named; the

@@ -19,7 +19,7 @@ def unit(embeddings: Tensor) -> Tensor:
 class Targets:
     """Directions to turn to and to turn away from.
 
-        ``E(e) = sum_p |w_p| (1 - sign(w_p) cos(e, t_p)) / sum_p |w_p|``
+        E(e) = sum_p |w_p| (1 - sign(w_p) cos(e, t_p)) / sum_p |w_p|
 
     Between 0 and 2; with one target of positive weight it is 1 - cosine.
 

@@ -1,4 +1,4 @@
-"""Set up and run Z-Magic: ``python scripts/setup.py demo|test|test-hosts|host|clean``.
+"""Set up and run Z-Magic: ``python scripts/setup.py demo|test|test-hosts|host|docs|clean``.
 
 Needs Python 3.11 or newer with pip and nothing else. Everything that is made lies in ignored
 folders of this repository: ``.venv`` (the Python environment) and ``.host`` (ComfyUI and what it
@@ -113,9 +113,9 @@ def run_in_venv(*arguments: str) -> int:
 
 
 def test() -> int:
-    """Run the linter and every kind of test, each in its own process; 1 if any failed."""
+    """Run linter, type checker and every kind of test, each in its own process; 1 if any failed."""
     kinds = ["pure", "lab", "host"] + ["browser"] * have_chromium()
-    parts = {"ruff check": ["ruff", "check", "."]}
+    parts = {"ruff check": ["ruff", "check", "."], "mypy": ["mypy"]}
     parts |= {f"tests/{kind}": ["pytest", *PYTEST_TELLS, f"tests/{kind}"] for kind in kinds}
     results = []
     for number, (name, arguments) in enumerate(parts.items(), 1):
@@ -140,7 +140,8 @@ def test_hosts() -> int:
 
 def clean() -> None:
     """Remove everything that setup, tests and demo made."""
-    caches = [PACK / name for name in (".hypothesis", ".pytest_cache", ".ruff_cache")]
+    names = (".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache")
+    caches = [PACK / name for name in names]
     for folder in [VENV, STATE, OUTPUT, *caches]:
         if folder.exists():
             shutil.rmtree(folder)
@@ -150,7 +151,7 @@ def clean() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Set up and run Z-Magic.")
-    parser.add_argument("command", choices=["demo", "test", "test-hosts", "host", "clean"])
+    parser.add_argument("command", choices=["demo", "test", "test-hosts", "host", "docs", "clean"])
     parser.add_argument("--version", help=f"ComfyUI version, one of {', '.join(RELEASES)}")
     options = parser.parse_args()
     if options.command == "clean":
@@ -166,6 +167,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     say(f"ComfyUI {version_of(host) or 'of unknown version'} in {host}")
+    if options.command == "docs":
+        return run_in_venv("scripts/api_page.py")
     if options.command == "demo":
         return run_in_venv("scripts/demo.py")
     return test() if options.command == "test" else 0

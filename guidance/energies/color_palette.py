@@ -56,12 +56,12 @@ COLOR = re.compile(r"#?(?P<digits>[0-9a-f]{6}|[0-9a-f]{3})(:(?P<share>[0-9.]+)%?
 class ColorPalette:
     """Distance of the image's colours, weighted by the region, from a palette.
 
-    With a picture or with proportions, over unit directions ``theta`` and quantiles ``t``::
+    With a picture or with proportions, over unit directions ``theta`` and quantiles ``t``:
 
         E = 3 mean_theta  integral_0^1 (Q_image(t; theta) - Q_palette(t; theta))^2 dt
 
     so that a shift of all colours by d in Lab costs ``(|d| / 100)^2``. With colours ``c_j`` alone,
-    pixels ``x_p`` and ``m_p`` their share of the region::
+    pixels ``x_p`` and ``m_p`` their share of the region:
 
         E = sum_p m_p softmin_j |x_p - c_j|^2 + mean_j softmin_p |x_p - c_j|^2
 

@@ -24,7 +24,7 @@ FITS = {"shortest": "crop", "squash": "stretch"}
 class OpenClipTowers:
     """Both towers of a model of open_clip, with the preprocessing that belongs to it.
 
-    Energies are made of its parts::
+    Energies are made of its parts:
 
         towers = OpenClipTowers(model, tokenizer)
         Text(towers.image, towers.preprocessing, towers.texts(["a watercolor"]), torch.ones(1))

@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def example():
 def test_the_example_in_the_packages_docstring_runs_as_printed():
     result = doctest.testmod(zmagic.guidance)
     assert result.attempted > 5 and result.failed == 0
+
+
+def test_the_readme_has_the_same_example():
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    printed = re.findall(r"^    >>> import.*?^$", readme, re.DOTALL | re.MULTILINE)
+    assert len(printed) == 1 and printed[0] in zmagic.guidance.__doc__
 
 
 def test_the_guided_pipeline_satisfies_both_conditions_better(example, capsys):
