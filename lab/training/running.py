@@ -20,6 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from zmagic.scripts.headless import available_device
+
 from ..command_line import described
 
 __all__ = [
@@ -147,9 +149,6 @@ def read_command_line(name: str, description: str, minutes: float, flag: str, ba
         flag: the one of FLAGS that this training has.
         batch: default number of pictures of a step.
     """
-    # A command runs in the pack's folder; tests import this module from anywhere.
-    from scripts.headless import available_device
-
     parser = described(f"training.{Path(sys.argv[0]).stem}", description)
     parser.add_argument(
         "--data", type=Path, required=True, help="Folder that lab.training.portraits wrote."
