@@ -17,7 +17,8 @@ from ..guidance.faces.crops import Faces
 from ..guidance.faces.networks import FaceRecognizer, LandmarkRegressor
 from ..guidance.networks.file_kinds import mishap
 from ..guidance.networks.iresnet import iresnet_from_weights
-from ..guidance.networks.onnx_header import OnnxHeader, read_onnx_header
+from ..guidance.networks.onnx_header import read_onnx_header
+from ..guidance.networks.onnx_signature import OnnxSignature
 from ..guidance.pictures.preprocessing import Preprocessing
 from ..guidance.wording import one_line
 from .face_packs import choices, find_network
@@ -245,12 +246,12 @@ def _preprocessing(
     )
 
 
-def _numbers(header: OnnxHeader) -> int | None:
+def _numbers(header: OnnxSignature) -> int | None:
     """How many numbers the output has for one picture, None if that is free."""
     return None if None in header.output[1:] else prod(header.output[1:])
 
 
-def _is_recognizer(header: OnnxHeader) -> bool:
+def _is_recognizer(header: OnnxSignature) -> bool:
     shape = header.input
     return (
         len(shape) == 4
@@ -262,7 +263,7 @@ def _is_recognizer(header: OnnxHeader) -> bool:
     )
 
 
-def _is_regressor(header: OnnxHeader) -> bool:
+def _is_regressor(header: OnnxSignature) -> bool:
     shape = header.input
     return (
         len(shape) == 4

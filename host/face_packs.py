@@ -7,7 +7,8 @@ into ``insightface``, and antelopev2's archive unpacks to a folder inside the fo
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
-from ..guidance.networks.onnx_header import OnnxHeader, read_onnx_header
+from ..guidance.networks.onnx_header import read_onnx_header
+from ..guidance.networks.onnx_signature import OnnxSignature
 from ..guidance.optional_packages import needed
 from .model_files import ModelKind, Source, find_file, installed_name, list_files, offered
 
@@ -38,7 +39,7 @@ def find_network(
     name: str,
     owner: str,
     source: Source,
-    fits: Callable[[OnnxHeader], bool],
+    fits: Callable[[OnnxSignature], bool],
     known: Sequence[str] = (),
 ) -> Path:
     """The file of a network that a node asks for, by the name of its pack or by its own.

@@ -85,7 +85,8 @@ class ImageNetwork:
         object.__setattr__(self, "network", self._load())
 
     def _load(self) -> Network:
-        signature = read_onnx_header(self.path).signature(self.path.name)
+        signature = read_onnx_header(self.path)
+        signature.check_image(self.path.name)
         size = signature.size or self.preprocessing.size or FREE_SIZE
         return shared(
             "onnx",
@@ -155,8 +156,9 @@ def load_network(path: Path, options: InputOptions, output: str | None = None) -
         ValueError: the file cannot be used, or has no such output or size.
     """
     needed("onnx2torch")  # which brings whatever else is needed
-    signature = read_onnx_header(path).signature(path.name)
-    outputs = () if output is None else (_output_name(output, signature.outputs),)
+    signature = read_onnx_header(path)
+    signature.check_image(path.name)
+    outputs = () if output is None else (_output_name(output, tuple(signature.outputs)),)
     return ImageNetwork(path, _preprocessing(signature, path.name, options), outputs)
 
 

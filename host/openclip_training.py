@@ -11,7 +11,7 @@ from ..guidance.wording import quoted
 from .openclip_configs import Facts, facts_beside
 from .openclip_weights import open_clip, published_tag
 
-__all__ = ["ACTIVATIONS", "NORMALIZATIONS", "Training", "preprocessing_of", "training_of"]
+__all__ = ["ACTIVATIONS", "NORMALIZATIONS", "Training", "training_of"]
 
 AUTOMATIC = "automatic"
 
@@ -110,13 +110,6 @@ def training_of(
         quick,
         assumed,
     )
-
-
-def preprocessing_of(architecture: str, name: str, size: int | tuple[int, int]) -> Preprocessing:
-    """What open_clip does to a picture, by the name of the weights alone; see ``training_of``."""
-    published = _published(architecture, name)
-    published |= {key: tuple(published[key]) for key in ("mean", "std")}
-    return Training(**published).preprocessing(size)
 
 
 def _published(architecture: str, name: str) -> dict[str, Any]:

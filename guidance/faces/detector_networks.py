@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import nms
 
-from ..networks.onnx_header import OnnxHeader, read_onnx_header
+from ..networks.onnx_header import read_onnx_header
+from ..networks.onnx_signature import OnnxSignature
 from ..optional_packages import needed
 from ..wording import one_line
 from .detections import Detection
@@ -33,7 +34,7 @@ SCRFD_SIDES = (640, 128)
 ULTRAFACE_MEAN, ULTRAFACE_STD, ULTRAFACE_OVERLAP = 127.0, 128.0, 0.3
 
 
-def is_detector(header: OnnxHeader) -> bool:
+def is_detector(header: OnnxSignature) -> bool:
     """Whether a file is a detector of a known kind."""
     return _kind(header) is not None
 
@@ -68,7 +69,7 @@ class Scrfd:
     """Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", ICLR 2022,
     run by the insightface library."""
 
-    def __init__(self, path: Path, header: OnnxHeader, min_score: float):
+    def __init__(self, path: Path, header: OnnxSignature, min_score: float):
         model_zoo = needed("insightface.model_zoo", "insightface")
         # The path of a file that exists: the library never downloads then.
         self.model = model_zoo.get_model(str(path), providers=["CPUExecutionProvider"])
@@ -102,7 +103,7 @@ class UltraFace:
     The picture is fitted into the network's input with its shape kept; beside it is grey.
     """
 
-    def __init__(self, path: Path, header: OnnxHeader, min_score: float):
+    def __init__(self, path: Path, header: OnnxSignature, min_score: float):
         onnxruntime = needed("onnxruntime")
         self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         self.input = next(iter(header.inputs))
@@ -132,7 +133,7 @@ class UltraFace:
         return frame, torch.tensor((inner[1] / width, inner[0] / height), dtype=torch.float64)
 
 
-def _kind(header: OnnxHeader) -> type | None:
+def _kind(header: OnnxSignature) -> type | None:
     if len(header.input) != 4:
         return None
     widths = [shape[-1] if shape else None for shape in header.outputs.values()]

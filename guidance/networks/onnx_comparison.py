@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from ..optional_packages import needed
 from ..wording import one_line, printable
 from .onnx_checks import Unusable
-from .onnx_file import OnnxSignature
-from .onnx_header import normalises
+from .onnx_signature import OnnxSignature, normalises
 
 __all__ = ["OnnxReference", "noise"]
 
@@ -124,7 +123,7 @@ def _by_onnxruntime(
 ) -> tuple[list[Tensor], list[list[Tensor]]]:
     """Pictures ``[1, C, h, w]``, and for each the outputs ``[1, ...]`` by the file itself."""
     scale = 255.0 if normalises(model.graph, signature.input_name) else 0.0
-    count = signature.input_shape[0] or 1
+    count = signature.input[0] or 1
     if count > LARGEST_BATCH:
         raise ValueError(f"it takes {count} pictures at once")
     session = _session(runtime, model)

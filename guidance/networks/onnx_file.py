@@ -1,10 +1,7 @@
-"""ONNX files: read without leaving their folder, described, and brought to single precision."""
+"""ONNX files: read without leaving their folder, and brought to single precision."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-
-from torch import Tensor
 
 from ..optional_packages import needed
 from ..wording import one_line
@@ -13,13 +10,7 @@ from .onnx_checks import Unusable, check_functions, sort_operators
 from .onnx_external import read_external
 from .protocol_buffers import is_cut_model, set_items
 
-__all__ = ["OnnxSignature", "read_model", "shape_of", "signature_of", "to_float32", "unreadable"]
-
-# Numbers of channels that an image has: grey, or three colours.
-IMAGE_CHANNELS = (1, 3)
-
-# Larger images than any network takes.
-LARGEST_SIDE = 8192
+__all__ = ["read_model", "to_float32", "unreadable"]
 
 # The operators of quantized networks.
 QUANTIZED = {
@@ -33,66 +24,6 @@ QUANTIZED = {
     *("QGemm", "QLinearAdd", "QLinearGlobalAveragePool", "QAttention"),  # onnxruntime's own
     *("MatMulNBits", "DynamicQuantizeMatMul"),
 }
-
-
-@dataclass(frozen=True)
-class OnnxSignature:
-    """What a file says about its image input and its outputs.
-
-    Attributes:
-        input_name: of the image input.
-        input_shape: as written in the file, None for a size that is free.
-        outputs: names, in the file's order.
-    """
-
-    input_name: str
-    input_shape: tuple[int | None, int | None, int | None, int | None]
-    outputs: tuple[str, ...]
-
-    @property
-    def channels_last(self) -> bool:
-        """Whether the input is ``[batch, height, width, channels]``, as TensorFlow writes it."""
-        _, second, _, last = self.input_shape
-        return last in IMAGE_CHANNELS and second not in IMAGE_CHANNELS
-
-    @property
-    def channels(self) -> int | None:
-        """Channels of the input image, None if free."""
-        return self.input_shape[3 if self.channels_last else 1]
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Height and width of the input image, None if either is free."""
-        height, width = self.input_shape[1:3] if self.channels_last else self.input_shape[2:]
-        return (height, width) if height and width else None
-
-    def shape_for(self, free_size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """The shape of the input for one picture, as the file has it.
-
-        Args:
-            free_size: height and width, where the file leaves them free.
-        """
-        height, width = self.size or free_size
-        channels = self.channels or 3
-        if self.channels_last:
-            return (1, height, width, channels)
-        return (1, channels, height, width)
-
-    def as_batch(self, output: Tensor, size: Sequence[int]) -> Tensor:
-        """An output for an image of ``size``, its channels before its places.
-
-        A file whose input has its channels last may have turned its maps on the way or not: they
-        lie where the other two axes have the shape of the image.
-        """
-        if output.ndim == 0:
-            return output[None]
-        if not self.channels_last or output.ndim != 4:
-            return output
-        height, width = size
-        _, a, b, c = output.shape
-        if abs(a / height - b / width) > abs(b / height - c / width):
-            return output
-        return output.movedim(-1, 1)
 
 
 def read_model(path: Path):
@@ -142,40 +73,6 @@ def _check_precision(model) -> None:
             "is quantized (8-bit whole numbers), which has no gradient: get the network in float "
             f"precision\n(its operators are {', '.join(found)})"
         )
-
-
-def signature_of(
-    inputs: Mapping[str, Sequence[int | None]], outputs: Iterable[str], name: str
-) -> OnnxSignature:
-    """The signature of a file.
-
-    Args:
-        inputs: shapes of all inputs that are no weights, None for a size that is free.
-        outputs: their names.
-        name: the file's, for messages.
-
-    Raises:
-        ValueError: it has not exactly one image input, or one of a size that no network takes.
-    """
-    shapes = list(inputs.values())
-    if len(shapes) != 1 or len(shapes[0]) != 4:
-        found = ", ".join(f"{key} {list(shape)}" for key, shape in inputs.items())
-        raise ValueError(
-            f"{name} must have one image input [batch, channels, height, width], "
-            f"got {found or 'none'}"
-        )
-    if max(side or 1 for side in shapes[0]) > LARGEST_SIDE:
-        raise ValueError(
-            f"{name} takes images of the shape {list(shapes[0])}: use a network with sides of at "
-            f"most {LARGEST_SIDE}"
-        )
-    return OnnxSignature(next(iter(inputs)), tuple(shapes[0]), tuple(outputs))
-
-
-def shape_of(value) -> tuple[int | None, ...]:
-    """The shape of an input or output as the file says it, None for a size that is free."""
-    sides = value.type.tensor_type.shape.dim
-    return tuple(dim.dim_value if dim.dim_value > 0 else None for dim in sides)
 
 
 def to_float32(model) -> None:

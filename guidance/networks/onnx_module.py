@@ -15,8 +15,9 @@ from ..optional_packages import needed
 from ..wording import one_line
 from .onnx_checks import Unusable
 from .onnx_comparison import OnnxReference, noise
-from .onnx_file import OnnxSignature, read_model, shape_of, signature_of, to_float32
+from .onnx_file import read_model, to_float32
 from .onnx_graph import converted, keep_outputs, plain
+from .onnx_signature import OnnxSignature
 
 __all__ = ["OnnxModule", "load_onnx"]
 
@@ -72,7 +73,7 @@ class OnnxModule(nn.Module):
     @property
     def input_shape(self) -> tuple[int | None, ...]:
         """The input's shape in the file, None where a size is free."""
-        return self.signature.input_shape
+        return self.signature.input
 
     @property
     def channels(self) -> int | None:
@@ -159,9 +160,9 @@ def load_onnx(
 def _opened(path: Path, outputs: Sequence[str]) -> tuple:
     """The model in single precision that returns the outputs, its signature, the outputs' names."""
     model = read_model(path)
-    inputs = {value.name: shape_of(value) for value in model.graph.input}
-    signature = signature_of(inputs, [value.name for value in model.graph.output], path.name)
-    outputs = tuple(outputs) or signature.outputs
+    signature = OnnxSignature.of(model.graph)
+    signature.check_image(path.name)
+    outputs = tuple(outputs) or tuple(signature.outputs)
     try:
         model = plain(model)
         keep_outputs(model, outputs)

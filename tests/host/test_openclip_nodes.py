@@ -26,7 +26,7 @@ from zmagic.guidance.settings import preset
 from zmagic.host.hooks import HostSettings, attach
 from zmagic.host.image_networks import ImageNetwork
 from zmagic.host.openclip import _Texts
-from zmagic.host.openclip_training import preprocessing_of
+from zmagic.host.openclip_training import training_of
 from zmagic.host.openclip_weights import published_tag
 from zmagic.nodes.demo_nodes import ZMagicLoadDemo
 from zmagic.nodes.openclip_model_nodes import ZMagicLoadOpenCLIP
@@ -311,11 +311,15 @@ def test_a_file_that_is_none_is_explained(folder):
 def test_tags_and_preprocessing_follow_the_files_name():
     assert published_tag("ViT-B-32", "CLIP-ViT-B-32-laion2B-s34B-b79K.bin") == "laion2b_s34b_b79k"
     assert published_tag("ViT-B-32", "mine.safetensors") is None
-    plain = preprocessing_of("ViT-L-14", "mine.safetensors", 224)
+
+    def preprocessing(architecture, file, size):
+        return training_of(architecture, Path(file)).preprocessing(size)
+
+    plain = preprocessing("ViT-L-14", "mine.safetensors", 224)
     assert plain.mean == open_clip.OPENAI_DATASET_MEAN and plain.fit == "crop"
-    other = preprocessing_of("ViT-L-14", "ViT-L-14_laion2b_s32b_b82k.safetensors", 224)
+    other = preprocessing("ViT-L-14", "ViT-L-14_laion2b_s32b_b82k.safetensors", 224)
     assert other.mean == (0.5, 0.5, 0.5)
-    siglip = preprocessing_of("ViT-B-16-SigLIP", "any.safetensors", (224, 224))
+    siglip = preprocessing("ViT-B-16-SigLIP", "any.safetensors", (224, 224))
     assert siglip.fit == "stretch" and siglip.mean == (0.5, 0.5, 0.5)
     assert siglip.interpolation == "bicubic" and siglip.size == (224, 224)
 
