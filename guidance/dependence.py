@@ -6,7 +6,7 @@
 the gradient path.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .evaluation import EnergyField, Evaluation
 from .norms import expand_like, rms
+from .pairs import candidates, fixed_ranks, follows, groups, ranks_by
 
 __all__ = ["ConditionGradients", "Tasks", "condition_gradients", "dependent_tasks"]
 
@@ -83,8 +84,8 @@ def dependent_tasks(
         dependence, tasks, order: see ``GuidanceSettings``.
         look_ahead: k, in units of u.
     """
-    n = len(gradients.vectors)
     valid = gradients.valid
+    n, batch = valid.shape
     if n == 1 or dependence == "off":
         ranks = torch.zeros_like(valid, dtype=torch.long)
         return Tasks([g.detach() for g in gradients.vectors], valid.T.cpu(), ranks)
@@ -92,27 +93,22 @@ def dependent_tasks(
     if dependence != "exact":
         point.release()
     chain = _Chain(field, point, gradients, dependence, look_ahead)
-    sources = range(n - 1) if order == "as_connected" else range(n)
-    following = _targets(n, order)
-    looked: list[Evaluation] = []
-    ranks = torch.arange(n)[:, None].expand(n, valid.shape[1])
-    if order == "symmetric":
-        ranks = torch.zeros_like(ranks)
-    elif order == "auto":  # the order is known only when all look-aheads are
-        looked = [chain.look_ahead(i, following[i]) for i in sources]
-        ranks = _helpful_first(point, looked, gradients.scales)
+    targets = candidates(n, order)
+    looked: dict[int, Evaluation] = {}
+    if order == "auto":  # the order is known only when all look-aheads are
+        looked = {i: chain.look_ahead(i, targets[i]) for i in targets}
+        ranks = ranks_by(_help(point, looked.values(), gradients.scales))
+    else:
+        ranks = fixed_ranks(n, batch, order)
+    pairs = follows(ranks, valid, order)  # [n, n, B]
 
     vectors, valids = [], []
-    for i in sources:
-        evaluation = looked.pop(0) if looked else chain.look_ahead(i, following[i])
-        follows = (ranks > ranks[i]) if order != "symmetric" else torch.ones_like(ranks > 0)
-        follows = (follows.to(valid.device) & valid).clone()
-        follows[i] = False
-        groups = [(group, chain.ahead(evaluation, group)) for group in _groups(follows, tasks, i)]
-        del evaluation  # its graph must be gone before another one is built
-        for group, v in groups:
-            vectors.append(chain.task(i, v, group))
-            valids.append(valid[i] & group.any(0))
+    for i in targets:
+        parts = groups(pairs[i], tasks)
+        # The look-ahead's graph ends with this line, before another one is built.
+        sums = chain.sums(looked.pop(i) if looked else chain.look_ahead(i, targets[i]), parts)
+        vectors += [chain.task(i, v, part) for v, part in zip(sums, parts, strict=True)]
+        valids += [valid[i] & part.any(0) for part in parts]
     # A sample in which at most one condition has a gradient has no pair: it keeps what it has.
     alone = valid.sum(0) < 2
     if alone.any():
@@ -135,12 +131,13 @@ class _Chain:
         """The targets' energies at ``u_i = u + k g_i(u)``."""
         return self.field.at(self.point.u + self.k * self.gradients.vectors[i], targets)
 
-    def ahead(self, evaluation: Evaluation, targets: Tensor) -> Tensor:
-        """``V = sum_j g_j(u_i)`` over the targets j ``[n, B]``, by one backward."""
+    def sums(self, ahead: Evaluation, parts: Sequence[Tensor]) -> list[Tensor]:
+        """For each part of the targets ``[n, B]`` ``V = sum_j g_j(u_i)``, by one backward each."""
         scales = self.gradients.scales
-        return evaluation.gradient(
-            {j: -scales[j] * targets[j] for j in evaluation.energies}
-        ).detach()
+        return [
+            ahead.gradient({j: -scales[j] * part[j] for j in ahead.energies}).detach()
+            for part in parts
+        ]
 
     def task(self, i: int, v: Tensor, targets: Tensor) -> Tensor:
         """Sum over the ``m`` targets j of ``g_i(u) + (I + k H_i) g_j(u_i)``.
@@ -159,31 +156,12 @@ class _Chain:
         return (m - 1) * g.detach() + v + behind.gradient({i: -self.gradients.scales[i]}).detach()
 
 
-def _targets(n: int, order: str) -> dict[int, list[int]]:
-    """The conditions that can follow each one."""
-    first = {i: i + 1 if order == "as_connected" else 0 for i in range(n)}
-    return {i: [j for j in range(first[i], n) if j != i] for i in range(n)}
+def _help(point: Evaluation, ahead: Iterable[Evaluation], scales: Tensor) -> Tensor:
+    """How much each condition's look-ahead lowers the others, ``[n, B]`` (method section 7).
 
-
-def _groups(follows: Tensor, tasks: str, skip: int) -> Iterator[Tensor]:
-    """The target sets ``[n, B]`` of one first condition: all together, or one by one."""
-    if tasks == "rows":
-        if follows.any():
-            yield follows
-        return
-    for j in range(follows.shape[0]):
-        if j != skip and follows[j].any():
-            alone = torch.zeros_like(follows)
-            alone[j] = follows[j]
-            yield alone
-
-
-def _helpful_first(point: Evaluation, ahead: list[Evaluation], scales: Tensor) -> Tensor:
-    """Ranks ``[n, B]``: the condition whose look-ahead lowers the others most comes first.
-
-    The help of i is ``sum_j lambda_j (E_j(u) - E_j(u_i))`` over the others (method section 7).
+    That of i is ``sum_j lambda_j (E_j(u) - E_j(u_i))`` over the others.
     """
-    help_ = torch.stack(
+    return torch.stack(
         [
             sum(
                 scales[j] * (point.energies[j] - evaluation.energies[j]).detach()
@@ -192,4 +170,3 @@ def _helpful_first(point: Evaluation, ahead: list[Evaluation], scales: Tensor) -
             for evaluation in ahead
         ]
     )
-    return help_.argsort(dim=0, descending=True, stable=True).argsort(dim=0).cpu()
