@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,28 +23,39 @@ from .conditions import (
     begin_run,
     begin_step,
     lies_between,
-    reports,
     with_distinct_names,
 )
-from .denoiser import Denoise, Denoiser
+from .denoiser import Denoise, Denoiser, Model
+from .denoiser_gradient import DenoiserGradient
 from .direction import Decode, Direction, Look, balanced_direction
 from .evaluation import DENOISER, ERRORS, EnergyField, Meter, NotDifferentiable, Stage, Tape
-from .influence import Influence
 from .jacobian_check import PullBack, has_right_slope
-from .norms import expand_like, rms
+from .momentum import Momentum
+from .norms import rms
 from .random_streams import RandomStreams
+from .run_report import RunReport
 from .schedule import NoiseLevel, Schedule
 from .settings import NO_BACKPROP, PRESETS, GuidanceSettings
 from .steps import StepState, renoise, step
-from .trace import StepRecord, Trace, rounded
-from .wording import printable
+from .trace import Trace, rounded
 
 __all__ = ["GuidedRun"]
 
 log = logging.getLogger(__name__)
 
-# How the error of a device without memory is called by PyTorch.
-SHORT_OF_MEMORY = "OutOfMemoryError"
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """One evaluation: the prediction before and after its correction, and how it was made.
+
+    ``pulled`` is a product through the denoiser, None without its Jacobian; ``reused`` tells that
+    a cache of other code answered in the model's place.
+    """
+
+    prediction: Tensor
+    corrected: Tensor
+    pulled: PullBack | None
+    reused: bool
 
 
 class GuidedRun:
@@ -82,11 +93,18 @@ class GuidedRun:
         self.schedule = schedule
         self.streams = streams or RandomStreams()
         self.gradients = gradients
-        self.trace = Trace(asdict(settings))
-        self._influence = Influence()
-        self._momentum: Tensor | None = None
-        self._check_slope = check_slope  # until it has been done
-        self._without_jacobian = False  # the model cannot be differentiated in this run
+        self._report = RunReport(settings)
+        self._jacobian = DenoiserGradient(settings.gradient_path, check_slope)
+        self._momentum = Momentum(settings.momentum)
+
+    @property
+    def trace(self) -> Trace:
+        """What happened so far."""
+        return self._report.trace
+
+    def warn(self, message: str) -> None:
+        """Keep a warning for the report and log it, once a run."""
+        self._report.warn(message)
 
     def step_at(self, sigma: float) -> int:
         """The sampler step that ``sigma`` belongs to; a solver may look between two sigmas."""
@@ -130,11 +148,12 @@ class GuidedRun:
         """
         if not self.guides(sigma):
             return self._plain(x, sigma, denoise)
+        model = Model(denoise, cfg_gap, reused)
         self._begin_step(self._active(sigma), sigma)
-        corrected, pulled = self._repeated(x, sigma, denoise, cfg_gap, reused)
-        if not self._slope_is_right(pulled, denoise, reused):
-            corrected, _ = self._repeated(x, sigma, denoise, cfg_gap, reused)
-        return corrected
+        made = self._repeated(x, sigma, model)
+        if not self._slope_is_right(made.pulled, model):
+            made = self._repeated(x, sigma, model)
+        return made.corrected
 
     @torch.no_grad()
     def _plain(self, x: Tensor, sigma: float, denoise: Denoise) -> Tensor:
@@ -145,26 +164,16 @@ class GuidedRun:
             self.measure(prediction, sigma)
         return prediction
 
-    def _repeated(
-        self,
-        x: Tensor,
-        sigma: float,
-        denoise: Denoise,
-        cfg_gap: Callable | None,
-        reused: Callable | None,
-    ) -> tuple[Tensor, PullBack | None]:
-        """The corrected prediction after all repeats, and a product through the denoiser."""
+    def _repeated(self, x: Tensor, sigma: float, model: Model) -> _Evaluated:
+        """The last one of all repeats."""
         level = self.schedule.noise_level(sigma)
-        corrected = prediction = x
-        pulled = None
-        for repeat in range(self._repeats(sigma)):
-            if repeat > 0:
-                x = self._travelled(x, corrected, prediction, sigma, level, repeat)
-            denoiser = Denoiser(denoise, cfg_gap, reused)
-            corrected, prediction, pulled = self._guided(x, sigma, level, denoiser, repeat)
-            if denoiser.reused_first:
+        made = self._guided(x, sigma, level, model, 0)
+        for repeat in range(1, self._repeats(sigma)):
+            if made.reused:
                 break  # a cache would answer the next repeat with the same old prediction
-        return corrected, pulled
+            x = self._travelled(x, made, sigma, level, repeat)
+            made = self._guided(x, sigma, level, model, repeat)
+        return made
 
     @torch.no_grad()
     def measure(self, prediction: Tensor, sigma: float) -> None:
@@ -174,10 +183,10 @@ class GuidedRun:
             return
         started = time.perf_counter()
         meter = Meter()
-        self._warn_if_not_finite(prediction)
+        self._report.watch_prediction(prediction)
         self._begin_step(active, sigma)
         energies = self._energies(prediction, active, meter)
-        self._record(sigma, active, energies, meter, started)
+        self._report.record(self.step_at(sigma), sigma, active, energies, meter, started)
 
     @torch.no_grad()
     def finish(self, latent: Tensor, *, clean: bool = True) -> Trace:
@@ -187,7 +196,9 @@ class GuidedRun:
             latent: what the sampler returned, ``[B, ...]``.
             clean: whether it is free of noise; the energies of a noisy latent mean nothing.
         """
-        self._report()
+        guided = [s for s in self.schedule.sigmas if s > 0.0 and self._is_guided_step(s)]
+        travels = any(self._repeats(s) > 1 for s in guided)
+        self._report.close(self.conditions, guided, self.schedule.sigma_at, travels=travels)
         present = tuple(c for c in self.conditions if c.weight > 0.0)
         if not clean:
             self.trace.notes.append(
@@ -197,32 +208,9 @@ class GuidedRun:
         elif present:
             begin_step(present, None)
             energies = self._energies(latent, present, Meter())
-            self.trace.final = {
-                c.name: rounded(energy) for c, energy in zip(present, energies, strict=True)
-            }
+            names = [c.name for c in present]
+            self._report.finish(dict(zip(names, energies, strict=True)))
         return self.trace
-
-    def _report(self) -> None:
-        """Say which conditions had no effect, and what the energies have to say."""
-        self.trace.notes += self.settings.without_effect
-        self.trace.notes += reports(self.conditions, "notes")
-        if self.settings.strength == 0.0:
-            self.trace.notes.append("strength is 0: energies were measured and nothing was guided")
-        else:
-            sigmas = [s for s in self.schedule.sigmas if s > 0.0 and self._is_guided_step(s)]
-            warnings, notes = self._influence.of_run(
-                self.conditions, sigmas, self.schedule.sigma_at
-            )
-            self.trace.notes += notes
-            for sentence in warnings:
-                self.warn(sentence)
-            if self.settings.time_travel > 1 and all(self._repeats(s) == 1 for s in sigmas):
-                self.warn(
-                    f"time_travel has no effect: its window from {self.settings.travel_start:g} to "
-                    f"{self.settings.travel_end:g} holds no guided step of this run"
-                )
-        for sentence in reports(self.conditions, "warnings"):
-            self.warn(sentence)
 
     def _begin_step(self, active: tuple[Condition, ...], sigma: float) -> None:
         begin_step(active, self.step_at(sigma), self.streams.step_seed(sigma))
@@ -235,121 +223,88 @@ class GuidedRun:
         return [field.energy(j, image) for j in range(len(conditions))]
 
     def _guided(
-        self, x: Tensor, sigma: float, level: NoiseLevel, denoiser: Denoiser, repeat: int
-    ) -> tuple[Tensor, Tensor, PullBack | None]:
-        """The prediction with and without the correction, and a product through the denoiser."""
+        self, x: Tensor, sigma: float, level: NoiseLevel, model: Model, repeat: int
+    ) -> _Evaluated:
+        """One evaluation at x, with the correction of its prediction."""
         started = time.perf_counter()
-        meter = Meter()
-        active = self._active(sigma)
-        path = self.settings.gradient_path
-        if self._without_jacobian:
-            path = _without_jacobian(path)
-        look = Look(x, level, active, self._random_shifts(len(x), sigma, repeat), meter)
-        made = None
-        try:
-            made = self._direction(look, denoiser, path)
-        except NotDifferentiable as stop:
-            if stop.stage != DENOISER or path in NO_BACKPROP:
-                raise
-            path = _without_jacobian(path)
-            self._say_without_jacobian(stop, path)
-        if made is None:  # out here the memory of the failed pass is free again
-            meter.forwards[DENOISER] -= denoiser.first is not None  # it is not computed again
-            made = self._direction(look, denoiser.again, path)
-        if denoiser.reused_first:
-            meter.forwards[DENOISER] -= 1
-            meter.forwards[f"{DENOISER} reused"] += 1
-        for sentence in self._influence.of_step(active, made.own):
-            self.warn(sentence)
-        self._warn_if_not_finite(made.prediction)
+        active, denoiser = self._active(sigma), Denoiser(model)
+        look = Look(x, level, active, self._random_shifts(len(x), sigma, repeat), Meter())
+        path, made = self._direction(look, denoiser)
+        look.meter.reused += denoiser.reused_first
+        self._report.watch_gradients(active, made.own)
+        self._report.watch_prediction(made.prediction)
         state = StepState(
             x,
             made.prediction,
-            self._with_momentum(made.direction),
+            self._momentum(made.direction),
             level,
             made.merit,
             denoiser.gap,
         )
         corrected = step(state, self.settings.step_rule, self.settings.strength)
-        self._record(
+        self._report.record(
+            self.step_at(sigma),
             sigma,
             active,
-            meter=meter,
+            meter=look.meter,
             started=started,
             correction=rounded(rms(corrected - made.prediction)),
             path=path,
             **made.record,
         )
-        return corrected, made.prediction, made.pulled
+        return _Evaluated(made.prediction, corrected, made.pulled, denoiser.reused_first)
 
-    def _direction(self, look: Look, denoise: Denoise, path: str) -> Direction:
+    def _direction(self, look: Look, denoiser: Denoiser) -> tuple[str, Direction]:
+        """The balanced direction and its gradient path, without the Jacobian if there is none."""
+        path = self._jacobian.path
+        try:
+            return path, self._direction_by(path, look, denoiser)
+        except NotDifferentiable as stop:
+            if stop.stage != DENOISER or path in NO_BACKPROP:
+                raise
+            self.warn(self._jacobian.lose(stop.cause))
+        # Out here the memory of the failed pass is free again.
+        path = self._jacobian.without_jacobian
+        return path, self._direction_by(path, look, denoiser)
+
+    def _direction_by(self, path: str, look: Look, denoiser: Denoiser) -> Direction:
         """The balanced direction; the denoiser has gradients only where the path needs them."""
-        if path not in NO_BACKPROP:
-            with self.gradients():
-                return balanced_direction(look, denoise, self.decode, self.settings, path)
-        with torch.no_grad():
-            look.meter.forwards[DENOISER] += 1
-            prediction = denoise(look.x)
-        with self.gradients():
+        if path in NO_BACKPROP:
+            prediction = self._plain_prediction(look, denoiser)
             look = replace(look, prediction=prediction.detach().clone())
-            return balanced_direction(look, denoise, self.decode, self.settings, path)
+        with self.gradients():
+            return balanced_direction(look, denoiser, self.decode, self.settings, path)
 
-    def _slope_is_right(
-        self, pulled: PullBack | None, denoise: Denoise, reused: Callable | None
-    ) -> bool:
+    @torch.no_grad()
+    def _plain_prediction(self, look: Look, denoiser: Denoiser) -> Tensor:
+        """The denoiser's prediction of x, computed only if it is not there."""
+        if denoiser.first is not None:
+            return denoiser.first
+        look.meter.forwards[DENOISER] += 1
+        return denoiser(look.x)
+
+    def _slope_is_right(self, pulled: PullBack | None, model: Model) -> bool:
         """Once a run, after the first step with a gradient through the denoiser."""
-        if not self._check_slope or pulled is None:
+        if not self._jacobian.unchecked or pulled is None:
             return True
-        meter = self.trace.extra_forwards
-        meter[f"{DENOISER} check"] = meter.get(f"{DENOISER} check", 0) + 1
+        counted = self.trace.extra_forwards
+        counted[f"{DENOISER} check"] = counted.get(f"{DENOISER} check", 0) + 1
         try:
             with self.gradients():  # where the prediction was made that it is compared with
-                right = has_right_slope(pulled, denoise)
+                right = has_right_slope(pulled, model.denoise)
         except ERRORS:  # of a node that cannot do without gradients here: it had them before
             log.debug("the slope could not be checked", exc_info=True)
             right = True
-        if reused is not None and reused():  # a cache answered: this says nothing of the model
+        if model.was_reused:  # a cache answered: this says nothing of the model
             return True
-        self._check_slope = False
+        self._jacobian.unchecked = False
         if not right:
-            wrong = "its gradient is not the slope of its prediction"
-            path = _without_jacobian(self.settings.gradient_path)
-            self._say_without_jacobian(NotDifferentiable(DENOISER, wrong), path)
+            self.warn(self._jacobian.lose("its gradient is not the slope of its prediction"))
         return right
-
-    def _say_without_jacobian(self, stop: NotDifferentiable, path: str) -> None:
-        if stop.cause is None:
-            self.warn(
-                "the model's prediction carries no gradient (cached or detached by another "
-                f"node); guiding without the denoiser's Jacobian ({path}) instead"
-            )
-            return
-        self._without_jacobian = True
-        if stop.cause.startswith(SHORT_OF_MEMORY):
-            self.warn(
-                "not enough memory for the gradient: choose the preset 'fast', which needs none, "
-                f"or a smaller latent; guiding without the denoiser's Jacobian ({path}) instead"
-            )
-            return
-        self.warn(
-            "the model cannot be differentiated here (a patch of another node is the usual "
-            f"reason); guiding without the denoiser's Jacobian ({path}) instead: {stop.cause}"
-        )
 
     def _random_shifts(self, batch: int, sigma: float, repeat: int) -> list[tuple[int, int]]:
         reach = self.settings.random_shift
         return self.streams.shifts(batch, reach, sigma, repeat) if reach else []
-
-    def _with_momentum(self, direction: Tensor) -> Tensor:
-        share = self.settings.momentum
-        if share == 0.0:
-            return direction
-        size = rms(direction)
-        unit = direction / expand_like(size.clamp_min(torch.finfo(size.dtype).tiny), direction)
-        if self._momentum is None or self._momentum.shape != unit.shape:  # another tile or batch
-            self._momentum = torch.zeros_like(unit)
-        self._momentum = share * self._momentum + (1.0 - share) * unit
-        return self._momentum * expand_like(size, direction)
 
     def _repeats(self, sigma: float) -> int:
         low = self.schedule.sigma_at(self.settings.travel_end)
@@ -357,62 +312,16 @@ class GuidedRun:
         return self.settings.time_travel if lies_between(sigma, low, high) else 1
 
     def _travelled(
-        self,
-        x: Tensor,
-        corrected: Tensor,
-        prediction: Tensor,
-        sigma: float,
-        level: NoiseLevel,
-        repeat: int,
+        self, x: Tensor, made: _Evaluated, sigma: float, level: NoiseLevel, repeat: int
     ) -> Tensor:
         """A noisy latent of the corrected prediction, at the noise level of x."""
         fresh = self.settings.fresh_noise
         if fresh is None:  # a step to the schedule's next level, and up again
             lower = [s for s in self.schedule.sigmas if s < sigma * (1.0 - SAME_SIGMA)]
             kept = self.schedule.noise_level(max(lower, default=0.0)).s / level.s
-            noise = level.noise(x, corrected)
+            noise = level.noise(x, made.corrected)
         else:  # what the model takes for noise: the correction is no part of it, and stays whole
             kept = (1.0 - fresh) ** 0.5
-            noise = level.noise(x, prediction)
-        return renoise(corrected, noise, level, kept, self.streams.normal(x, sigma, repeat))
-
-    def warn(self, message: str) -> None:
-        """Keep a warning for the report and log it, once a run."""
-        if self.trace.warn_once(message):
-            log.warning("Z-Magic: %s", printable(message))
-
-    def _warn_if_not_finite(self, prediction: Tensor) -> None:
-        finite = torch.isfinite(prediction).flatten(1).all(1).tolist()
-        broken = ", ".join(str(b + 1) for b, is_finite in enumerate(finite) if not is_finite)
-        if broken:
-            self.warn(
-                f"the model's prediction is not finite (NaN or infinite) for picture {broken} of "
-                f"{len(finite)}: it is not guided there"
-            )
-
-    def _record(
-        self,
-        sigma: float,
-        active: tuple[Condition, ...],
-        energies: list[Tensor],
-        meter: Meter,
-        started: float,
-        **details,
-    ) -> None:
-        self.trace.steps.append(
-            StepRecord(
-                step=self.step_at(sigma),
-                sigma=rounded(sigma),
-                conditions=[c.name for c in active],
-                energies=[rounded(energy) for energy in energies],
-                forwards=dict(meter.forwards),
-                backwards=dict(meter.backwards),
-                energy_calls=meter.energy_calls,
-                seconds=rounded(time.perf_counter() - started),
-                **details,
-            )
-        )
-
-
-def _without_jacobian(path: str) -> str:
-    return "image_no_backprop" if path.startswith("image") else "no_backprop"
+            noise = level.noise(x, made.prediction)
+        fresh_noise = self.streams.normal(x, sigma, repeat)
+        return renoise(made.corrected, noise, level, kept, fresh_noise)

@@ -62,11 +62,22 @@ class Stage:
 
 @dataclass
 class Meter:
-    """Counts evaluations: forwards and backwards per stage, and energy calls."""
+    """Counts evaluations: forwards and backwards per stage, and energy calls.
+
+    ``reused`` are those forwards of the denoiser that a cache of other code answered.
+    """
 
     forwards: Counter = field(default_factory=Counter)
     backwards: Counter = field(default_factory=Counter)
     energy_calls: int = 0
+    reused: int = 0
+
+    def computed(self) -> dict[str, int]:
+        """The forwards by stage, those of the denoiser that a cache answered apart."""
+        if not self.reused:
+            return dict(self.forwards)
+        computed = self.forwards[DENOISER] - self.reused
+        return {**self.forwards, DENOISER: computed, f"{DENOISER} reused": self.reused}
 
 
 class Tape:

@@ -1,0 +1,128 @@
+"""What a guided run has to tell: records of its steps, warnings, and a report at its end."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from .conditions import Condition, reports
+from .dependence import ConditionGradients
+from .evaluation import Meter
+from .influence import Influence
+from .settings import GuidanceSettings
+from .trace import StepRecord, Trace, rounded
+from .wording import printable
+
+__all__ = ["RunReport"]
+
+log = logging.getLogger(__name__)
+
+
+class RunReport:
+    """The trace of one run, and what its end has to know: which conditions had an effect.
+
+    Args:
+        settings: of the run.
+    """
+
+    def __init__(self, settings: GuidanceSettings):
+        self.trace = Trace(asdict(settings))
+        self._settings = settings
+        self._influence = Influence()
+
+    def warn(self, message: str) -> None:
+        """Keep a warning for the report and log it, once a run."""
+        if self.trace.warn_once(message):
+            log.warning("Z-Magic: %s", printable(message))
+
+    def watch_gradients(self, active: Sequence[Condition], gradients: ConditionGradients) -> None:
+        """Remember which conditions had a gradient; warn of those that are not finite."""
+        for sentence in self._influence.of_step(active, gradients):
+            self.warn(sentence)
+
+    def watch_prediction(self, prediction: Tensor) -> None:
+        """Warn of pictures whose ``prediction [B, ...]`` is not finite."""
+        finite = torch.isfinite(prediction).flatten(1).all(1).tolist()
+        broken = ", ".join(str(b + 1) for b, is_finite in enumerate(finite) if not is_finite)
+        if broken:
+            self.warn(
+                f"the model's prediction is not finite (NaN or infinite) for picture {broken} of "
+                f"{len(finite)}: it is not guided there"
+            )
+
+    def record(
+        self,
+        step: int,
+        sigma: float,
+        active: Sequence[Condition],
+        energies: Sequence[Tensor],
+        meter: Meter,
+        started: float,
+        **details,
+    ) -> None:
+        """Keep what happened in one evaluation.
+
+        Args:
+            step: of the sampler; sigma: noise level.
+            active: the conditions that were asked; energies: theirs, ``[B]`` each.
+            meter: counted the evaluation.
+            started: when it began, by ``time.perf_counter``.
+            details: further fields of the ``StepRecord``.
+        """
+        self.trace.steps.append(
+            StepRecord(
+                step=step,
+                sigma=rounded(sigma),
+                conditions=[c.name for c in active],
+                energies=[rounded(energy) for energy in energies],
+                forwards=meter.computed(),
+                backwards=dict(meter.backwards),
+                energy_calls=meter.energy_calls,
+                seconds=rounded(time.perf_counter() - started),
+                **details,
+            )
+        )
+
+    def close(
+        self,
+        conditions: Sequence[Condition],
+        sigmas: Sequence[float],
+        percent_to_sigma: Callable[[float], float],
+        *,
+        travels: bool,
+    ) -> None:
+        """Say what had no effect in the finished run, and what the energies have to say.
+
+        Args:
+            conditions: all of the run.
+            sigmas: noise levels at which the run could guide.
+            percent_to_sigma: a fraction of the sampling to its sigma, decreasing.
+            travels: whether time travel repeats a prediction at one of them.
+        """
+        self.trace.notes += self._settings.without_effect
+        self.trace.notes += reports(conditions, "notes")
+        if self._settings.strength == 0.0:
+            self.trace.notes.append("strength is 0: energies were measured and nothing was guided")
+        else:
+            warnings, notes = self._influence.of_run(conditions, sigmas, percent_to_sigma)
+            self.trace.notes += notes
+            for sentence in warnings:
+                self.warn(sentence)
+            self._warn_of_idle_travel(travels)
+        for sentence in reports(conditions, "warnings"):
+            self.warn(sentence)
+
+    def finish(self, energies: dict[str, Tensor]) -> None:
+        """Keep the energies of the finished pictures, ``[B]`` by condition."""
+        self.trace.final = {name: rounded(energy) for name, energy in energies.items()}
+
+    def _warn_of_idle_travel(self, travels: bool) -> None:
+        settings = self._settings
+        if settings.time_travel > 1 and not travels:
+            self.warn(
+                f"time_travel has no effect: its window from {settings.travel_start:g} to "
+                f"{settings.travel_end:g} holds no guided step of this run"
+            )
