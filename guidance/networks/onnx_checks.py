@@ -4,8 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from math import prod
+from typing import TYPE_CHECKING, Any
 
 from .protocol_buffers import set_items
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 __all__ = ["LARGEST_TENSOR", "Unusable", "check_functions", "check_sizes", "sort_operators"]
 
@@ -21,7 +25,7 @@ MOST_OPERATORS = 100_000
 LARGEST_TENSOR = 1 << 28
 
 
-def sort_operators(model) -> None:
+def sort_operators(model: "ModelProto") -> None:
     """Put each operator behind those that it reads from, as the standard wants it.
 
     Raises:
@@ -62,7 +66,7 @@ def sort_operators(model) -> None:
         seen.add(i)
 
 
-def check_functions(model) -> None:
+def check_functions(model: "ModelProto") -> None:
     """See that a file's own functions end, and unfold to a network of a size that there is.
 
     Raises:
@@ -112,7 +116,7 @@ def check_sizes(tensors: Iterable) -> None:
             )
 
 
-def _operators(nodes) -> Iterator:
+def _operators(nodes: Any) -> Iterator:
     """Operators and those in the graphs inside them; a message is at most 100 deep."""
     for node in nodes:
         yield node

@@ -8,6 +8,7 @@ import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from ..optional_packages import needed
 from ..wording import one_line, printable
 from .onnx_checks import Unusable
 from .onnx_signature import OnnxSignature, normalises
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 __all__ = ["OnnxReference", "noise"]
 
@@ -62,12 +66,12 @@ class OnnxReference:
         free_size: of the pictures, for a network of free size.
     """
 
-    def __init__(self, model, signature: OnnxSignature, free_size: tuple[int, int]):
+    def __init__(self, model: "ModelProto", signature: OnnxSignature, free_size: tuple[int, int]):
         self.key = _digest(model, signature.size or free_size)
         self.signature, self.free_size = signature, free_size
 
     @torch.no_grad()
-    def compare(self, module: nn.Module, model: Callable[[], object], name: str) -> None:
+    def compare(self, module: nn.Module, model: Callable[[], "ModelProto"], name: str) -> None:
         """See that the module computes what the file does.
 
         Args:
@@ -109,7 +113,7 @@ MOST_PARTS = 4096
 _RESULTS: dict[str, str] = {}
 
 
-def _digest(model, size: tuple[int, int]) -> str:
+def _digest(model: "ModelProto", size: tuple[int, int]) -> str:
     """Of all that decides on a network's values."""
     graph = model.graph
     digest = hashlib.sha256(repr((size, [str(o) for o in model.opset_import])).encode())
@@ -119,7 +123,7 @@ def _digest(model, size: tuple[int, int]) -> str:
 
 
 def _by_onnxruntime(
-    runtime, model, signature: OnnxSignature, free_size: tuple[int, int]
+    runtime: Any, model: "ModelProto", signature: OnnxSignature, free_size: tuple[int, int]
 ) -> tuple[list[Tensor], list[list[Tensor]]]:
     """Pictures ``[1, C, h, w]``, and for each the outputs ``[1, ...]`` by the file itself."""
     scale = 255.0 if normalises(model.graph, signature.input_name) else 0.0
@@ -143,7 +147,7 @@ def _by_onnxruntime(
     return list(pictures), expected
 
 
-def _session(runtime, model):
+def _session(runtime: Any, model: "ModelProto") -> Any:
     options = runtime.SessionOptions()
     options.log_severity_level = 4
     # As it is written: nothing is gained by an optimized graph that runs twice.
@@ -167,7 +171,8 @@ def _compared(module: nn.Module, pictures: list[Tensor], expected: list[list[Ten
         found = [module(picture) for picture in pictures]
     except Exception as error:  # of PyTorch's operators
         return f"cannot be run on one image of {_size(pictures[0])} pixels: {one_line(error)}"
-    for i, name in enumerate(module.outputs):
+    names: Any = module.outputs
+    for i, name in enumerate(names):
         ours = [outputs[i] for outputs in found]
         theirs = [outputs[i] for outputs in expected]
         different = _different(ours, theirs)

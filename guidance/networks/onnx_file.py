@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..optional_packages import needed
 from ..wording import one_line
@@ -9,6 +10,9 @@ from .file_kinds import mishap
 from .onnx_checks import Unusable, check_functions, sort_operators
 from .onnx_external import read_external
 from .protocol_buffers import is_cut_model, set_items
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 __all__ = ["read_model", "to_float32", "unreadable"]
 
@@ -26,7 +30,7 @@ QUANTIZED = {
 }
 
 
-def read_model(path: Path):
+def read_model(path: Path) -> "ModelProto":
     """The ``onnx.ModelProto`` of a file with its weights, and without weights among its inputs.
 
     Its operators are sorted, and its own functions end.
@@ -64,7 +68,7 @@ def unreadable(path: Path, reason: object) -> ValueError:
     return ValueError(f"{path.name} is not a readable ONNX file{said}")
 
 
-def _check_precision(model) -> None:
+def _check_precision(model: "ModelProto") -> None:
     """Raise Unusable for a network in whole numbers, which has no gradient."""
     bodies = (model.graph, *model.functions)
     found = sorted({n.op_type for body in bodies for n in body.node if n.op_type in QUANTIZED})
@@ -75,7 +79,7 @@ def _check_precision(model) -> None:
         )
 
 
-def to_float32(model) -> None:
+def to_float32(model: "ModelProto") -> None:
     """Let a file in half, brain or double precision compute in single: for every device's
     operators, and for the gradients.
     """
@@ -96,7 +100,7 @@ def to_float32(model) -> None:
     del model.graph.value_info[:]  # types and shapes are inferred again
 
 
-def _tensors(*graphs) -> Iterator:
+def _tensors(*graphs: Any) -> Iterator:
     """Every constant of graphs or functions, and of the graphs inside their operators."""
     for graph in graphs:
         yield from getattr(graph, "initializer", ())

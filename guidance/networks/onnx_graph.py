@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -26,6 +27,9 @@ from .onnx_versions import (
 )
 from .protocol_buffers import set_items
 
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
 __all__ = ["converted", "keep_outputs", "plain"]
 
 # Protocol buffers end at 2 GiB; some room for all that is not weights.
@@ -35,7 +39,7 @@ LARGEST_MESSAGE = 2**31 - 2**24
 LARGEST_SHAPE = 1024
 
 
-def plain(model):
+def plain(model: "ModelProto") -> "ModelProto":
     """The model without functions of its own, its operators named by their standard names."""
     if model.functions:  # PyTorch's exporter has written them for a time
         model = needed("onnx.inliner", "onnx").inline_local_functions(model)
@@ -45,7 +49,7 @@ def plain(model):
     return model
 
 
-def keep_outputs(model, outputs: Sequence[str]) -> None:
+def keep_outputs(model: "ModelProto", outputs: Sequence[str]) -> None:
     """Return exactly the tensors ``outputs``, each by its own operator, and drop what they do not
     need.
 
@@ -78,7 +82,7 @@ def keep_outputs(model, outputs: Sequence[str]) -> None:
     set_items(graph.output, [onnx.ValueInfoProto(name=name) for name in returned])
 
 
-def converted(model, image: Sequence[int]) -> nn.Module:
+def converted(model: "ModelProto", image: Sequence[int]) -> nn.Module:
     """The model as a module; a single output comes back as no tuple.
 
     Args:
@@ -112,7 +116,7 @@ def converted(model, image: Sequence[int]) -> nn.Module:
         ) from error
 
 
-def _by_onnx2torch(model) -> nn.Module:
+def _by_onnx2torch(model: "ModelProto") -> nn.Module:
     convert = needed("onnx2torch").convert
     if sum(len(tensor.raw_data) for tensor in model.graph.initializer) < LARGEST_MESSAGE:
         return convert(model)
@@ -122,7 +126,7 @@ def _by_onnx2torch(model) -> nn.Module:
         return convert(path)
 
 
-def _culprit(model) -> str:
+def _culprit(model: "ModelProto") -> str:
     """The first operator that its converter refuses, to be put before the reason."""
     converters = needed("onnx2torch.node_converters", "onnx2torch")
     graph = needed("onnx2torch.onnx_graph", "onnx2torch").OnnxGraph(model.graph)
@@ -135,7 +139,7 @@ def _culprit(model) -> str:
     return ""
 
 
-def _simplify(model) -> None:
+def _simplify(model: "ModelProto") -> None:
     """Make every constant the graph's own, whatever it passes through.
 
     - ``Constant`` operators become constants of the graph, ``Identity`` disappears: exporters
@@ -166,7 +170,7 @@ def _simplify(model) -> None:
     _drop_unread_constants(graph)
 
 
-def _drop_unread_outputs(model) -> None:
+def _drop_unread_outputs(model: "ModelProto") -> None:
     """Let operators return what is read: of a MaxPool the places of its values rarely are."""
     read = {name for node in model.graph.node for name in node.input}
     for node in model.graph.node:
@@ -178,14 +182,14 @@ def _drop_unread_outputs(model) -> None:
             del node.output[-1]
 
 
-def _drop_unread_constants(graph) -> None:
+def _drop_unread_constants(graph: "GraphProto") -> None:
     read = {name for node in graph.node for name in node.input}
     for i in reversed(range(len(graph.initializer))):  # in place: a copy may be gigabytes
         if graph.initializer[i].name not in read:
             del graph.initializer[i]
 
 
-def _constant_value(onnx, node):
+def _constant_value(onnx: Any, node: "NodeProto") -> Any:
     """The tensor of a Constant operator, None for kinds that no image network has."""
     (attribute,) = node.attribute
     if attribute.name == "value":
@@ -204,12 +208,12 @@ def _constant_value(onnx, node):
     return onnx.helper.make_tensor(node.output[0], *kinds[attribute.name])
 
 
-def _drop_allowzero(reshape, shape) -> None:
+def _drop_allowzero(reshape: "NodeProto", shape: Any) -> None:
     if (shape != 0).all():
         set_items(reshape.attribute, [a for a in reshape.attribute if a.name != "allowzero"])
 
 
-def _inferred(model) -> list:
+def _inferred(model: "ModelProto") -> list:
     """Shapes of the tensors between operators: several converters ask for the number of axes.
 
     The inference gives up at a Reshape to a computed shape, though the number of axes is that
@@ -231,12 +235,12 @@ def _inferred(model) -> list:
         told |= axes.keys()
 
 
-def _fix_input(model, shape: Sequence[int]) -> None:
+def _fix_input(model: "ModelProto", shape: Sequence[int]) -> None:
     for dim, side in zip(model.graph.input[0].type.tensor_type.shape.dim, shape, strict=True):
         dim.dim_value = side
 
 
-def _light(model):
+def _light(model: "ModelProto") -> "ModelProto":
     """The model without the numbers of large constants, of which only the shapes count."""
     onnx = needed("onnx")
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
@@ -253,7 +257,7 @@ def _light(model):
     return light
 
 
-def _axes_of_reshapes(model, told: set[str]) -> dict[str, int]:
+def _axes_of_reshapes(model: "ModelProto", told: set[str]) -> dict[str, int]:
     """Numbers of axes of the reshaped floating point tensors of which nothing is known."""
     float_kind = needed("onnx").TensorProto.FLOAT
     types = {value.name: value.type.tensor_type for value in model.graph.value_info}
@@ -270,7 +274,7 @@ def _axes_of_reshapes(model, told: set[str]) -> dict[str, int]:
     return result
 
 
-def _free_layer_norms(model) -> None:
+def _free_layer_norms(model: "ModelProto") -> None:
     """Let layer norms of unknown size take it from what arrives.
 
     onnx2torch fixes the size, unless the weights are the outputs of operators.

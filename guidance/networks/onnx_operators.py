@@ -5,6 +5,7 @@ graph's operators there. Sizes are taken from what arrives, so that free ones st
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def register() -> None:
 
     def add(kind: type[nn.Module]) -> None:
         @registry.add_converter(operation_type=kind.__name__, version=1, domain=DOMAIN)
-        def _(node, graph):
+        def _(node: Any, graph: Any) -> Any:
             return common.OperationConverterResult(
                 kind(**node.attributes), common.onnx_mapping_from_node(node)
             )
@@ -63,12 +64,12 @@ class Slice(nn.Module):
         steps: Tensor | None = None,
     ) -> Tensor:
         first, last, chosen = self.fixed
-        if starts is not None:
+        if starts is not None and ends is not None:
             first, last = starts.tolist(), ends.tolist()
             chosen = None if axes is None else axes.tolist()
-        chosen = range(len(first)) if chosen is None else chosen
-        steps = [1] * len(first) if steps is None else steps.tolist()
-        for axis, start, end, step in zip(chosen, first, last, steps, strict=True):
+        places = list(range(len(first))) if chosen is None else chosen
+        strides = [1] * len(first) if steps is None else steps.tolist()
+        for axis, start, end, step in zip(places, first, last, strides, strict=True):
             if step < 0:  # place i of the flipped axis is place -i - 1
                 x = torch.flip(x, [axis])
                 start, end, step = -start - 1, -end - 1, -step
@@ -167,11 +168,11 @@ class Pad(nn.Module):
     ) -> Tensor:
         numbers = self.pads if pads is None else pads.tolist()
         chosen = list(range(x.ndim)) if axes is None else axes.tolist()
-        value = self.value if value is None else value.item()
+        filled = self.value if value is None else float(value)
         pairs = zip(numbers[: len(chosen)], numbers[len(chosen) :], strict=True)
         for axis, (begin, end) in zip(chosen, pairs, strict=True):
             if begin or end:
-                x = self._along(x, axis % x.ndim, begin, end, value)
+                x = self._along(x, axis % x.ndim, begin, end, filled)
         return x
 
     def _along(self, x: Tensor, axis: int, begin: int, end: int, value: float) -> Tensor:

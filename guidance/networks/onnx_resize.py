@@ -90,9 +90,9 @@ class Resize(nn.Module):
             for axis, old, (size, scale) in zip(axes, before, after, strict=True)
             if size != old or scale != 1.0
         }
-        sizes = [changed[axis][0] if axis in changed else x.shape[axis] for axis in range(x.ndim)]
-        if min(sizes) < 1 or prod(sizes) > LARGEST_TENSOR:
-            raise ValueError(f"Resize of {list(x.shape)} to {sizes}")
+        sides = [changed[axis][0] if axis in changed else x.shape[axis] for axis in range(x.ndim)]
+        if min(sides) < 1 or prod(sides) > LARGEST_TENSOR:
+            raise ValueError(f"Resize of {list(x.shape)} to {sides}")
         if self._is_pytorchs(x, changed):
             return self._by_pytorch(x, changed)
         for axis, (size, scale) in changed.items():
@@ -109,6 +109,7 @@ class Resize(nn.Module):
                 (int(np.floor(s * np.float32(b))), float(s))
                 for s, b in zip(single, before, strict=True)
             ]
+        assert sizes is not None  # one of the two is given
         wanted = sizes.tolist()
         ratios = [size / old for size, old in zip(wanted, before, strict=True)]
         if self.policy == "stretch":
@@ -155,7 +156,8 @@ class Resize(nn.Module):
 
 def _places(old: int, size: int, scale: float, convention: str) -> np.ndarray:
     """Where each of ``size`` new places lies among ``old`` ones, float32 ``[size]``."""
-    new, scale = np.arange(size, dtype=np.float32), np.float32(scale)
+    new = np.arange(size, dtype=np.float32)
+    scale = np.float32(scale)  # type: ignore[assignment]
     half = np.float32(0.5)
     if convention == "asymmetric":
         return new / scale

@@ -5,7 +5,7 @@ standard where they suffice, else those of ``onnx_operators``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..optional_packages import needed
 from .onnx_checks import Unusable
@@ -13,16 +13,20 @@ from .onnx_operators import DOMAIN, REDUCTIONS
 from .onnx_versions import version_of
 from .protocol_buffers import set_items
 
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
 __all__ = ["rewritten"]
 
+Constants = Mapping[str, Sequence[int]]  # their shapes by their names
 # What a rule gets: the operator, its attributes as Python values, the version of the standard's
 # operators, and the shapes of constants.
-Rule = Callable[[Any, dict, int, Mapping[str, Sequence[int]]], list]
+Rule = Callable[[Any, dict, int, Constants], list]
 
 SAME = ("SAME_UPPER", "SAME_LOWER")
 
 
-def rewritten(model) -> None:
+def rewritten(model: "ModelProto") -> None:
     """Write the operators of RULES anew, in place.
 
     Raises:
@@ -41,7 +45,7 @@ def rewritten(model) -> None:
         model.opset_import.append(needed("onnx").helper.make_opsetid(DOMAIN, 1))
 
 
-def _tell_axes_of_padded(model) -> None:
+def _tell_axes_of_padded(model: "ModelProto") -> None:
     """Pooling operators are converted by the number of axes of what they get."""
     onnx = needed("onnx")
     for node in model.graph.node:
@@ -53,19 +57,25 @@ def _tell_axes_of_padded(model) -> None:
             model.graph.value_info.append(value)
 
 
-def _drop_absent_inputs(node) -> None:
+def _drop_absent_inputs(node: "NodeProto") -> None:
     """Inputs that are left out at the end: an empty name means the same as none."""
     while node.input and not node.input[-1]:
         del node.input[-1]
 
 
-def _attributes(node) -> dict:
+def _attributes(node: "NodeProto") -> dict:
     value = needed("onnx").helper.get_attribute_value
     read = {attribute.name: value(attribute) for attribute in node.attribute}
     return {k: v.decode() if isinstance(v, bytes) else v for k, v in read.items()}
 
 
-def _made(operator: str, inputs, outputs, domain: str = "", **attributes):
+def _made(
+    operator: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    domain: str = "",
+    **attributes: Any,
+) -> "NodeProto":
     filled = {k: v for k, v in attributes.items() if not isinstance(v, list) or v}
     name = f"{outputs[0]}/{operator}"
     return needed("onnx").helper.make_node(
@@ -73,27 +83,27 @@ def _made(operator: str, inputs, outputs, domain: str = "", **attributes):
     )
 
 
-def _without(node, *names: str) -> None:
+def _without(node: "NodeProto", *names: str) -> None:
     set_items(node.attribute, [a for a in node.attribute if a.name not in names])
 
 
 def _ours(kind: str) -> Rule:
     """The operator of ours of that name, with the same attributes."""
 
-    def rule(node, attributes: dict, version: int, constants) -> list:
+    def rule(node: "NodeProto", attributes: dict, version: int, constants: Constants) -> list:
         return [_made(kind, node.input, node.output, DOMAIN, **attributes)]
 
     return rule
 
 
-def _split(node, attributes: dict, version: int, constants) -> list:
+def _split(node: "NodeProto", attributes: dict, version: int, constants: Constants) -> list:
     if version < 13:  # the sizes are an attribute
         return [node]
     count, axis = len(node.output), attributes.get("axis", 0)
     return [_made("Split", node.input, node.output, DOMAIN, count=count, axis=axis)]
 
 
-def _resize(node, attributes: dict, version: int, constants) -> list:
+def _resize(node: "NodeProto", attributes: dict, version: int, constants: Constants) -> list:
     inputs = list(node.input)
     if version < 11:  # before the attributes came there was one meaning
         inputs = [node.input[0], "", *node.input[1:]]
@@ -109,12 +119,12 @@ def _resize(node, attributes: dict, version: int, constants) -> list:
     ]
 
 
-def _reduce(node, attributes: dict, version: int, constants) -> list:
+def _reduce(node: "NodeProto", attributes: dict, version: int, constants: Constants) -> list:
     kind = node.op_type.removeprefix("Reduce")
     return [_made("Reduce", node.input, node.output, DOMAIN, kind=kind, **attributes)]
 
 
-def _clip(node, attributes: dict, version: int, constants) -> list:
+def _clip(node: "NodeProto", attributes: dict, version: int, constants: Constants) -> list:
     """With constants on both sides or below onnx2torch knows it."""
     if version < 11 or all(name in constants for name in node.input[1:]):
         return [node]
@@ -127,7 +137,9 @@ def _clip(node, attributes: dict, version: int, constants) -> list:
     return [*result, _made("Min", [x, high], node.output)] if high else result
 
 
-def _cumulative_sum(node, attributes: dict, version: int, constants) -> list:
+def _cumulative_sum(
+    node: "NodeProto", attributes: dict, version: int, constants: Constants
+) -> list:
     """onnx2torch takes the wrong direction where none is said."""
     attribute = needed("onnx").helper.make_attribute
     if "reverse" not in attributes:
@@ -135,7 +147,9 @@ def _cumulative_sum(node, attributes: dict, version: int, constants) -> list:
     return [node]
 
 
-def _depth_to_space(node, attributes: dict, version: int, constants) -> list:
+def _depth_to_space(
+    node: "NodeProto", attributes: dict, version: int, constants: Constants
+) -> list:
     if attributes.get("mode", "DCR") != "DCR":
         return [node]
     blocksize = attributes["blocksize"]
@@ -150,7 +164,7 @@ def _windows(attributes: dict, kernel: Sequence[int]) -> dict[str, list[int]]:
     }
 
 
-def _average_pool(node, attributes: dict, version: int, constants) -> list:
+def _average_pool(node: "NodeProto", attributes: dict, version: int, constants: Constants) -> list:
     windows = _windows(attributes, attributes["kernel_shape"])
     count = len(windows["kernel_shape"])
     pads = attributes.get("pads", [0] * 2 * count)
@@ -168,7 +182,7 @@ def _average_pool(node, attributes: dict, version: int, constants) -> list:
 def _padded_before(value: float) -> Rule:
     """For a window whose padding follows from the size: ``value`` is put around before it."""
 
-    def rule(node, attributes: dict, version: int, constants) -> list:
+    def rule(node: "NodeProto", attributes: dict, version: int, constants: Constants) -> list:
         auto = attributes.get("auto_pad", "NOTSET")
         if len(node.output) > 1:
             raise Unusable(
@@ -188,7 +202,7 @@ def _padded_before(value: float) -> Rule:
     return rule
 
 
-def _transposed(node, attributes: dict, version: int, constants) -> list:
+def _transposed(node: "NodeProto", attributes: dict, version: int, constants: Constants) -> list:
     """The whole of a ConvTranspose, and what is taken from it, where onnx2torch has no such one."""
     windows = _windows(attributes, _kernel(node, attributes, constants))
     count = len(windows["kernel_shape"])
@@ -216,7 +230,7 @@ def _transposed(node, attributes: dict, version: int, constants) -> list:
     return [node, crop]
 
 
-def _kernel(node, attributes: dict, constants: Mapping[str, Sequence[int]]) -> Sequence[int]:
+def _kernel(node: "NodeProto", attributes: dict, constants: Constants) -> Sequence[int]:
     """The sides of a window: as said, or as the weights have them."""
     found = attributes.get("kernel_shape") or constants.get(node.input[1], ())[2:]
     if not found:

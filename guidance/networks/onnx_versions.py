@@ -5,10 +5,14 @@ today, and networks of some years ago are older.
 """
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 from ..optional_packages import needed
 from .onnx_checks import Unusable
 from .protocol_buffers import set_items
+
+if TYPE_CHECKING:
+    from onnx import AttributeProto, ModelProto, NodeProto
 
 __all__ = [
     "lifted",
@@ -27,7 +31,7 @@ OLDEST, NEWEST = 13, 17
 DEEPEST_FUNCTION = 4
 
 
-def with_functions_inlined(model, besides: Collection[str] = ()):
+def with_functions_inlined(model: "ModelProto", besides: Collection[str] = ()) -> "ModelProto":
     """The same network without operators that onnx2torch does not know and the standard defines by
     others.
 
@@ -57,7 +61,7 @@ def with_functions_inlined(model, besides: Collection[str] = ()):
     return model
 
 
-def lifted(model, besides: Collection[str] = ()):
+def lifted(model: "ModelProto", besides: Collection[str] = ()) -> "ModelProto":
     """A model older than OLDEST in that version, if operators have no converter in their own.
 
     Args:
@@ -71,7 +75,7 @@ def lifted(model, besides: Collection[str] = ()):
         return model
 
 
-def lowered(model) -> None:
+def lowered(model: "ModelProto") -> None:
     """Write operators newer than NEWEST as those of NEWEST, in place.
 
     Raises:
@@ -81,7 +85,7 @@ def lowered(model) -> None:
     _refuse(_lower(model) | unknown_operators(model))
 
 
-def refuse_nested(model) -> None:
+def refuse_nested(model: "ModelProto") -> None:
     """Raise Unusable for operators that run graphs inside them, which are not walked through."""
     nested = {
         _named(model, node)
@@ -108,12 +112,12 @@ def _advice(unknown: Collection[str]) -> str:
     return "use a network without these operators, or export it again without its post-processing"
 
 
-def version_of(model, domain: str = "") -> int:
+def version_of(model: "ModelProto", domain: str = "") -> int:
     """The version of the standard operators, or of another domain's."""
     return next((entry.version for entry in model.opset_import if entry.domain == domain), 1)
 
 
-def _with_types(model):
+def _with_types(model: "ModelProto") -> "ModelProto":
     """With the types of all tensors: what some functions are made of depends on them."""
     onnx = needed("onnx")
     typed = onnx.shape_inference.infer_shapes(model)
@@ -123,7 +127,7 @@ def _with_types(model):
     return typed
 
 
-def _write_defaults(model, node) -> None:
+def _write_defaults(model: "ModelProto", node: "NodeProto") -> None:
     """Give an operator all its attributes: the body of a function may refer to them."""
     schema = schema_of(node, version_of(model, node.domain))
     present = {attribute.name for attribute in node.attribute}
@@ -132,12 +136,12 @@ def _write_defaults(model, node) -> None:
             node.attribute.append(known.default_value)
 
 
-def _is_function(model, node) -> bool:
+def _is_function(model: "ModelProto", node: "NodeProto") -> bool:
     schema = schema_of(node, version_of(model, node.domain))
     return schema is not None and (schema.has_function or schema.has_context_dependent_function)
 
 
-def _lower(model) -> set[str]:
+def _lower(model: "ModelProto") -> set[str]:
     """Write operators newer than NEWEST as those of NEWEST, where they mean the same there.
 
     An operator does if what its newer versions added is not used: inputs are absent, attributes
@@ -168,13 +172,13 @@ def _lower(model) -> set[str]:
     return unknown
 
 
-def _is_default(attribute, schema) -> bool:
+def _is_default(attribute: "AttributeProto", schema: Any) -> bool:
     value = needed("onnx").helper.get_attribute_value
     known = schema.attributes.get(attribute.name)
     return known is not None and value(attribute) == value(known.default_value)
 
 
-def unknown_operators(model, besides: Collection[str] = ()) -> set[str]:
+def unknown_operators(model: "ModelProto", besides: Collection[str] = ()) -> set[str]:
     """Operators that onnx2torch has no converter for, such as ``Slice (operator set 1)``."""
     return {
         _named(model, node)
@@ -183,7 +187,7 @@ def unknown_operators(model, besides: Collection[str] = ()) -> set[str]:
     }
 
 
-def _has_converter(model, node) -> bool:
+def _has_converter(model: "ModelProto", node: "NodeProto") -> bool:
     """Whether onnx2torch knows the operator, in the newest version that it reads at all."""
     converters = needed("onnx2torch.node_converters", "onnx2torch")
     version = version_of(model, node.domain)
@@ -196,12 +200,12 @@ def _has_converter(model, node) -> bool:
     return True
 
 
-def _named(model, node) -> str:
+def _named(model: "ModelProto", node: "NodeProto") -> str:
     domain = f"{node.domain}." if node.domain else ""
     return f"{domain}{node.op_type} (operator set {version_of(model, node.domain)})"
 
 
-def schema_of(node, version: int):
+def schema_of(node: "NodeProto", version: int) -> Any:
     """What the standard says of the operator in this version, None if nothing."""
     definitions = needed("onnx").defs
     try:

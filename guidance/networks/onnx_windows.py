@@ -32,7 +32,7 @@ class SamePad(nn.Module):
         self.lower, self.value = bool(lower), value
 
     def forward(self, x: Tensor) -> Tensor:
-        sides = []
+        sides: list[int] = []
         for size, window in zip(x.shape[2:], self.windows, strict=True):
             sides = [*_same(size, *window, self.lower), *sides]
         return F.pad(x, sides, value=self.value)
@@ -123,7 +123,7 @@ class CropTransposed(nn.Module):
         self.pads, self.output_shape, self.upper = tuple(pads), tuple(output_shape), bool(upper)
 
     def forward(self, full: Tensor) -> Tensor:
-        sides = []
+        sides: list[int] = []
         for axis, window in enumerate(self.windows):
             begin, end = self._taken(axis, full.shape[axis + 2], *window)
             sides = [-begin, -end, *sides]

@@ -5,7 +5,7 @@ https://protobuf.dev/programming-guides/encoding
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 __all__ = ["GRAPH_OF_MODEL", "fields", "is_cut_model", "set_items"]
 
@@ -76,7 +76,7 @@ def _varint(file: BinaryIO) -> int:
         shift += 7
 
 
-def set_items(field, values) -> None:
+def set_items(field: Any, values: Any) -> None:
     """Let a repeated field of a message hold ``values``."""
     values = list(values)
     del field[:]

@@ -106,3 +106,9 @@ def test_gradients_arrive_unbroken(channels, fit):
 def test_what_it_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         Preprocessing((8, 8), **arguments)
+
+
+def test_an_input_without_a_size_of_its_own_is_said_where_one_is_needed():
+    assert Preprocessing((32, 48)).input_size == (32, 48)
+    with pytest.raises(ValueError, match="expected a network whose input has a fixed size"):
+        _ = Preprocessing(None).input_size
