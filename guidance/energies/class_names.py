@@ -83,7 +83,7 @@ def parse_classes(text: str) -> list[int]:
             f"classes must be numbers separated by commas, such as '17 hair, 1 skin', got "
             f"{quoted(part)}"
         )
-    return [int(match.group()) for match in matches]
+    return [int(match.group()) for match in matches if match]
 
 
 def parse_class_weights(text: str, classes: int) -> Tensor | None:

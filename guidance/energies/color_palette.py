@@ -112,6 +112,7 @@ class ColorPalette:
             pictures, mask = self.reference.pictures.double(), self.reference.mask
             counts = torch.ones_like(pictures[:1, :1]) if mask is None else mask.double()
             return _quantiles(*self._cloud(pictures, counts))
+        assert colors is not None  # one of the two is given
         points = self._points(ordinary(colors).double().T[None])  # [1, 3, J]
         if proportions is None:
             return (points,)
@@ -171,6 +172,7 @@ def _color_match(word: str) -> re.Match:
             "colors must be hexadecimal colours with optional positive proportions, such as "
             f"'#2a9d8f' or '#2a9d8f:3', got {quoted(word)}"
         )
+    assert match is not None
     return match
 
 

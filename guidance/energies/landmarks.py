@@ -7,6 +7,7 @@ or how large.
 """
 
 import re
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from ..wording import quoted
 __all__ = ["POINT_GROUPS", "Landmarks", "chosen_points", "parse_landmarks"]
 
 # Which points belong to which part of the face, by the number of points.
-_GROUPS = {
+_GROUPS: dict[int, dict[str, Iterable[int]]] = {
     # Sagonas et al., "300 Faces in-the-Wild Challenge", ICCV Workshops 2013 (iBUG), from 0.
     68: {
         "contour": range(17),

@@ -104,7 +104,7 @@ class NetworkOutput:
     def _distance(self, output: Tensor, target: Tensor) -> Tensor:
         if self.distance == "cosine":
             return 1.0 - F.cosine_similarity(output, target.expand_as(output), dim=1)[:, None]
-        if self.distance == "cross entropy":
+        if self.distance == "cross entropy" and self.scores is not None:
             return self.scores.divergence(target, output)
         return (output - target).square()
 
@@ -144,7 +144,7 @@ class FaceOutput(FaceEnergy):
 
 def face_view(image: Tensor, faces: Faces, preprocessing: Preprocessing, margin: float) -> Tensor:
     """A network's input for the faces of ``image [B, 3, H, W]``; see FaceOutput."""
-    crops, _ = box_crops(image, faces, max(preprocessing.size), margin)
+    crops, _ = box_crops(image, faces, max(preprocessing.input_size), margin)
     return preprocessing(crops)
 
 

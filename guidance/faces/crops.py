@@ -65,7 +65,7 @@ class Faces:
     points: Tensor
     boxes: Tensor
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, shape in (("points", (5, 2)), ("boxes", (4,))):
             value = _constant(getattr(self, name))
             if value.shape[1:] != shape or value.shape[:1] != self.points.shape[:1]:

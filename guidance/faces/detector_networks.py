@@ -107,7 +107,9 @@ class UltraFace:
         onnxruntime = needed("onnxruntime")
         self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         self.input = next(iter(header.inputs))
-        self.size = header.input[2:]
+        height, width = header.input[2:]
+        assert height is not None and width is not None  # as all that are published
+        self.size = (height, width)
         self.min_score = min_score
 
     def __call__(self, picture: Tensor) -> list[Detection]:

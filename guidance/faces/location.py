@@ -77,7 +77,7 @@ class FaceLocator:
     fallback: str = "reference"
     points: PointFinder | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.detect is not None and self.fixed is not None:
             raise ValueError("a face is either detected or at a fixed place, got both")
         if self.every < 1:
@@ -136,7 +136,9 @@ class FaceLocator:
         picture = picture.detach().float()
         aspect = aspect_of(picture)
         if self.detect is None:
-            return None if self.points is None else self._near(place, picture, aspect)
+            if self.points is None or place is None:
+                return None
+            return self._near(self.points, place, picture, aspect)
         detections = [each for each in self.detect(picture[0].cpu()) if each.is_sound()]
         if mask is not None:
             detections = [each for each in detections if lies_in(each.box, mask)]
@@ -153,11 +155,13 @@ class FaceLocator:
             return Faces.from_boxes(box)
         return Faces(points, box)
 
-    def _near(self, place: Faces, picture: Tensor, aspect: float) -> Faces | None:
+    def _near(
+        self, finder: PointFinder, place: Faces, picture: Tensor, aspect: float
+    ) -> Faces | None:
         """The face that the points come to rest at near a place, None if they do not."""
         found = place
         for _ in range(MOST_LOOKS):
-            points = self.points(picture, found)
+            points = finder(picture, found)
             if not is_face(points, aspect):
                 return None
             before, found = found, Faces.from_points(points, aspect)

@@ -37,7 +37,7 @@ class FaceRecognizer:
     @property
     def size(self) -> int:
         """Side of the crops in pixels."""
-        return self.preprocessing.size[0]
+        return self.preprocessing.input_size[0]
 
     def __call__(self, crops: Tensor) -> Tensor:
         """Embeddings ``[B, D]``, not of unit length, of ``crops [B, 3, size, size]`` RGB."""
@@ -85,7 +85,7 @@ class LandmarkRegressor:
 
     def _located(self, image: Tensor, faces: Faces) -> tuple[Tensor, Tensor]:
         """The points in the crop, and the map ``[B, 2, 3]`` from it to the picture."""
-        size = self.preprocessing.size[0]
+        size = self.preprocessing.input_size[0]
         crops, back = box_crops(image, faces, size, self.margin, self.square)
         points = _first(self.network(self.preprocessing(crops))).flatten(1)
         points = points.unflatten(1, (self.points, 2))  # [B, P, 2]

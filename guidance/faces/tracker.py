@@ -111,8 +111,6 @@ class FaceTracker:
         if self.locator.detect is None and self.locator.points is None:
             return assumed
         self._look(image, region, assumed)
-        if None not in self._seen:
-            return Faces.stacked(self._seen)
         return Faces.stacked([seen or assumed[b] for b, seen in enumerate(self._seen)])
 
     def _look(self, image: Tensor, region: Tensor | None, assumed: Faces) -> None:
@@ -161,8 +159,9 @@ class FaceTracker:
         if self.locator.fixed is not None:
             return one_each(self.locator.fixed, image)
         centred = _centred(image, region)
-        without = self.locator.detect is None or self.layout is None
-        if without or self.locator.fallback == "centre":
+        if self.locator.detect is None or self.layout is None:
+            return centred
+        if self.locator.fallback == "centre":
             return centred
         layout = one_each(self.layout, image)
         if region is None:
@@ -170,7 +169,7 @@ class FaceTracker:
         masks = [mask_of(region, b) for b in range(len(image))]
         return Faces.stacked(
             [
-                layout[b] if lies_in(layout.boxes[b], mask) else centred[b]
+                layout[b] if mask is None or lies_in(layout.boxes[b], mask) else centred[b]
                 for b, mask in enumerate(masks)
             ]
         )

@@ -12,7 +12,7 @@ forms: as trained, and as exported, with every batch norm that follows a convolu
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -71,7 +71,8 @@ class IResNet(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         x = self.prelu(self.bn1(self.conv1(crops)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for number in range(1, 5):
+            x = self.get_submodule(f"layer{number}")(x)
         return self.features(self.fc(self.bn2(x).flatten(1)))
 
 
@@ -84,7 +85,7 @@ class _Unit(nn.Module):
         self.conv1, self.bn2 = _convolution(width_in, width, 3, 1, folded)
         self.prelu = nn.PReLU(width)
         self.conv2, self.bn3 = _convolution(width, width, 3, stride, folded)
-        self.downsample = nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
         if stride != 1 or width_in != width:
             convolution, norm = _convolution(width_in, width, 1, stride, folded)
             self.downsample = convolution if folded else nn.Sequential(convolution, norm)
@@ -159,12 +160,12 @@ def _form(weights: Mapping[str, Tensor], name: str) -> _Form:
     head = weights.get("fc.weight")
     last = [weights.get(f"layer{stage}.0.conv2.weight") for stage in range(1, 5)]
     matrices = [head, *last]
-    if not all(units) or any(m is None or m.ndim < 2 or 0 in m.shape for m in matrices):
+    if head is None or not all(units) or not all(_is_full_matrix(m) for m in matrices):
         raise ValueError(
             f"{name} does not hold the weights of an IResNet: expected tensors named conv1, "
             f"layer1.0 to layer4, bn2, fc and features, got {_examples(weights)}"
         )
-    widths = tuple(kernel.shape[0] for kernel in last)
+    widths = tuple(kernel.shape[0] for kernel in last if kernel is not None)
     side = STRIDE * math.isqrt(head.shape[1] // widths[-1])
     return _Form(tuple(units), head.shape[0], side, "conv1.bias" in weights, widths)
 
@@ -189,7 +190,11 @@ def _check(weights: Mapping[str, Tensor], network: IResNet, name: str) -> None:
             )
 
 
-def _examples(names) -> str:
+def _is_full_matrix(weight: Tensor | None) -> bool:
+    return weight is not None and weight.ndim >= 2 and 0 not in weight.shape
+
+
+def _examples(names: Iterable[str]) -> str:
     """The first few names, for a message."""
     names = list(names)
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""

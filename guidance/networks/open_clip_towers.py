@@ -1,6 +1,7 @@
 """A plain open_clip model as the energies of texts, styles and similarity take it."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +41,9 @@ class OpenClipTowers:
     """
 
     def __init__(self, model: nn.Module, tokenizer: Callable[[list[str]], Tensor]):
-        self.model = model.eval().requires_grad_(False)
+        self.model: Any = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self.preprocessing = _preprocessing_of(model.visual)
+        self.preprocessing = _preprocessing_of(self.model.visual)
 
     def image(self, pixels: Tensor) -> Tensor:
         """Embeddings ``[B, D]`` of preprocessed pictures ``[B, 3, h, w]``, differentiable."""
@@ -87,7 +88,7 @@ class VisionBlocks(nn.Module):
 
     def __init__(self, visual: nn.Module, blocks: tuple[int, ...] | None):
         super().__init__()
-        self.visual = visual
+        self.visual: Any = visual
         self.blocks = None if blocks is None else list(blocks)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
@@ -98,7 +99,7 @@ class VisionBlocks(nn.Module):
         return tuple(result["image_intermediates"])
 
 
-def _preprocessing_of(visual: nn.Module) -> Preprocessing:
+def _preprocessing_of(visual: Any) -> Preprocessing:
     known = DEFAULTS | getattr(visual, "preprocess_cfg", {})
     fit = FITS.get(known["resize_mode"])
     if fit is None:

@@ -57,7 +57,7 @@ class Crops:
             side = scale * (whole[:, 2:] - whole[:, :2])  # [N, 2]: width, height
             start = first + boxes.new_tensor(place) * (last - first - side)
             box = torch.cat((start, start + side), dim=1)
-            view = cropped(image, box, preprocessing.size, preprocessing.interpolation)
+            view = cropped(image, box, preprocessing.input_size, preprocessing.interpolation)
             views.append(preprocessing.normalised(_tilted(view, corners)))
         return views
 

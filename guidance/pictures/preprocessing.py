@@ -40,7 +40,7 @@ class Preprocessing:
     fit: str = "stretch"
     interpolation: str = "bilinear"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, choices in (
             ("channels", CHANNELS),
             ("fit", FITS),
@@ -55,6 +55,17 @@ class Preprocessing:
                 raise ValueError(f"{name} must be 1 or {count} numbers, got {len(values)}")
         if not all(value > 0.0 for value in self.std):
             raise ValueError(f"std must be positive, got {self.std}")
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the network's input.
+
+        Raises:
+            ValueError: it is as large as the picture.
+        """
+        if self.size is None:
+            raise ValueError("expected a network whose input has a fixed size")
+        return self.size
 
     def __call__(self, image: Tensor) -> Tensor:
         return self.normalised(self.resized(image))
@@ -79,7 +90,7 @@ class Preprocessing:
         A square is filled by the scaled picture's shorter side, its longer one rounded down; any
         other size by whichever side needs it, both rounded to the nearest.
         """
-        wanted_height, wanted_width = self.size
+        wanted_height, wanted_width = self.input_size
         if wanted_height == wanted_width:
             shorter = min(height, width)
             return [wanted_height * side // shorter for side in (height, width)]

@@ -90,7 +90,8 @@ class Reference:
         weights = region_weights(region, image)
         if self.mask is None:
             return weights
-        return weights * self._fitted(*image.shape[-2:], image.dtype, image.device)[1]
+        fitted = self._fitted(*image.shape[-2:], image.dtype, image.device)[1]
+        return weights if fitted is None else weights * fitted
 
     def check_batch(self, image: Tensor) -> None:
         """Raise ValueError unless there is one reference, or one for each image."""

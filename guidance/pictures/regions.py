@@ -61,7 +61,10 @@ def seen(image: Tensor, region: Tensor | None, preprocessing: Preprocessing) -> 
         return preprocessing(image)
     boxes = fitted_boxes(region_boxes(region, image), image, view_aspect(image, preprocessing))
     crop = cropped(
-        only_region_moves(image, region), boxes, preprocessing.size, preprocessing.interpolation
+        only_region_moves(image, region),
+        boxes,
+        preprocessing.input_size,
+        preprocessing.interpolation,
     )
     return preprocessing.normalised(crop)
 
@@ -90,7 +93,8 @@ def reference_view(
 
 def view_aspect(image: Tensor, preprocessing: Preprocessing) -> float:
     """Width divided by height of what the preprocessing shows of the whole image."""
-    height, width = image.shape[-2:] if preprocessing.fit == "stretch" else preprocessing.size
+    sides = image.shape[-2:] if preprocessing.fit == "stretch" else preprocessing.input_size
+    height, width = sides
     return width / height
 
 

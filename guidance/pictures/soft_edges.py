@@ -74,8 +74,8 @@ def _unmixed(picture: Tensor, classes: Tensor, palette: Tensor) -> Tensor:
         for k in numbers
     }
     certain = {k: places for k, places in certain.items() if places.any()}
-    parts = [(k, palette[k], places) for k, places in certain.items()]
-    parts += [(FREE, *other) for other in _others(picture, (~asked) & very_flat)]
+    found = [(k, palette[k], places) for k, places in certain.items()]
+    found += [(FREE, *other) for other in _others(picture, (~asked) & very_flat)]
     doubtful = asked.clone()
     for k, places in certain.items():
         doubtful &= ~((classes == k) & _dilated(places, 1))
@@ -83,7 +83,7 @@ def _unmixed(picture: Tensor, classes: Tensor, palette: Tensor) -> Tensor:
     reach = max(LEAST_REACH, round(REACH * min(classes.shape)))
     parts = [
         _Part(j, color, _dilated(where, LEAST_REACH), _dilated(where, reach))
-        for j, color, where in parts
+        for j, color, where in found
     ]
     for k in classes[doubtful].unique().tolist():
         places = doubtful & (classes == k)
