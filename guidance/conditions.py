@@ -50,7 +50,7 @@ class Condition:
     end: float = 1.0
     region: Tensor | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight >= 0.0):
             raise ValueError(f"{self.name}: weight must be a number >= 0, got {self.weight}")
         if not 0.0 <= self.start <= self.end <= 1.0:

@@ -164,8 +164,11 @@ def _help(point: Evaluation, ahead: Iterable[Evaluation], scales: Tensor) -> Ten
     return torch.stack(
         [
             sum(
-                scales[j] * (point.energies[j] - evaluation.energies[j]).detach()
-                for j in evaluation.energies
+                (
+                    scales[j] * (point.energies[j] - evaluation.energies[j]).detach()
+                    for j in evaluation.energies
+                ),
+                start=torch.zeros_like(scales[0]),
             )
             for evaluation in ahead
         ]

@@ -83,6 +83,7 @@ def balanced_direction(
     cut = CUTS[path]
     start, prediction = x, look.prediction
     if path in NO_BACKPROP:  # the prediction takes the place of x
+        assert prediction is not None
         start, stages, cut = prediction, stages[1:], cut - 1
     before = Tape(stages[:cut], start, meter)
     field = EnergyField(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,8 +35,15 @@ log = logging.getLogger(__name__)
 
 DENOISER = "denoiser"
 # What code that cannot be differentiated raises. A host's interruption is none of them.
-ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
-ERRORS += (ValueError,)
+ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class NotDifferentiable(RuntimeError):
@@ -230,7 +238,7 @@ class Evaluation:
         live = [j for j in scales if self.energies[j].requires_grad and scales[j].any()]
         if not live:
             return torch.zeros_like(self.u)
-        total = sum((scales[j].to(self.energies[j]) * self.energies[j]).sum() for j in live)
+        total: Any = sum((scales[j].to(self.energies[j]) * self.energies[j]).sum() for j in live)
         (cotangent,) = torch.autograd.grad(
             total,
             self.tape.output,

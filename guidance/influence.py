@@ -13,7 +13,7 @@ MOST_LISTED = 8  # numbers in one sentence
 class Influence:
     """Remembers which conditions of a run were asked, and what their gradients were."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._moved: dict[str, set[int]] = {}  # the pictures that ever had a gradient, by name
         self._still: dict[str, set[int]] = {}  # those whose gradient was ever exactly 0
 

@@ -56,8 +56,9 @@ class RandomStreams:
 
     def _indices(self, batch: int) -> Sequence[int]:
         # Another node may ask for a part of the batch or for tiles of it: then count anew.
-        known = self.indices is not None and len(self.indices) == batch
-        return self.indices if known else range(batch)
+        if self.indices is None or len(self.indices) != batch:
+            return range(batch)
+        return self.indices
 
     def _generator(self, purpose: str, index: int, sigma: float, repeat: int) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed(purpose, sigma, index, repeat))

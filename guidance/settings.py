@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from .balance import BALANCERS
 from .steps import STEP_RULES
@@ -84,7 +85,7 @@ class GuidanceSettings:
     momentum: float = 0.0
     random_shift: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -147,7 +148,7 @@ PRESETS = {
 }
 
 
-def preset(name: str, **changes) -> GuidanceSettings:
+def preset(name: str, **changes: Any) -> GuidanceSettings:
     """The preset ``name`` with some fields changed.
 
     Raises:

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -123,7 +124,7 @@ def cosines(vectors: list[Tensor]) -> list[list[list[float]]]:
     return rounded(torch.where(scale > 0.0, products / scale.clamp_min(1e-300), 0.0))
 
 
-def rounded(values):
+def rounded(values: Any) -> Any:
     """Tensors, lists and floats as floats with ``DIGITS`` significant digits."""
     if isinstance(values, Tensor):
         values = values.detach().cpu().tolist()
@@ -132,7 +133,7 @@ def rounded(values):
     return float(f"{values:.{DIGITS}g}")
 
 
-def _finite(content):
+def _finite(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: _finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
