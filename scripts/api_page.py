@@ -1,6 +1,7 @@
 """Make the API pages of zmagic.guidance from its docstrings: ``make docs``."""
 
 import pkgutil
+from pathlib import Path
 
 import pdoc
 from headless import PACK, load_pack
@@ -22,10 +23,15 @@ def modules() -> list[str]:
     return asked
 
 
-def main() -> None:
-    """Write the pages and print where they begin."""
+def write(names: list[str], folder: Path) -> None:
+    """Write the pages of modules into a folder."""
     pdoc.render.configure(docformat="google")
-    pdoc.pdoc(*modules(), output_directory=FOLDER)
+    pdoc.pdoc(*names, output_directory=folder)
+
+
+def main() -> None:
+    """Write all pages and print where they begin."""
+    write(modules(), FOLDER)
     print(FOLDER / "zmagic" / "guidance.html")
 
 

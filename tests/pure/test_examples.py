@@ -3,9 +3,11 @@
 import ast
 import doctest
 import importlib.util
+import pkgutil
 import re
 from pathlib import Path
 
+import pdoc
 import pytest
 import torch
 
@@ -63,3 +65,13 @@ def test_classifier_free_guidance_is_the_pipelines(example):
     scheduler.follow(pipeline, conditions, GuidanceSettings(strength=1e-9, time_travel=1))
     plain = example.sampled(example.small_pipeline())
     assert torch.allclose(example.sampled(pipeline), plain, rtol=1e-3, atol=1e-3)
+
+
+def test_the_api_pages_show_every_module_and_its_docstrings(pytestconfig, tmp_path):
+    pages = pytestconfig.zmagic_script("api_page")
+    shown = pdoc.extract.walk_specs(pages.modules())
+    inside = pkgutil.walk_packages(zmagic.guidance.__path__, "zmagic.guidance.")
+    assert set(shown) == {"zmagic.guidance", *(module.name for module in inside)}
+    pages.write(["zmagic.guidance.schedule"], tmp_path)
+    page = (tmp_path / "zmagic" / "guidance" / "schedule.html").read_text(encoding="utf-8")
+    assert "rectified flow and flow matching" in page and "Arguments:" in page
