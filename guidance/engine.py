@@ -79,6 +79,7 @@ class GuidedRun:
         """
         Args:
             conditions: in the order in which they were connected.
+            settings: how to guide.
             decode: predicted clean latent ``[B, ...]`` to image ``[B, 3, H, W]`` in [0, 1].
             schedule: the noise levels of the sampler.
             streams: of the random shifts, crops and the re-noising; None: those of seed 0.
