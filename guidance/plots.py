@@ -6,7 +6,6 @@ settings are shared by all threads.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
