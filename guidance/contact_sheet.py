@@ -14,6 +14,8 @@ from .wording import printable
 
 __all__ = ["contact_sheet", "sentence"]
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
 LABEL = 26  # height of a label strip in pixels
 GAP = 12  # beside a picture or a text in pixels
 SMALLEST_CELL = 192  # smaller images are enlarged by a whole factor, so that they can be seen
@@ -83,13 +85,13 @@ def _condition(size: tuple[int, int], caption: str, image: Tensor | None) -> Ima
     room = [max(1, side - margin) for side, margin in zip(size, (GAP, LABEL), strict=True)]
     scale = min(room[0] / picture.width, room[1] / picture.height)
     sides = [max(1, round(scale * side)) for side in picture.size]
-    picture = picture.resize(sides, Image.LANCZOS)
+    picture = picture.resize(sides, Image.Resampling.LANCZOS)
     cell.paste(picture, ((size[0] - picture.width) // 2, size[1] - LABEL - picture.height))
     _centered(draw, caption, (size[0] // 2, size[1] - LABEL // 2))
     return cell
 
 
-def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
     """Words in lines that are not wider than ``width`` pixels, if the words are not."""
     lines = [""]
     for word in text.split():
@@ -107,7 +109,7 @@ def _centered(draw: ImageDraw.ImageDraw, text: str, middle: tuple[int, int]) -> 
     draw.text(middle, text, fill=INK, font=_font(14), anchor="mm")
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
@@ -124,7 +126,9 @@ def _picture(image: Tensor, scale: float = 1.0) -> Image.Image:
     pixels = image.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
     sides = [max(1, int(side * scale)) for side in _size_of(image[None])]
     picture = Image.fromarray(pixels)
-    return picture.resize(sides, Image.BICUBIC if scale == 1.0 else Image.LANCZOS)
+    return picture.resize(
+        sides, Image.Resampling.BICUBIC if scale == 1.0 else Image.Resampling.LANCZOS
+    )
 
 
 def _tensor(picture: Image.Image) -> Tensor:

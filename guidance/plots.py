@@ -6,6 +6,7 @@ settings are shared by all threads.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,10 @@ from torch import Tensor
 from .contact_sheet import sentence
 from .reports import condition_names, correction_line, cosine_lines, energy_line
 from .wording import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
 __all__ = ["Line", "Panel", "picture_of", "run_curves"]
 
@@ -118,9 +123,9 @@ def picture_of(panels: Sequence[Panel], columns: int = COLUMNS) -> Tensor:
         bottom = height - sum(heights[:i]) - HEIGHT  # matplotlib counts from below
         for j, panel in enumerate(row):
             left = _left(panel)
-            box = (WIDTH * j + left, bottom, WIDTH - left - RIGHT, HEIGHT - TOP)
-            shares = zip(box, (width, height) * 2, strict=True)
-            _draw(figure.add_axes([part / whole for part, whole in shares]), panel)
+            x, wide = (WIDTH * j + left) / width, (WIDTH - left - RIGHT) / width
+            axes = figure.add_axes((x, bottom / height, wide, (HEIGHT - TOP) / height))
+            _draw(axes, panel)
     canvas.draw()
     pixels = np.array(canvas.buffer_rgba())[..., :3]  # [H, W, 3]
     return torch.from_numpy(pixels.astype(np.float32) / 255.0)[None]
@@ -143,8 +148,10 @@ def _named(panel: Panel) -> list[str]:
     return [] if labels == [""] else labels
 
 
-def _draw(axes, panel: Panel) -> None:
+def _draw(axes: "Axes", panel: Panel) -> None:
     """Draw a plot into matplotlib's axes."""
+    from matplotlib.ticker import MaxNLocator
+
     lines = [line for line in panel.lines.values() if len(line)]
     if not lines:
         axes.set_axis_off()
@@ -152,17 +159,24 @@ def _draw(axes, panel: Panel) -> None:
         return
     for k, line in enumerate(lines[:MOST_LINES]):
         x, y = zip(*line, strict=True)
-        style = {"color": COLORS[k % len(COLORS)], "marker": "o", "markersize": 4.5}
-        style["linestyle"] = DASHES[k // len(COLORS)]
-        axes.plot(x, y, linewidth=1.8, markevery=1 if panel.marked else [len(x) - 1], **style)
+        axes.plot(
+            x,
+            y,
+            color=COLORS[k % len(COLORS)],
+            linestyle=DASHES[k // len(COLORS)],
+            linewidth=1.8,
+            marker="o",
+            markersize=4.5,
+            markevery=1 if panel.marked else [len(x) - 1],
+        )
     more = len(lines) - MOST_LINES
     title = f"{panel.title}: {MOST_LINES} of {len(lines):,}" if more > 0 else panel.title
     _text(axes.set_title("", fontsize=TITLE_TEXT), title, LONGEST_TITLE)
     _text(axes.set_xlabel("", fontsize=TEXT), panel.x, LONGEST_TITLE)
     _text(axes.set_ylabel("", fontsize=TEXT), panel.y, LONGEST_TITLE)
     axes.tick_params(labelsize=TEXT)
-    axes.xaxis.get_major_locator().set_params(integer=not panel.x, nbins=6)
-    axes.yaxis.get_major_locator().set_params(nbins=5)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=not panel.x))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.ticklabel_format(axis="y", scilimits=(-3, 4), useOffset=False)
     axes.yaxis.get_offset_text().set_fontsize(TEXT)
     axes.grid(color="0.88")
@@ -170,7 +184,7 @@ def _draw(axes, panel: Panel) -> None:
     _legend(axes, panel)
 
 
-def _legend(axes, panel: Panel) -> None:
+def _legend(axes: "Axes", panel: Panel) -> None:
     """The names of the lines below the axes."""
     labels = _named(panel)
     if not labels:
@@ -196,7 +210,7 @@ def _legend(axes, panel: Panel) -> None:
         _text(text, label, LONGEST_LABEL)
 
 
-def _text(artist, text: str, longest: int) -> None:
+def _text(artist: "Text", text: str, longest: int) -> None:
     """Let a text of the figure say what people wrote: one line, in which $ is a dollar."""
     text = " ".join(printable(text).split())
     text = "".join(c if c.isprintable() else "?" for c in text)

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ class RunReport:
         energies: Sequence[Tensor],
         meter: Meter,
         started: float,
-        **details,
+        **details: Any,
     ) -> None:
         """Keep what happened in one evaluation.
 

@@ -2,8 +2,12 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ValueInfoProto
 
 __all__ = ["OnnxSignature", "normalises"]
 
@@ -35,7 +39,7 @@ class OnnxSignature:
     normalises: bool
 
     @staticmethod
-    def of(graph, constants: Collection[str] = ()) -> "OnnxSignature":
+    def of(graph: "GraphProto", constants: Collection[str] = ()) -> "OnnxSignature":
         """The signature of an ``onnx.GraphProto``; ``constants``: inputs that are weights."""
         inputs = {v.name: _shape_of(v) for v in graph.input if v.name not in constants}
         outputs = {value.name: _shape_of(value) for value in graph.output}
@@ -127,7 +131,7 @@ class OnnxSignature:
         return output.movedim(-1, 1)
 
 
-def normalises(graph, input_name: str) -> bool:
+def normalises(graph: "GraphProto", input_name: str) -> bool:
     """Whether the input passes a subtraction and a multiplication before anything else.
 
     The networks of face packs that were made with MXNet do so, in two operators or in a batch norm
@@ -143,7 +147,7 @@ def normalises(graph, input_name: str) -> bool:
     return {"Sub", "Mul"} <= passed or (node is not None and node.name == "bn_data")
 
 
-def _shape_of(value) -> Shape:
+def _shape_of(value: "ValueInfoProto") -> Shape:
     """The shape of an input or output as the file says it, None for a size that is free."""
     sides = value.type.tensor_type.shape.dim
     return tuple(dim.dim_value if dim.dim_value > 0 else None for dim in sides)
