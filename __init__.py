@@ -17,6 +17,6 @@ async def comfy_entrypoint():
     from .host.version import refuse_old_host, running_version
 
     refuse_old_host(running_version())  # before anything is imported that an old one lacks
-    from .nodes import ZMagicExtension
+    from .nodes.extension import ZMagicExtension
 
     return ZMagicExtension()

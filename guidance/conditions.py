@@ -151,8 +151,7 @@ def region_at(condition: Condition, image: Tensor) -> Tensor | None:
     region = condition.region.to(image)[:, None]  # [1 or B, 1, h, w]
     if region.shape[0] not in (1, image.shape[0]):
         raise ValueError(
-            f"{condition.name}: region has {region.shape[0]} masks, "
-            f"expected 1 or the batch size {image.shape[0]}"
+            f"region has {region.shape[0]} masks, expected 1 or the batch size {image.shape[0]}"
         )
     if region.shape[-2:] != image.shape[-2:]:
         region = F.interpolate(region, size=image.shape[-2:], mode="bilinear", antialias=True)

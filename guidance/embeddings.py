@@ -26,21 +26,20 @@ class Targets:
     Args:
         embeddings: ``[P, D]`` of any length, for all pictures, or ``[B, P, D]``, for each its own.
         weights: ``[P]``, relative to each other; negative pushes away.
-        owner: whose targets they are; error messages start with it.
 
     Raises:
         ValueError: there is none, or the weights do not fit, are not finite or 0.
     """
 
-    def __init__(self, embeddings: Tensor, weights: Tensor, owner: str):
+    def __init__(self, embeddings: Tensor, weights: Tensor):
         count = embeddings.shape[-2]
         if count == 0 or tuple(weights.shape) != (count,):
             raise ValueError(
-                f"{owner}: expected one weight for each of at least one target, "
+                f"expected one weight for each of at least one target, "
                 f"got {list(weights.shape)} weights for {count} targets"
             )
         if not (weights.isfinite() & (weights != 0.0)).all():
-            raise ValueError(f"{owner}: weights must be numbers other than 0, got {weights}")
+            raise ValueError(f"weights must be numbers other than 0, got {weights}")
         self.directions = ordinary(unit(embeddings) * weights.sign().to(embeddings)[:, None])
         self.shares = ordinary(weights.abs() / weights.abs().sum())
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .conditions import Condition, region_at
+from .errors import named
 from .jacobian_check import PullBack
 from .norms import expand_like, peak
 from .wording import one_line
@@ -206,16 +207,18 @@ class EnergyField:
         """Energy of condition j on ``image [B, 3, H, W]``, ``[B]``.
 
         Raises:
-            ValueError: the energy's result is not one value per image.
+            ValueError: what the energy or its region raise, or its result is not one value per
+                image; the sentence starts with the condition's name.
         """
         self.meter.energy_calls += 1
         condition = self.conditions[j]
-        energy = condition.energy(image, region_at(condition, image))
-        if energy.shape != image.shape[:1]:
-            raise ValueError(
-                f"{condition.name}: the energy must return one value per image, "
-                f"[{image.shape[0]}], got {list(energy.shape)}"
-            )
+        with named(condition.name):
+            energy = condition.energy(image, region_at(condition, image))
+            if energy.shape != image.shape[:1]:
+                raise ValueError(
+                    f"the energy must return one value per image, [{image.shape[0]}], got "
+                    f"{list(energy.shape)}"
+                )
         return energy
 
 

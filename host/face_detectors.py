@@ -32,9 +32,9 @@ def detector_choices() -> list[str]:
     return choices(FACE_DETECTORS, USUAL_PACK)
 
 
-def find_detector(name: str, owner: str) -> Path:
+def find_detector(name: str) -> Path:
     """The file of a detector; see ``find_network``."""
-    return find_network(FACE_DETECTORS, name, owner, SOURCE, is_detector, PACK_FILES)
+    return find_network(FACE_DETECTORS, name, SOURCE, is_detector, PACK_FILES)
 
 
 def load_detector(path: Path, min_score: float) -> Scrfd | UltraFace:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..guidance.energies.face_identity import mean_embedding
 from ..guidance.faces.crops import Faces
-from ..guidance.faces.networks import FaceRecognizer, LandmarkRegressor
+from ..guidance.faces.networks import FaceRecognizer, LandmarkNetwork
 from ..guidance.networks.file_kinds import mishap
 from ..guidance.networks.iresnet import iresnet_from_weights
 from ..guidance.networks.onnx_header import read_onnx_header
@@ -29,14 +29,14 @@ from .networks import Network, shared
 __all__ = [
     "FaceRecognizer",
     "LandmarkOptions",
-    "LandmarkRegressor",
+    "LandmarkNetwork",
     "RecognizerOptions",
     "USUAL_PACK",
     "find_recognizer",
-    "find_regressor",
+    "find_landmark_network",
     "landmark_choices",
     "load_recognizer",
-    "load_regressor",
+    "load_landmark_network",
     "recognizer_choices",
     "reference_embedding",
     "target_landmarks",
@@ -48,11 +48,11 @@ USUAL_PACK = "buffalo_l"
 PACK_PLACE = f"models/{USUAL_PACK}"
 
 RECOGNIZERS = ModelKind("face recogniser", ("insightface", "onnx"), (".onnx", ".safetensors"))
-REGRESSORS = ModelKind("landmark network", ("insightface", "detection", "onnx"), (".onnx",))
+LANDMARK_NETWORKS = ModelKind("landmark network", ("insightface", "detection", "onnx"), (".onnx",))
 
 # Their names in buffalo_l, antelopev2 and AuraFace, buffalo_s.
 RECOGNIZER_FILES = ("w600k_r50.onnx", "glintr100.onnx", "w600k_mbf.onnx")
-REGRESSOR_FILES = ("2d106det.onnx",)
+LANDMARK_FILES = ("2d106det.onnx",)
 
 RECOGNIZER_SOURCE = Source(
     "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked; or "
@@ -62,7 +62,7 @@ RECOGNIZER_SOURCE = Source(
     name=USUAL_PACK,
     place=PACK_PLACE,
 )
-REGRESSOR_SOURCE = Source(
+LANDMARK_SOURCE = Source(
     "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked "
     "(2d106det.onnx is in it)",
     "275 MB",
@@ -128,19 +128,19 @@ def recognizer_choices() -> list[str]:
 
 def landmark_choices() -> list[str]:
     """Packs and files that the landmark network's loader offers."""
-    return choices(REGRESSORS, USUAL_PACK)
+    return choices(LANDMARK_NETWORKS, USUAL_PACK)
 
 
-def find_recognizer(name: str, owner: str) -> Path:
+def find_recognizer(name: str) -> Path:
     """The file of a recogniser; see ``find_network``."""
-    return find_network(
-        RECOGNIZERS, name, owner, RECOGNIZER_SOURCE, _is_recognizer, RECOGNIZER_FILES
-    )
+    return find_network(RECOGNIZERS, name, RECOGNIZER_SOURCE, _is_recognizer, RECOGNIZER_FILES)
 
 
-def find_regressor(name: str, owner: str) -> Path:
+def find_landmark_network(name: str) -> Path:
     """The file of a landmark network; see ``find_network``."""
-    return find_network(REGRESSORS, name, owner, REGRESSOR_SOURCE, _is_regressor, REGRESSOR_FILES)
+    return find_network(
+        LANDMARK_NETWORKS, name, LANDMARK_SOURCE, _is_landmark_network, LANDMARK_FILES
+    )
 
 
 def load_recognizer(path: Path, options: RecognizerOptions) -> FaceRecognizer:
@@ -168,7 +168,7 @@ def load_recognizer(path: Path, options: RecognizerOptions) -> FaceRecognizer:
     return FaceRecognizer(ImageNetwork(path, preprocessing).network, preprocessing)
 
 
-def load_regressor(path: Path, options: LandmarkOptions) -> LandmarkRegressor:
+def load_landmark_network(path: Path, options: LandmarkOptions) -> LandmarkNetwork:
     """The landmark network in an ONNX file.
 
     A network of 192 x 192 colour pixels is one of insightface; others are taken to see the face's
@@ -178,7 +178,7 @@ def load_regressor(path: Path, options: LandmarkOptions) -> LandmarkRegressor:
         ValueError: the file is no such network, or cannot be differentiated.
     """
     header = read_onnx_header(path)
-    if not _is_regressor(header):
+    if not _is_landmark_network(header):
         raise ValueError(
             f"{path.name} is no landmark network: expected one square image input [1, 3 or 1, "
             "height, width] and one output with x and y of each point, such as [1, 136] or "
@@ -191,7 +191,7 @@ def load_regressor(path: Path, options: LandmarkOptions) -> LandmarkRegressor:
     else:
         mean, std = 0.0, GREY_STD if grey else COLOR_STD
     preprocessing = _preprocessing(size, mean, std, options, grey)
-    return LandmarkRegressor(
+    return LandmarkNetwork(
         ImageNetwork(path, preprocessing).network,
         preprocessing,
         points=_numbers(header) // 2,
@@ -211,11 +211,16 @@ def reference_embedding(recognizer: FaceRecognizer, pictures: Tensor, faces: Fac
     )
 
 
-def target_landmarks(regressor: LandmarkRegressor, pictures: Tensor, faces: Faces) -> Tensor:
+def target_landmarks(landmark_network: LandmarkNetwork, pictures: Tensor, faces: Faces) -> Tensor:
     """The points in the crops of pictures, outside sampling, once per content; ``[R, P, 2]``."""
-    how = (regressor.preprocessing, regressor.margin, regressor.square, regressor.signed)
-    return regressor.network.reference(
-        lambda x, boxes: regressor.in_crop(x, faces),
+    how = (
+        landmark_network.preprocessing,
+        landmark_network.margin,
+        landmark_network.square,
+        landmark_network.signed,
+    )
+    return landmark_network.network.reference(
+        lambda x, boxes: landmark_network.in_crop(x, faces),
         pictures.float(),
         faces.boxes,
         key=("landmarks", *how),
@@ -263,7 +268,7 @@ def _is_recognizer(header: OnnxSignature) -> bool:
     )
 
 
-def _is_regressor(header: OnnxSignature) -> bool:
+def _is_landmark_network(header: OnnxSignature) -> bool:
     shape = header.input
     return (
         len(shape) == 4

@@ -37,7 +37,6 @@ def first_choice(options: Sequence[str]) -> str:
 def find_network(
     kind: ModelKind,
     name: str,
-    owner: str,
     source: Source,
     fits: Callable[[OnnxSignature], bool],
     known: Sequence[str] = (),
@@ -46,7 +45,6 @@ def find_network(
 
     Args:
         name: one of ``choices``.
-        owner: the node's title; messages start with it.
         source: where to get the usual pack, for the message.
         fits: whether a file of a pack is the network that is wanted.
         known: names that such files have in published packs; these are looked at first.
@@ -58,14 +56,11 @@ def find_network(
     name = installed_name(name)
     files = _packs(list_files(kind)).get(name) if isinstance(name, str) else None
     if files is None:
-        return find_file(kind, name, owner, source)
-    try:
-        needed("onnx")
-    except ValueError as error:
-        raise ValueError(f"{owner}: {error}") from error
+        return find_file(kind, name, source)
+    needed("onnx")
     found = []
     for file in sorted(files, key=lambda file: _rank(file, known)):
-        path = find_file(kind, file, owner, source)
+        path = find_file(kind, file, source)
         try:
             header = read_onnx_header(path)
         except ValueError as error:
@@ -75,7 +70,7 @@ def find_network(
             return path
         found.append(f"{path.name} {header}")
     raise ValueError(
-        f"{owner}: the pack {name!r} holds no {kind.what}: choose another one, or get {source}\n"
+        f"the pack {name!r} holds no {kind.what}: choose another one, or get {source}\n"
         f"(its files are {', '.join(found)})"
     )
 

@@ -107,12 +107,11 @@ def usable_name(value: object, widget: str) -> bool | str:
     return f"{widget!r} must be the name of a file, got {_quoted(value)}"
 
 
-def find_file(kind: ModelKind, name: str, owner: str, source: Source) -> Path:
+def find_file(kind: ModelKind, name: str, source: Source) -> Path:
     """The full path of the file that a node asks for.
 
     Args:
         name: path inside one of the kind's folders, as in ``list_files`` or ``offered``.
-        owner: the node's title; the message starts with it.
         source: where to get the file, for the message.
 
     Raises:
@@ -126,7 +125,7 @@ def find_file(kind: ModelKind, name: str, owner: str, source: Source) -> Path:
         # os.path: a name that no file can have is that of none, too.
         if path.is_relative_to(folder) and os.path.isfile(path):
             return path
-    raise ValueError(f"{owner}: {_missing(kind, name, folders[0], source)}")
+    raise ValueError(_missing(kind, name, folders[0], source))
 
 
 def _missing(kind: ModelKind, name: object, folder: Path, source: Source) -> str:

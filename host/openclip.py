@@ -9,7 +9,6 @@ import comfy.model_management
 import torch
 from torch import Tensor, nn
 
-from ..guidance.energies.prompts import unread_end
 from ..guidance.networks.open_clip_towers import VisionBlocks
 from ..guidance.pictures.preprocessing import Preprocessing
 from ..guidance.pictures.regions import reference_view
@@ -19,6 +18,7 @@ from .openclip_configs import LARGEST, check_configuration
 from .openclip_reading import read_weights
 from .openclip_training import ACTIVATIONS, NORMALIZATIONS, Training, training_of
 from .openclip_weights import open_clip, published_tag
+from .unread_text import unread_end
 
 __all__ = ["ACTIVATIONS", "NORMALIZATIONS", "PRECISIONS", "OpenClip", "load_openclip"]
 
@@ -102,7 +102,6 @@ class OpenClip:
 def load_openclip(
     architecture: str,
     path: Path,
-    owner: str,
     precision: str = "auto",
     *,
     download: bool = False,
@@ -114,7 +113,6 @@ def load_openclip(
     Args:
         architecture: one of ``open_clip.list_models()``.
         path: the weights.
-        owner: the node's title; messages start with it.
         precision: "auto", or one of PRECISIONS.
         download: whether a tokenizer that open_clip does not bring may be downloaded.
         normalization, activation: what the weights were trained with, one of NORMALIZATIONS and of
@@ -124,43 +122,37 @@ def load_openclip(
         ValueError: open_clip is missing or too old, does not know the architecture, or the file
             does not hold its weights.
     """
-    _check(architecture, owner, download)
-    try:
-        training = training_of(architecture, path, normalization, activation)
-    except ValueError as error:
-        raise ValueError(f"{owner}: {error}") from error
+    _check(architecture, download)
+    training = training_of(architecture, path, normalization, activation)
     if training.quick is None:
-        _check_activation(architecture, path, owner)
+        _check_activation(architecture, path)
     dtype = _dtype(precision)
     options = (architecture, dtype, download, training)
     return shared(
         "openclip",
         path,
         options,
-        lambda: _loaded(architecture, path, owner, dtype, download, training),
+        lambda: _loaded(architecture, path, dtype, download, training),
     )
 
 
-def _check(architecture: str, owner: str, download: bool) -> None:
-    module = open_clip(owner)
+def _check(architecture: str, download: bool) -> None:
+    module = open_clip()
     config = module.get_model_config(architecture) if architecture in module.list_models() else None
     if config is None:
         raise ValueError(
-            f"{owner}: open_clip has no architecture {quoted(architecture)}, expected one of its "
+            f"open_clip has no architecture {quoted(architecture)}, expected one of its "
             "models such as ViT-B-32"
         )
-    try:
-        check_configuration(architecture, config)
-    except ValueError as error:
-        raise ValueError(f"{owner}: {error}") from error
+    check_configuration(architecture, config)
     if "hf_model_name" in config["text_cfg"] and not download:
         raise ValueError(
-            f"{owner}: the text tower of {architecture} needs a configuration from the Internet; "
+            f"the text tower of {architecture} needs a configuration from the Internet; "
             "switch 'download' on or choose another architecture"
         )
 
 
-def _check_activation(architecture: str, path: Path, owner: str) -> None:
+def _check_activation(architecture: str, path: Path) -> None:
     module = open_clip()
     quick = f"{architecture}-quickgelu"
     tag = published_tag(architecture, path.name)
@@ -169,7 +161,7 @@ def _check_activation(architecture: str, path: Path, owner: str) -> None:
     wrong = published.get("quick_gelu", False) and not is_quick
     if wrong and quick in module.list_models():
         raise ValueError(
-            f"{owner}: the weights {quoted(path.name)} were trained with another activation than "
+            f"the weights {quoted(path.name)} were trained with another activation than "
             f"{architecture}; choose the architecture {quick}"
         )
 
@@ -193,7 +185,6 @@ def _dtype(precision: str) -> torch.dtype:
 def _loaded(
     architecture: str,
     path: Path,
-    owner: str,
     dtype: torch.dtype,
     download: bool,
     training: Training,
@@ -205,10 +196,10 @@ def _loaded(
             raise
         except Exception as error:  # of whatever a configuration makes open_clip do
             raise ValueError(
-                f"{owner}: no model can be made of the configuration of {quoted(architecture)}: "
+                f"no model can be made of the configuration of {quoted(architecture)}: "
                 f"choose another architecture, or correct it\n({one_line(error)})"
             ) from error
-        read_weights(model, path, architecture, owner)
+        read_weights(model, path, architecture)
     name = f"{architecture} {path.name}"
     visual = model.visual
     return OpenClip(
@@ -302,6 +293,6 @@ class _Texts:
                 raise
             raise ValueError(
                 f"the tokenizer '{text['hf_tokenizer_name']}' of {self.architecture} comes from "
-                "the Internet and is not on this machine; switch 'download' on at Load OpenCLIP, "
+                "the Internet and is not on this machine; switch 'download' on, "
                 "or choose an architecture such as ViT-B-32, whose tokenizer open_clip brings"
             ) from error

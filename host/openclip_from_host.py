@@ -15,17 +15,17 @@ from comfy.ldm.modules.attention import optimized_attention_for_device
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from ..guidance.energies.prompts import unread_end
 from ..guidance.pictures.preprocessing import Preprocessing
 from ..guidance.wording import encodable
 from .networks import Network
 from .openclip import OpenClip
+from .unread_text import unread_end
 
 __all__ = ["openclip_from_host"]
 
 
 def openclip_from_host(
-    clip_vision: comfy.clip_vision.ClipVisionModel, clip: comfy.sd.CLIP | None, owner: str
+    clip_vision: comfy.clip_vision.ClipVisionModel, clip: comfy.sd.CLIP | None
 ) -> OpenClip:
     """The image tower of ``clip_vision`` and, if connected, the fitting text tower of ``clip``.
 
@@ -37,12 +37,12 @@ def openclip_from_host(
     projection = getattr(model, "visual_projection", None)
     if clip_vision.model_type != "clip_vision_model" or not isinstance(projection, nn.Module):
         raise ValueError(
-            f"{owner}: 'clip_vision' must be a CLIP image tower with a projection, got a model of "
+            f"'clip_vision' must be a CLIP image tower with a projection, got a model of "
             f"type {clip_vision.model_type}; load other towers from open_clip's own weights"
         )
     if not _is_trained(projection.weight):
         raise ValueError(
-            f"{owner}: the file of 'clip_vision' has no weights for its projection; use a complete "
+            "the file of 'clip_vision' has no weights for its projection; use a complete "
             "CLIP vision model"
         )
     width = projection.weight.shape[0]
@@ -58,7 +58,7 @@ def openclip_from_host(
             interpolation="bicubic",
         ),
         tap=lambda blocks: _Blocks(model.vision_model, blocks),
-        texts=None if clip is None else _texts_of(clip, width, owner),
+        texts=None if clip is None else _texts_of(clip, width),
     )
 
 
@@ -93,20 +93,20 @@ class _Blocks(nn.Module):
         return tuple(after[block] for block in self.blocks)
 
 
-def _texts_of(clip: comfy.sd.CLIP, width: int, owner: str) -> "_Texts":
+def _texts_of(clip: comfy.sd.CLIP, width: int) -> "_Texts":
     parts = list(_clip_parts(clip))
     fitting = [part for part in parts if _width(part[1]) == width]
     if not fitting:
         found = ", ".join(str(_width(part)) for _, part in parts)
         has = f"one of {found} dimensions" if found else "no CLIP text tower"
         raise ValueError(
-            f"{owner}: 'clip' must have the text tower that was trained with 'clip_vision', which "
+            f"'clip' must have the text tower that was trained with 'clip_vision', which "
             f"embeds in {width} dimensions, got {has}"
         )
     key, part = fitting[0]
     if not _is_trained(part.transformer.text_projection.weight) or _file_lacks(clip, width):
         raise ValueError(
-            f"{owner}: the text tower in 'clip' has no projection to compare texts with pictures, "
+            "the text tower in 'clip' has no projection to compare texts with pictures, "
             "as in SD1.5 and SDXL checkpoints for CLIP-L; load the complete text encoder with "
             "'Load CLIP', or leave 'clip_vision' open and use open_clip's own weights"
         )

@@ -26,7 +26,7 @@ TELLING = (
 )
 
 
-def read_weights(model: nn.Module, path: Path, architecture: str, owner: str) -> None:
+def read_weights(model: nn.Module, path: Path, architecture: str) -> None:
     """Load ``path`` into an open_clip model, by open_clip's own conversions, without running code.
 
     Raises:
@@ -35,14 +35,14 @@ def read_weights(model: nn.Module, path: Path, architecture: str, owner: str) ->
     name = quoted(path.name)
     strange = _strange(path)
     if strange:
-        raise ValueError(f"{owner}: {name} cannot be read as weights: {strange}")
+        raise ValueError(f"{name} cannot be read as weights: {strange}")
     try:
         _check_shapes(model, path, architecture)
         open_clip().load_checkpoint(model, str(path), strict=True, weights_only=True)
     except _OtherArchitecture as error:
-        raise ValueError(f"{owner}: {error}") from None
+        raise ValueError(str(error)) from None
     except Exception as error:  # of safetensors', of torch's unpickler, of load_state_dict
-        raise ValueError(f"{owner}: {_why(path, architecture, error)}") from error
+        raise ValueError(_why(path, architecture, error)) from error
 
 
 class _OtherArchitecture(ValueError):

@@ -52,19 +52,16 @@ ANY_SOURCE = Source(
 )
 
 
-def open_clip(owner: str = "OpenCLIP") -> Any:
-    """The package, which ``owner`` needs.
+def open_clip() -> Any:
+    """The package ``open_clip``.
 
     Raises:
         ValueError: it is missing or too old; the message has the line that installs it.
     """
-    try:
-        module = needed("open_clip", "open_clip_torch")
-    except ValueError as error:
-        raise ValueError(f"{owner}: {error}") from error
+    module = needed("open_clip", "open_clip_torch")
     if not hasattr(module.transformer.VisionTransformer, "forward_intermediates"):
         raise ValueError(
-            f"{owner}: the Python package 'open_clip_torch' is too old, version 2.32 or later is "
+            f"the Python package 'open_clip_torch' is too old, version 2.32 or later is "
             f"needed:\n{install_line('open_clip_torch', upgrade=True)}"
         )
     known = module.list_models()
@@ -101,7 +98,7 @@ def published_tag(architecture: str, name: str) -> str | None:
     return max((tag for tag in tags if _plain(tag) in plain), key=len, default=None)
 
 
-def find_weights(architecture: str, name: str, owner: str, *, download: bool) -> Path:
+def find_weights(architecture: str, name: str, *, download: bool) -> Path:
     """The file called ``name``; with ``download`` it is fetched if it is missing.
 
     Raises:
@@ -109,19 +106,19 @@ def find_weights(architecture: str, name: str, owner: str, *, download: bool) ->
     """
     name = installed_name(name)
     if not download or not isinstance(name, str) or name in list_files(WEIGHTS):
-        return find_file(WEIGHTS, name, owner, PUBLISHED.get(str(name), ANY_SOURCE))
+        return find_file(WEIGHTS, name, PUBLISHED.get(str(name), ANY_SOURCE))
     tag = published_tag(architecture, name)
     if tag is None:
         tags = ", ".join(open_clip().list_pretrained_tags_by_model(architecture)) or "none"
         raise ValueError(
-            f"{owner}: 'download' is on, but '{name}' is not named after weights published for "
+            f"'download' is on, but '{name}' is not named after weights published for "
             f"{architecture}: expected a name such as {architecture}_<tag>.safetensors with one of "
             f"the tags {tags}"
         )
-    return _downloaded(architecture, tag, owner)
+    return _downloaded(architecture, tag)
 
 
-def _downloaded(architecture: str, tag: str, owner: str) -> Path:
+def _downloaded(architecture: str, tag: str) -> Path:
     """The published weights in the first of our folders, fetched unless they are there."""
     folder = search_paths(WEIGHTS)[0]
     there = sorted(folder.glob(f"{architecture}_{tag}.*"))
@@ -135,7 +132,7 @@ def _downloaded(architecture: str, tag: str, owner: str) -> Path:
             fetched = Path(module.download_pretrained(config, cache_dir=unfinished))
         except Exception as error:  # of the hub's, of the network's, of the disk's
             raise ValueError(
-                f"{owner}: downloading the weights {tag} of {architecture} from "
+                f"downloading the weights {tag} of {architecture} from "
                 f"{config.get('hf_hub') or config.get('url')} failed ({one_line(error)}); get "
                 f"them by other means and put them in {folder}"
             ) from error

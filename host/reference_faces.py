@@ -1,4 +1,4 @@
-"""The faces in reference pictures: those that are found, and what to say of the others."""
+"""The faces in reference pictures, and whether they are where they are taken to be."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,72 +28,44 @@ class ReferenceFaces:
     """Faces of references.
 
     Attributes:
-        faces: one for each picture that is kept.
-        kept: the numbers of those pictures, counted from 0.
-        warnings: sentences about the others, and about faces that may be somewhere else.
+        faces: one for each picture that is kept; None if none is.
+        kept: the numbers of the pictures in which a face was found, counted from 0.
+        astray: the numbers of those whose face seems to be at another place, or of another size,
+            than it is taken for.
     """
 
-    faces: Faces
+    faces: Faces | None
     kept: tuple[int, ...]
-    warnings: tuple[str, ...] = ()
+    astray: tuple[int, ...] = ()
 
 
-def reference_faces(
-    locator: FaceLocator, pictures: Tensor, owner: str, name: str
-) -> ReferenceFaces:
-    """The face in each of ``pictures [R, 3, h, w]``, which came in at an input of a node.
-
-    Args:
-        owner, name: the node and its input, for messages.
-
-    Raises:
-        ValueError: there is a face in none of them.
-    """
+def reference_faces(locator: FaceLocator, pictures: Tensor) -> ReferenceFaces:
+    """The face in each of ``pictures [R, 3, h, w]`` RGB in [0, 1]."""
     if locator.networks:
         comfy.model_management.load_models_gpu([n.patcher for n in locator.networks])
     found = locator.in_picture(pictures)
     kept = tuple(r for r, face in enumerate(found) if face is not None)
     if not kept:
-        which = "the picture" if len(found) == 1 else f"any of the {len(found)} pictures"
-        raise ValueError(
-            f"{owner}: no face was found in {which} at '{name}'.\n{_ADVICE}, or lower 'min_score' "
-            "at Locate Face"
-        )
-    warnings = [
-        f"no face was found in picture {r + 1} of {len(found)} at '{name}', which is left out.\n"
-        f"{_ADVICE}"
-        for r in range(len(found))
-        if r not in kept
-    ]
+        return ReferenceFaces(None, ())
     faces = Faces.stacked([found[r] for r in kept])
-    if locator.detect is None:
-        warnings += _unlikely(pictures, faces, name)
-    return ReferenceFaces(faces, kept, tuple(warnings))
+    astray = _astray(pictures, faces) if locator.detect is None else ()
+    return ReferenceFaces(faces, kept, astray)
 
 
-_ADVICE = "Use one in which the face is larger and seen from the front"
+def _astray(pictures: Tensor, faces: Faces) -> tuple[int, ...]:
+    """The numbers of pictures in which scikit-image finds faces, but none where it is taken to be.
 
-
-def _unlikely(pictures: Tensor, faces: Faces, name: str) -> list[str]:
-    """What to say of references whose face seems to be at another place than it is taken for."""
+    Empty where scikit-image is not installed.
+    """
     cascade = _cascade()
     if cascade is None:
-        return []
-    astray = [
-        r + 1
+        return ()
+    return tuple(
+        r
         for r, picture in enumerate(pictures)
         if (boxes := _found_by(cascade, picture))
         and not any(is_near(box, faces.boxes[r].to(box)) for box in boxes)
-    ]
-    if not astray:
-        return []
-    which = f"picture {', '.join(map(str, astray))} of {len(pictures)}"
-    return [
-        f"the face in {which if len(pictures) > 1 else 'the picture'} at '{name}' seems to be at "
-        "another place, or of another size, than it is taken for.\nConnect Locate Face with a "
-        "detector, or crop the picture to the face; the node's second output shows what the "
-        "network sees"
-    ]
+    )
 
 
 @lru_cache(1)

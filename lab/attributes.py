@@ -38,7 +38,6 @@ from .evaluators.dlib_faces import DlibFaces, DlibLandmarks
 
 __all__ = ["ATTRIBUTES", "BY_DLIB", "Attribute"]
 
-OWNER = "lab"
 # Distances to a picture in which dlib finds no face. Of embeddings: that of clear strangers, whom
 # it tells apart at 0.6. Of points: half a picture.
 NO_FACE, NO_POINTS = 1.0, 0.5
@@ -205,7 +204,7 @@ class Layout(Attribute):
         maps = parser(_layouts(sets))[0]
         scores = ClassScores.judged(maps)
         everywhere = maps.new_ones(len(maps), 1, *maps.shape[-2:])
-        target = LabelMap(scores.probabilities(maps), everywhere, OWNER)
+        target = LabelMap(scores.probabilities(maps), everywhere)
         return Segmentation(parser, scores, target)
 
     def distances(

@@ -12,9 +12,9 @@ from .world import DemoWorld  # noqa: F401  # first: it brings the host and the 
 # isort: split
 import comfy.model_management
 
-from zmagic.guidance.faces.networks import FaceRecognizer, LandmarkRegressor
+from zmagic.guidance.faces.networks import FaceRecognizer, LandmarkNetwork
 from zmagic.guidance.pictures.preprocessing import Preprocessing
-from zmagic.host.demo_networks import demo_clip, demo_landmarks, demo_parser, demo_recogniser
+from zmagic.host.demo_networks import demo_clip, demo_landmarks, demo_parser, demo_recognizer
 from zmagic.host.image_networks import ImageNetwork
 from zmagic.host.networks import Network
 from zmagic.host.openclip import OpenClip
@@ -75,7 +75,7 @@ class Networks:
     @cached_property
     def clip(self) -> OpenClip:
         """Text and image towers; their configuration is the JSON file beside the weights."""
-        clip = demo_clip("lab", self._existing("clip"))
+        clip = demo_clip(self._existing("clip"))
         self._load(clip.image)
         return clip
 
@@ -89,12 +89,12 @@ class Networks:
         return lambda pictures: (evaluator(parser.normalized(pictures)),)
 
     @cached_property
-    def landmarks(self) -> LandmarkRegressor:
+    def landmarks(self) -> LandmarkNetwork:
         """The points of a face in its box."""
         path = self._existing("landmarks")
         if not self._is_trained_evaluator("landmarks"):
             return demo_landmarks(path)
-        return LandmarkRegressor(
+        return LandmarkNetwork(
             self._load(Network(landmarks.load_evaluator(), path.name)),
             LANDMARK_INPUT,
             landmarks.POINTS,
@@ -108,7 +108,7 @@ class Networks:
         """Embeddings of aligned faces."""
         path = self._existing("recognizer")
         if not self._is_trained_evaluator("recognizer"):
-            return demo_recogniser(path)
+            return demo_recognizer(path)
         evaluator = self._load(Network(recognizer.load_evaluator(), path.name))
         return FaceRecognizer(evaluator, RECOGNIZER_INPUT)
 

@@ -1,24 +1,15 @@
 """What all energy nodes share: weight, window, region, and the chain that a condition joins."""
 
 from comfy_api.latest import io
-from torch import Tensor
 
-from ..guidance.conditions import Condition
-from ..guidance.pictures.references import ordinary
-from .picture_inputs import greyed, masks, pictures, pictures_and_mask, reference_mask_input
 from .sockets import Conditions
 
 __all__ = [
     "CATEGORY",
     "REFERENCE_BATCH",
     "SEARCH_ALIASES",
-    "appended",
     "condition_inputs",
     "conditions_output",
-    "greyed",
-    "pictures",
-    "pictures_and_mask",
-    "reference_mask_input",
 ]
 
 CATEGORY = "Z-Magic/energies"
@@ -98,36 +89,3 @@ def conditions_output() -> io.Output:
         display_name="conditions",
         tooltip="The incoming conditions and this node's, for the next energy or the sampler.",
     )
-
-
-def appended(
-    owner: str,
-    energy: object,
-    shown: tuple = (),
-    *,
-    weight: float,
-    start: float,
-    end: float,
-    region: Tensor | None = None,
-    conditions: tuple[Condition, ...] | None = None,
-) -> io.NodeOutput:
-    """The incoming conditions followed by the one of node ``owner``.
-
-    Args:
-        owner: the node's display name.
-        energy: what the node adds.
-        shown: what the node puts out beside the conditions.
-
-    The others are the inputs of ``condition_inputs``, which a node hands on as they came.
-
-    Raises:
-        ValueError: the window is empty the wrong way round, or the region is not a mask.
-    """
-    if start > end:
-        raise ValueError(
-            f"{owner}: expected 'start' not after 'end', got start {start:g} and end {end:g}"
-        )
-    name = owner.removesuffix(" Energy")
-    mask = None if region is None else ordinary(masks(region, owner))
-    condition = Condition(name, energy, weight, start, end, mask)
-    return io.NodeOutput((*(conditions or ()), condition), *shown)

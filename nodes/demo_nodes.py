@@ -12,19 +12,19 @@ from ..host.demo_model import (
     load_unet,
 )
 from ..host.demo_networks import demo_stamps, load_demo_networks
-from .sockets import FaceRecognizer, LandmarkNetwork, OpenClip, Segmenter
-from .titles import title
+from . import sockets
+from .bases import Node
 
 __all__ = ["NODES"]
 
 CATEGORY = "Z-Magic/models"
 
 
-class ZMagicLoadDemo(io.ComfyNode):
+class ZMagicLoadDemo(Node):
     """The portrait model that comes with the pack."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicLoadDemo",
             display_name="Load Z-Magic Demo",
@@ -70,26 +70,23 @@ class ZMagicLoadDemo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
-        try:
-            return io.NodeOutput(
-                load_unet(),
-                demo_conditioning(),
-                load_autoencoder(),
-                load_photograph(),
-                load_photograph(WOMAN_FILE),
-                load_photograph(MAN_FILE),
-                load_photograph(LAYOUT_FILE),
-            )
-        except FileNotFoundError as error:
-            raise ValueError(f"Load Z-Magic Demo: {error}") from None
+    def run(cls) -> io.NodeOutput:
+        return io.NodeOutput(
+            load_unet(),
+            demo_conditioning(),
+            load_autoencoder(),
+            load_photograph(),
+            load_photograph(WOMAN_FILE),
+            load_photograph(MAN_FILE),
+            load_photograph(LAYOUT_FILE),
+        )
 
 
-class ZMagicLoadDemoNetworks(io.ComfyNode):
+class ZMagicLoadDemoNetworks(Node):
     """The networks that judge the demo model's pictures."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicLoadDemoNetworks",
             display_name="Load Z-Magic Demo Networks",
@@ -101,26 +98,25 @@ class ZMagicLoadDemoNetworks(io.ComfyNode):
             search_aliases=["demo networks", "tiny CLIP", "example networks", "Z-Magic"],
             inputs=[],
             outputs=[
-                OpenClip.Output(
+                sockets.OpenClip.Output(
                     display_name="openclip",
                     tooltip="For Text, Style and Image Similarity Energy: knows sentences about "
                     "hair, clothing, age, gender, expression and background.",
                 ),
-                Segmenter.Output(
+                sockets.Segmenter.Output(
                     display_name="segmenter",
                     tooltip="For the Segmentation Energy: background, skin, lips, brows, eyes, "
                     "hair, clothing and beard, classes 0 to 7.",
                 ),
-                FaceRecognizer.Output(
+                sockets.FaceRecognizer.Output(
                     display_name="recognizer", tooltip="For the Face Identity Energy."
                 ),
-                LandmarkNetwork.Output(
-                    display_name="regressor",
+                sockets.LandmarkNetwork.Output(
+                    display_name="landmark_network",
                     tooltip="For the Landmark Energy, and for Locate Face to find eyes, nose and "
                     "mouth: 68 points.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -129,14 +125,10 @@ class ZMagicLoadDemoNetworks(io.ComfyNode):
         return demo_stamps()
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
-        owner = title(cls)
-        try:
-            networks = load_demo_networks(owner)
-        except FileNotFoundError as error:
-            raise ValueError(f"{owner}: {error}") from None
+    def run(cls) -> io.NodeOutput:
+        networks = load_demo_networks()
         return io.NodeOutput(
-            networks.clip, networks.parser, networks.recogniser, networks.landmarks
+            networks.clip, networks.parser, networks.recognizer, networks.landmarks
         )
 
 

@@ -1,14 +1,12 @@
 """What loaders of ONNX networks ask: how the network wants its pictures."""
 
-import re
-
 from comfy_api.latest import io
 
-from ..guidance.numbers import number_in
 from ..guidance.wording import quoted
 from ..host.image_networks import IMAGENET, InputOptions
+from .parsing.numbers import numbers_in
 
-__all__ = ["input_options", "network_inputs", "numbers_in"]
+__all__ = ["input_options", "network_inputs"]
 
 CUSTOM = "custom"
 
@@ -90,12 +88,6 @@ def input_options(
     if min(values[1]) <= 0.0:
         raise ValueError(f"'std' must be above 0, got {quoted(std)}")
     return InputOptions(*values, color_order.lower(), size, **others)
-
-
-def numbers_in(text: str) -> tuple[float, ...] | None:
-    """Finite numbers separated by commas or spaces, None if something else is there."""
-    values = tuple(number_in(word) for word in re.split(r"[\s,;]+", text.strip(" ,;\n")))
-    return None if None in values else values
 
 
 def _channels(name: str, text: str) -> tuple[float, ...]:

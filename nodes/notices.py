@@ -1,6 +1,6 @@
 """Warnings of nodes: in the log, and on the node itself.
 
-The host's frontend shows a text that a node sends while it runs under the node's widgets, and keeps
+ComfyUI's frontend shows a text that a node sends while it runs under the node's widgets, and keeps
 it there until the node sends another one.
 """
 
@@ -32,7 +32,7 @@ def notify(node: type[io.ComfyNode], sentences: Sequence[str]) -> None:
     then taken back.
 
     Args:
-        node: the class that the host executes; on the node itself it shows only if its schema asks
+        node: the class that ComfyUI executes; on the node itself it shows only if its schema asks
             for ``io.Hidden.unique_id``.
         sentences: without the node's title, the thing to do first; any text may be in them.
     """

@@ -1,5 +1,7 @@
 """Any network from an ONNX file: its loader, and an energy of what it says."""
 
+from pathlib import Path
+
 import torch
 from comfy_api.latest import io
 from torch import Tensor
@@ -11,6 +13,7 @@ from ..guidance.energies.network_output import (
     features_first,
     value_target,
 )
+from ..guidance.errors import named
 from ..guidance.faces.location import FaceLocator
 from ..guidance.pictures.class_scores import ClassScores
 from ..guidance.pictures.preprocessing import FITS
@@ -24,22 +27,15 @@ from ..host.image_networks import (
     outputs_for,
     with_output,
 )
-from ..host.model_files import find_file, list_files, offered, usable_name
-from ..host.networks import stamp_of
-from ..host.reference_faces import reference_faces
-from .condition_inputs import (
-    CATEGORY,
-    REFERENCE_BATCH,
-    SEARCH_ALIASES,
-    appended,
-    condition_inputs,
-    conditions_output,
-    pictures,
-)
-from .network_inputs import input_options, network_inputs, numbers_in
+from ..host.model_files import find_file, list_files, offered
+from . import sockets
+from .bases import EnergyNode, LoaderNode, Made
+from .condition_inputs import REFERENCE_BATCH
+from .face_references import faces_at
+from .network_inputs import input_options, network_inputs
 from .notices import notify
-from .sockets import FaceLocation, OnnxNetwork
-from .titles import title
+from .parsing.numbers import numbers_in
+from .picture_inputs import pictures
 
 __all__ = ["NODES"]
 
@@ -62,11 +58,11 @@ POSSIBLE = {
 MOST_CLASSES = 100_000
 
 
-class ZMagicLoadOnnx(io.ComfyNode):
+class ZMagicLoadOnnx(LoaderNode):
     """Any network that looks at a picture."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicLoadOnnx",
             display_name="Load ONNX Network",
@@ -98,49 +94,39 @@ class ZMagicLoadOnnx(io.ComfyNode):
                 ),
             ],
             outputs=[
-                OnnxNetwork.Output(
+                sockets.OnnxNetwork.Output(
                     display_name="network",
                     tooltip="For the ONNX Energy, and for the Style Energy.",
                 )
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str = "") -> bool | str:
-        return usable_name(model_name, "model_name")
+    def find(cls, model_name: str) -> Path:
+        return find_file(NETWORKS, model_name, NETWORK_SOURCE)
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str = "", **_) -> tuple:
-        return stamp_of(lambda: find_file(NETWORKS, model_name, "", NETWORK_SOURCE), model_name)
-
-    @classmethod
-    def execute(cls, model_name: str, **preprocessing) -> io.NodeOutput:
-        owner = title(cls)
-        path = find_file(NETWORKS, model_name, owner, NETWORK_SOURCE)
-        try:
-            options = input_options(**preprocessing, free_size=FREE_SIZE)
-            return io.NodeOutput(load_network(path, options))
-        except ValueError as error:
-            raise ValueError(f"{owner}: {error}") from error
+    def load(cls, path: Path, **preprocessing) -> ImageNetwork:
+        return load_network(path, input_options(**preprocessing, free_size=FREE_SIZE))
 
 
-class ZMagicOnnxEnergy(io.ComfyNode):
+class ZMagicOnnxEnergy(EnergyNode):
     """What a network says of the picture."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicOnnxEnergy",
             display_name="ONNX Energy",
-            category=CATEGORY,
             description=(
                 "Pulls what a network says of the picture towards a target: a value, a class, or "
                 "what it says of another picture. For every attribute that has no node of its own."
             ),
-            search_aliases=[*SEARCH_ALIASES, "classifier guidance", "custom loss", "regressor"],
+            search_aliases=["classifier guidance", "custom loss", "regressor"],
             inputs=[
-                OnnxNetwork.Input("network", tooltip="The network that judges: Load ONNX Network."),
+                sockets.OnnxNetwork.Input(
+                    "network", tooltip="The network that judges: Load ONNX Network."
+                ),
                 io.String.Input(
                     "output",
                     default="",
@@ -190,8 +176,7 @@ class ZMagicOnnxEnergy(io.ComfyNode):
                         "distributions over classes."
                     ),
                 ),
-                *condition_inputs(),
-                FaceLocation.Input(
+                sockets.FaceLocation.Input(
                     "face_location",
                     optional=True,
                     tooltip=(
@@ -215,11 +200,10 @@ class ZMagicOnnxEnergy(io.ComfyNode):
                     ),
                 ),
             ],
-            outputs=[conditions_output()],
         )
 
     @classmethod
-    def execute(
+    def energy(
         cls,
         network: ImageNetwork,
         output: str,
@@ -230,34 +214,29 @@ class ZMagicOnnxEnergy(io.ComfyNode):
         face_margin: float,
         target_image: Tensor | None = None,
         face_location: FaceLocator | None = None,
-        **common,
-    ) -> io.NodeOutput:
-        owner = "ONNX Energy"
-        try:
-            _check(target_is, distance, target_image)
-            network = with_output(network, output)
-            found = features_first(example(network)[0])
-            scores = _scores(found) if distance == "cross entropy" else None
-            layout, warnings = None, ()
-            if target_is == VALUE:
-                target = _value_target(value, found, distance)
-            elif target_is == CLASS:
+    ) -> Made:
+        _check(target_is, distance, target_image)
+        network = with_output(network, output)
+        found = features_first(example(network)[0])
+        scores = _scores(found) if distance == "cross entropy" else None
+        layout, warnings = None, []
+        if target_is == VALUE:
+            target = _value_target(value, found, distance)
+        elif target_is == CLASS:
+            with named("'class_index'"):
                 target = class_target(class_index, scores.classes, found)
-            else:
-                photographs = pictures(target_image, owner, "target_image")
-                if face_location is not None:
-                    found = reference_faces(face_location, photographs, owner, "target_image")
-                    photographs, layout = photographs[list(found.kept)], found.faces
-                    warnings = found.warnings
-                target = outputs_for(network, photographs, layout, face_margin)
-                target = target if scores is None else scores.probabilities(target)
-        except ValueError as error:
-            raise ValueError(f"{owner}: {str(error).removeprefix(f'{owner}: ')}") from error
+        else:
+            photographs = pictures(target_image, "target_image")
+            if face_location is not None:
+                layout, kept, warnings = faces_at("target_image", photographs, face_location)
+                photographs = photographs[kept]
+            target = outputs_for(network, photographs, layout, face_margin)
+            target = target if scores is None else scores.probabilities(target)
         notify(cls, warnings)
         energy = NetworkOutput(network.network, network.preprocessing, target, distance, scores)
         if face_location is not None:
             energy = FaceOutput(energy, face_location, layout, face_margin)
-        return appended(owner, energy, **common)
+        return Made(energy)
 
 
 NODES = [ZMagicLoadOnnx, ZMagicOnnxEnergy]
@@ -295,4 +274,5 @@ def _value_target(text: str, output: Tensor, distance: str) -> Tensor:
             f"'value' must be as many numbers as the output has for cosine, {output.shape[1]}, "
             f"and not all 0, got {quoted(text)}"
         )
-    return value_target(torch.tensor(numbers), output)
+    with named("'value'"):
+        return value_target(torch.tensor(numbers), output)

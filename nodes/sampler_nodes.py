@@ -11,10 +11,10 @@ from torch import Tensor
 from ..guidance.plots import run_curves
 from ..guidance.trace import Trace
 from ..host.hooks import attach
+from .bases import Node
 from .notices import notify, show
-from .settings_nodes import ALIASES, CATEGORY
+from .settings_node import ALIASES, CATEGORY
 from .sockets import Conditions, Settings
-from .titles import title
 
 __all__ = ["NODES"]
 
@@ -60,20 +60,14 @@ def _cfg_input() -> io.Float.Input:
 
 
 def _attached(node: type[io.ComfyNode], model, conditions, settings, vae, traces=None):
-    """``attach``, with the display name of the node in front of what can go wrong.
-
-    Every run's warnings are shown on the node, and its trace is appended to ``traces``.
-    """
+    """``attach``; each run's warnings are shown on the node, its trace goes to ``traces``."""
 
     def on_finish(trace: Trace) -> None:
         if traces is not None:
             traces.append(trace)
         show(node, trace.warnings)  # in the log they are already
 
-    try:
-        return attach(model, conditions, settings, vae, on_finish)
-    except ValueError as error:
-        raise ValueError(f"{title(node)}: {error}") from error
+    return attach(model, conditions, settings, vae, on_finish)
 
 
 def _curves(report: str) -> Tensor:
@@ -85,11 +79,11 @@ def _curves(report: str) -> Tensor:
         return torch.ones(1, 1, 1, 3)
 
 
-class ZMagicApply(io.ComfyNode):
+class ZMagicApply(Node):
     """MODEL in, guided MODEL out: works with the stock KSampler and any other sampler."""
 
     @classmethod
-    def define_schema(cls):
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicApply",
             display_name="Apply Z-Magic",
@@ -108,19 +102,18 @@ class ZMagicApply(io.ComfyNode):
                 _vae_input(),
             ],
             outputs=[io.Model.Output(tooltip="The guided model.")],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, model, conditions, settings=None, vae=None) -> io.NodeOutput:
+    def run(cls, model, conditions, settings=None, vae=None) -> io.NodeOutput:
         return io.NodeOutput(_attached(cls, model, conditions, settings, vae))
 
 
-class ZMagicGuider(io.ComfyNode):
+class ZMagicGuider(Node):
     """A GUIDER for SamplerCustomAdvanced."""
 
     @classmethod
-    def define_schema(cls):
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicGuider",
             display_name="Z-Magic Guider",
@@ -143,11 +136,10 @@ class ZMagicGuider(io.ComfyNode):
                 _cfg_input(),
             ],
             outputs=[io.Guider.Output(tooltip="Connect to SamplerCustomAdvanced.")],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(
+    def run(
         cls, model, positive, conditions, cfg, negative=None, settings=None, vae=None
     ) -> io.NodeOutput:
         model = _attached(cls, model, conditions, settings, vae)
@@ -161,11 +153,11 @@ class ZMagicGuider(io.ComfyNode):
         return io.NodeOutput(guider)
 
 
-class ZMagicSampler(io.ComfyNode):
+class ZMagicSampler(Node):
     """KSampler with conditions, and a report of what they did."""
 
     @classmethod
-    def define_schema(cls):
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicSampler",
             display_name="Z-Magic Sampler",
@@ -198,7 +190,7 @@ class ZMagicSampler(io.ComfyNode):
                 io.Combo.Input(
                     "sampler_name",
                     options=comfy.samplers.KSampler.SAMPLERS,
-                    tooltip="Any sampler of the host. One evaluation per step (euler, dpmpp_2m) "
+                    tooltip="Any sampler of ComfyUI. One evaluation per step (euler, dpmpp_2m) "
                     "is cheapest under guidance.",
                 ),
                 io.Combo.Input(
@@ -227,11 +219,10 @@ class ZMagicSampler(io.ComfyNode):
                     display_name="report_json", tooltip="The same and more as JSON, for scripts."
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(
+    def run(
         cls,
         model,
         positive,

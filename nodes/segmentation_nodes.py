@@ -1,11 +1,13 @@
 """Segmentation: the loader of parsers, and the energy that asks for classes in their places."""
 
+from pathlib import Path
+
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..guidance.energies import Segmentation
-from ..guidance.energies.class_names import parse_class_weights, parse_classes, parse_palette
 from ..guidance.energies.segmentation import COMPARED, DISTANCES
+from ..guidance.errors import advised
 from ..guidance.pictures.class_scores import ClassScores
 from ..guidance.pictures.label_maps import LabelMap
 from ..host.image_networks import (
@@ -17,41 +19,44 @@ from ..host.image_networks import (
     load_network,
     outputs_for,
 )
-from ..host.model_files import find_file, list_files, offered, usable_name
-from ..host.networks import stamp_of
-from .condition_inputs import (
-    CATEGORY,
-    REFERENCE_BATCH,
-    SEARCH_ALIASES,
-    appended,
-    condition_inputs,
-    conditions_output,
-    greyed,
+from ..host.model_files import find_file, list_files, offered
+from . import sockets
+from .bases import EnergyNode, LoaderNode, Made
+from .condition_inputs import REFERENCE_BATCH
+from .network_inputs import input_options, network_inputs
+from .parsing.classes import parse_class_weights, parse_mask_classes
+from .parsing.colors import parse_palette
+from .picture_inputs import (
+    grayed,
     masks,
     pictures_and_mask,
     reference_mask_input,
+    refuse_mask_alone,
 )
-from .network_inputs import input_options, network_inputs
-from .picture_inputs import refuse_mask_alone
-from .sockets import Segmenter
-from .titles import title
 
 __all__ = ["NODES"]
 
 # Side of the pictures for a parser that takes any size: that of the face parsers.
 FREE_SIZE = 512
 
-PHOTOGRAPH, COLOR_MAP, INDEX_MAP = "photograph", "colour map", "index map"
+PHOTOGRAPH, COLOR_MAP, INDEX_MAP = "photograph", "color map", "index map"
+
+# What to do about targets that ask for nothing, or for what is no class.
+OTHER_COLORS = (
+    "Paint in these, write the map's own into 'colors', or choose 'photograph' at 'target_is' if "
+    "it is one"
+)
+OTHER_MAPS = "Choose 'color map' at 'target_is' if it is one, or 'photograph' to have it parsed"
 
 # Slots for masks: segmenters have 150 classes at most, targets name a few.
 MOST_MASKS = 32
 
 
-class ZMagicLoadSegmenter(io.ComfyNode):
+class ZMagicLoadSegmenter(LoaderNode):
     """A network that says what each pixel shows."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         options = offered(list_files(SEGMENTERS), [USUAL_SEGMENTER])
         return io.Schema(
             node_id="ZMagicLoadSegmenter",
@@ -91,53 +96,43 @@ class ZMagicLoadSegmenter(io.ComfyNode):
                 ),
             ],
             outputs=[
-                Segmenter.Output(display_name="segmenter", tooltip="For the Segmentation Energy.")
+                sockets.Segmenter.Output(
+                    display_name="segmenter", tooltip="For the Segmentation Energy."
+                )
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str = "") -> bool | str:
-        return usable_name(model_name, "model_name")
+    def find(cls, model_name: str) -> Path:
+        return find_file(SEGMENTERS, model_name, SEGMENTER_SOURCE)
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str = "", **_) -> tuple:
-        return stamp_of(lambda: find_file(SEGMENTERS, model_name, "", SEGMENTER_SOURCE), model_name)
-
-    @classmethod
-    def execute(cls, model_name: str, output: str, **preprocessing) -> io.NodeOutput:
-        owner = title(cls)
-        path = find_file(SEGMENTERS, model_name, owner, SEGMENTER_SOURCE)
-        try:
-            options = input_options(**preprocessing, free_size=FREE_SIZE)
-            segmenter = load_network(path, options, output)
-            shape = list(example(segmenter)[0].shape)
-            if len(shape) != 4:
-                raise ValueError(
-                    f"output '{segmenter.module.outputs[0]}' of {path.name} has the shape {shape}, "
-                    "expected a map of class scores [batch, classes, height, width]; choose "
-                    "another 'output' or another file"
-                )
-        except ValueError as error:
-            raise ValueError(f"{owner}: {error}") from error
-        return io.NodeOutput(segmenter)
+    def load(cls, path: Path, output: str, **preprocessing) -> ImageNetwork:
+        options = input_options(**preprocessing, free_size=FREE_SIZE)
+        segmenter = load_network(path, options, output)
+        shape = list(example(segmenter)[0].shape)
+        if len(shape) != 4:
+            raise ValueError(
+                f"output '{segmenter.module.outputs[0]}' of {path.name} has the shape {shape}, "
+                "expected a map of class scores [batch, classes, height, width]; choose another "
+                "'output' or another file"
+            )
+        return segmenter
 
 
-class ZMagicSegmentation(io.ComfyNode):
+class ZMagicSegmentation(EnergyNode):
     """What is where in the picture."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicSegmentation",
             display_name="Segmentation Energy",
-            category=CATEGORY,
             description=(
                 "Pulls the picture's layout towards a target: what a segmenter sees where. The "
                 "target is a photograph to be parsed, a painted label map, or masks of classes."
             ),
             search_aliases=[
-                *SEARCH_ALIASES,
                 "face parsing",
                 "semantic map",
                 "label map",
@@ -145,7 +140,9 @@ class ZMagicSegmentation(io.ComfyNode):
                 "regional",
             ],
             inputs=[
-                Segmenter.Input("segmenter", tooltip="The network that parses: Load Segmenter."),
+                sockets.Segmenter.Input(
+                    "segmenter", tooltip="The network that parses: Load Segmenter."
+                ),
                 io.Image.Input(
                     "target_image",
                     optional=True,
@@ -160,7 +157,7 @@ class ZMagicSegmentation(io.ComfyNode):
                     default=PHOTOGRAPH,
                     tooltip=(
                         "photograph: the segmenter parses it, and the picture gets its layout. "
-                        "colour map: painted in the classes' colours; other colours leave the "
+                        "color map: painted in the classes' colours; other colours leave the "
                         "class free. index map: grey levels 0, 1, 2, ... of 255 are the numbers "
                         "of the classes, 255 leaves the class free."
                     ),
@@ -200,7 +197,7 @@ class ZMagicSegmentation(io.ComfyNode):
                     placeholder="#000000 #cc0000 #00ffff",
                     advanced=True,
                     tooltip=(
-                        "For a colour map: the hexadecimal colours of classes 0, 1, 2, ... Empty: "
+                        "For a color map: the hexadecimal colours of classes 0, 1, 2, ... Empty: "
                         "the 19 face classes in the colours of CelebAMask-HQ, see the help page."
                     ),
                 ),
@@ -235,14 +232,12 @@ class ZMagicSegmentation(io.ComfyNode):
                         "paper: for a photograph and squared error only."
                     ),
                 ),
-                *condition_inputs(),
                 reference_mask_input("target_image"),
             ],
-            outputs=[conditions_output()],
         )
 
     @classmethod
-    def execute(
+    def energy(
         cls,
         segmenter: ImageNetwork,
         target_is: str,
@@ -254,58 +249,62 @@ class ZMagicSegmentation(io.ComfyNode):
         target_image: Tensor | None = None,
         masks: io.Autogrow.Type | None = None,
         reference_mask: Tensor | None = None,
-        **common,
-    ) -> io.NodeOutput:
-        owner = "Segmentation Energy"
+    ) -> Made:
         connected = [mask for mask in (masks or {}).values() if mask is not None]
         if (target_image is None) == (not connected):
             got = "neither" if target_image is None else "both"
-            raise ValueError(
-                f"{owner}: expected a picture at 'target_image' or masks at 'masks', got {got}"
-            )
+            raise ValueError(f"expected a picture at 'target_image' or masks at 'masks', got {got}")
         if compare == "logits" and (connected or target_is != PHOTOGRAPH):
             raise ValueError(
-                f"{owner}: 'compare' is logits, which only a photograph has, expected "
+                "'compare' is logits, which only a photograph has, expected "
                 "'probabilities' for masks and label maps"
             )
         scores = ClassScores.judged(example(segmenter)[0])
-        try:
-            weights = parse_class_weights(class_weights, scores.classes)
-            numbers = parse_classes(classes) if connected else []
-            palette = None
-            if not connected and target_is == COLOR_MAP:
-                palette = parse_palette(colors, scores.classes)
-        except ValueError as error:
-            raise ValueError(f"{owner}: {error}") from None
+        weights = parse_class_weights(class_weights, scores.classes)
         if connected:
-            refuse_mask_alone(reference_mask, owner, "target_image")
-            target = LabelMap.from_masks(_masks(connected, owner), numbers, scores.classes, owner)
+            numbers = parse_mask_classes(classes, len(connected), scores.classes)
+            refuse_mask_alone(reference_mask, "target_image")
+            target = LabelMap.from_masks(_masks(connected), numbers, scores.classes)
+        elif target_is == COLOR_MAP:
+            palette = parse_palette(colors, scores.classes)
+            images, counts = pictures_and_mask(target_image, reference_mask, "target_image")
+            seen = grayed(images, counts)
+            with advised(OTHER_COLORS):
+                target = LabelMap.from_colors(seen, palette, scores.classes, counts)
         else:
-            images, counts = pictures_and_mask(target_image, reference_mask, owner, "target_image")
-            seen = greyed(images, counts)
+            images, counts = pictures_and_mask(target_image, reference_mask, "target_image")
             if target_is == PHOTOGRAPH:
-                target = _parsed(segmenter, scores, seen, compare, owner).masked(counts)
-            elif target_is == COLOR_MAP:
-                target = LabelMap.from_colors(seen, palette, scores.classes, owner, counts)
+                target = _parsed(segmenter, scores, grayed(images, counts), compare).masked(counts)
             else:
-                target = LabelMap.from_gray(images, scores.classes, owner, counts)
-        energy = Segmentation(segmenter, scores, target, distance, compare, weights)
-        return appended(owner, energy, **common)
+                with advised(OTHER_MAPS):
+                    target = LabelMap.from_gray(images, scores.classes, counts)
+        return Made(Segmentation(segmenter, scores, target, distance, compare, weights))
 
 
 NODES = [ZMagicLoadSegmenter, ZMagicSegmentation]
 
 
 def _parsed(
-    segmenter: ImageNetwork, scores: ClassScores, photographs: Tensor, compare: str, owner: str
+    segmenter: ImageNetwork, scores: ClassScores, photographs: Tensor, compare: str
 ) -> LabelMap:
     """What the segmenter sees in photographs, as the target."""
     maps = outputs_for(segmenter, photographs)
     values = scores.complete(maps) if compare == "logits" else scores.probabilities(maps)
     aspect = photographs.shape[-1] / photographs.shape[-2]
-    return LabelMap(values, values.new_ones(len(values), 1, *values.shape[-2:]), owner, aspect)
+    return LabelMap(values, values.new_ones(len(values), 1, *values.shape[-2:]), aspect)
 
 
-def _masks(connected: list[Tensor], owner: str) -> list[Tensor]:
-    """The MASKs at 'masks' as ``[B, h, w]`` each."""
-    return [masks(mask, owner, "masks") for mask in connected]
+def _masks(connected: list[Tensor]) -> list[Tensor]:
+    """The MASKs at 'masks' as ``[B, h, w]`` each.
+
+    Raises:
+        ValueError: one is no mask, or all are black.
+    """
+    asked = [masks(mask, "masks") for mask in connected]
+    if not any(mask.any() for mask in asked):
+        raise ValueError(
+            "no pixel of the target asks for a class: the 'masks' are black all over.\n"
+            "Paint white where a class should be. Load Image's MASK shows what is transparent in "
+            "a picture, which is nothing in most"
+        )
+    return asked

@@ -22,13 +22,13 @@ Settings = io.Custom("ZMAGIC_SETTINGS")
 # A host.openclip.OpenClip: image tower, text tower and their preprocessing.
 OpenClip = io.Custom("ZMAGIC_OPENCLIP")
 
-# A host.face_networks.FaceRecognizer: embeds aligned face crops.
+# A guidance.faces.networks.FaceRecognizer: embeds aligned face crops.
 FaceRecognizer = io.Custom("ZMAGIC_FACE_RECOGNIZER")
 
-# A host.face_networks.LandmarkRegressor: points of a face crop.
+# A guidance.faces.networks.LandmarkNetwork: points of a face crop.
 LandmarkNetwork = io.Custom("ZMAGIC_LANDMARK_NETWORK")
 
-# A guidance.face_location.FaceLocator: where in a picture the face is.
+# A guidance.faces.location.FaceLocator: where in a picture the face is.
 FaceLocation = io.Custom("ZMAGIC_FACE_LOCATION")
 
 # A host.image_networks.ImageNetwork whose first output is a map of class scores.

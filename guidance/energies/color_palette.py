@@ -12,22 +12,17 @@ Three kinds of palette, all compared in CIE Lab, squared distances divided by 10
 """
 
 import math
-import re
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..numbers import weight_in
 from ..pictures.color_spaces import srgb_to_lab
 from ..pictures.references import Reference, ordinary
 from ..pictures.smoothing import pooled, region_weights
-from ..wording import quoted
 
-__all__ = ["ColorPalette", "parse_colors"]
-
-OWNER = "Colour Palette Energy"
+__all__ = ["ColorPalette"]
 
 # Lab units in one unit of distance: white is at distance 1 from black.
 LAB_UNIT = 100.0
@@ -44,13 +39,8 @@ GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
 # different shades of one colour.
 SOFTNESS = 0.01
 
-# Colours of a palette: each is compared with each pixel.
-MOST_COLORS = 256
-
 # Copies of the palette (dtype and device) remembered by one energy; a run uses one.
 COPIES_KEPT = 2
-
-COLOR = re.compile(r"#?(?P<digits>[0-9a-f]{6}|[0-9a-f]{3})(:(?P<share>[0-9.]+)%?)?", re.IGNORECASE)
 
 
 class ColorPalette:
@@ -90,7 +80,7 @@ class ColorPalette:
     ):
         _check(reference, colors, proportions, lightness)
         self.lightness = lightness
-        self.reference = None if reference is None else Reference(reference, OWNER, mask)
+        self.reference = None if reference is None else Reference(reference, mask)
         # A pure function of its arguments: remembering its last results changes no result.
         self._palette_like = lru_cache(COPIES_KEPT)(self._copy_palette)
         with torch.inference_mode(False), torch.no_grad():
@@ -138,66 +128,20 @@ class ColorPalette:
         return srgb_to_lab(colors) * axes[:, None]
 
 
-def parse_colors(text: str) -> tuple[Tensor, Tensor | None]:
-    """Read a palette such as ``"#264653, #2a9d8f"`` or ``"#264653:3 #2a9d8f:1"``.
-
-    Returns:
-        colours ``[J, 3]`` in [0, 1], and their proportions ``[J]`` or None.
-
-    Raises:
-        ValueError: there is no colour, or more than MOST_COLORS, a word is not a colour, a
-            proportion is not positive, or only some of the colours have one.
-    """
-    words = text.replace(",", " ").replace(";", " ").split()
-    if len(words) > MOST_COLORS:
-        raise ValueError(f"colors must be at most {MOST_COLORS}, got {len(words)}")
-    if not words:
-        raise ValueError("colors must name at least one colour such as '#2a9d8f', got none")
-    matches = [_color_match(word) for word in words]
-    shares = [match["share"] for match in matches]
-    if any(shares) and not all(shares):
-        bare = words[shares.index(None)]
-        raise ValueError(
-            f"colors must give every colour a proportion or none, got {quoted(bare)} without one"
-        )
-    colors = torch.tensor([_channels(match["digits"]) for match in matches])
-    return colors, torch.tensor([float(share) for share in shares]) if all(shares) else None
-
-
-def _color_match(word: str) -> re.Match:
-    match = COLOR.fullmatch(word)
-    valid = match is not None and (match["share"] is None or weight_in(match["share"]) is not None)
-    if not valid:
-        raise ValueError(
-            "colors must be hexadecimal colours with optional positive proportions, such as "
-            f"'#2a9d8f' or '#2a9d8f:3', got {quoted(word)}"
-        )
-    assert match is not None
-    return match
-
-
-def _channels(digits: str) -> list[float]:
-    """``"2a9d8f"`` or ``"29f"`` to red, green and blue in [0, 1]."""
-    width = len(digits) // 3
-    full_scale = 16**width - 1
-    return [int(digits[i : i + width], 16) / full_scale for i in range(0, len(digits), width)]
-
-
 def _check(
     reference: Tensor | None, colors: Tensor | None, proportions: Tensor | None, lightness: float
 ) -> None:
     if (reference is None) == (colors is None):
-        raise ValueError(f"{OWNER}: expected a reference or colours, got both or neither")
+        raise ValueError("expected a reference or colours, got both or neither")
     if not lightness >= 0.0:
-        raise ValueError(f"{OWNER}: lightness must be >= 0, got {lightness}")
+        raise ValueError(f"lightness must be >= 0, got {lightness}")
     if colors is not None and (colors.ndim != 2 or colors.shape[1] != 3 or len(colors) == 0):
-        raise ValueError(f"{OWNER}: colours must be [J, 3], got {list(colors.shape)}")
+        raise ValueError(f"colours must be [J, 3], got {list(colors.shape)}")
     if proportions is None:
         return
     if colors is None or proportions.shape != colors.shape[:1] or not (proportions > 0.0).all():
         raise ValueError(
-            f"{OWNER}: proportions must be one positive number for each colour, "
-            f"got {proportions.tolist()}"
+            f"proportions must be one positive number for each colour, got {proportions.tolist()}"
         )
 
 

@@ -58,7 +58,7 @@ class FaceIdentity(FaceEnergy):
     ):
         if reference.ndim not in (1, 2):
             raise ValueError(
-                "Face Identity Energy: reference must be one embedding [D] or one for each picture "
+                "reference must be one embedding [D] or one for each picture "
                 f"[B, D], got {list(reference.shape)}"
             )
         super().__init__(locator, layout)
@@ -78,7 +78,7 @@ class FaceIdentity(FaceEnergy):
         """
         if self.reference.ndim == 2 and len(self.reference) not in (1, len(image)):
             raise ValueError(
-                f"Face Identity Energy: {len(self.reference)} embeddings as reference, expected 1 "
+                f"{len(self.reference)} embeddings as reference, expected 1 "
                 f"or the batch size {len(image)}"
             )
         faces = self.located(image, region)

@@ -39,7 +39,7 @@ class ImageSimilarity:
     ):
         self.network = network
         self.preprocessing = preprocessing
-        self.targets = Targets(references, weights, "Image Similarity Energy")
+        self.targets = Targets(references, weights)
 
     @property
     def networks(self) -> tuple:

@@ -6,22 +6,19 @@ network sees: shape, expression and the turn of the head count, not where in the
 or how large.
 """
 
-import re
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor
 
 from ..energy import networks_of
 from ..faces.crops import Faces
 from ..faces.face_energy import FaceEnergy
 from ..faces.location import FaceLocator
-from ..faces.networks import LandmarkRegressor
+from ..faces.networks import LandmarkNetwork
 from ..pictures.references import ordinary
 from ..pictures.regions import only_region_moves
-from ..wording import quoted
 
-__all__ = ["POINT_GROUPS", "Landmarks", "chosen_points", "parse_landmarks"]
+__all__ = ["POINT_GROUPS", "Landmarks", "chosen_points"]
 
 # Which points belong to which part of the face, by the number of points.
 _GROUPS: dict[int, dict[str, Iterable[int]]] = {
@@ -69,28 +66,6 @@ def chosen_points(group: str, points: int) -> list[int]:
     return sorted(i for part in group.split(" and ") for i in _GROUPS[points][part])
 
 
-def parse_landmarks(text: str, points: int) -> Tensor:
-    """Points ``[P, 2]`` from numbers in text, x before y: ``0.31 0.42, ...`` or JSON lists.
-
-    Raises:
-        ValueError: there is something else than numbers, or not two for each of ``points``.
-    """
-    words = re.split(r"[\s,;()\[\]{}]+", text.strip(" \t\r\n,;()[]{}"))
-    try:
-        numbers = torch.tensor([float(word) for word in words])
-    except ValueError:
-        strange = next(word for word in words if not _is_number(word))
-        raise ValueError(
-            f"landmarks must be numbers, x and y of each point, got {quoted(strange, 20)}"
-        ) from None
-    if len(numbers) != 2 * points or not numbers.isfinite().all():
-        raise ValueError(
-            f"landmarks must be {2 * points} finite numbers, x and y of each of the network's "
-            f"{points} points, got {len(numbers)}"
-        )
-    return numbers.unflatten(0, (points, 2))
-
-
 class Landmarks(FaceEnergy):
     """``E = mean over points of |p(image) - t|^2``, ``p`` the points in the crop, ``t`` the target.
 
@@ -99,7 +74,7 @@ class Landmarks(FaceEnergy):
     gradient reaches the region only.
 
     Args:
-        regressor: finds the points.
+        landmark_network: finds the points.
         target: ``[1 or B, P, 2]``, all points, in fractions of the crop; all NaN for an image of
             the batch of which nothing is asked, whose energy is 0.
         locator: where the face is, see FaceEnergy.
@@ -112,27 +87,26 @@ class Landmarks(FaceEnergy):
 
     def __init__(
         self,
-        regressor: LandmarkRegressor,
+        landmark_network: LandmarkNetwork,
         target: Tensor,
         locator: FaceLocator,
         points: str = "all",
         layout: Faces | None = None,
     ):
-        if target.ndim != 3 or target.shape[1:] != (regressor.points, 2):
+        if target.ndim != 3 or target.shape[1:] != (landmark_network.points, 2):
             raise ValueError(
-                f"Landmark Energy: target must be points [R, {regressor.points}, 2], "
-                f"got {list(target.shape)}"
+                f"target must be points [R, {landmark_network.points}, 2], got {list(target.shape)}"
             )
         super().__init__(locator, layout)
-        self.regressor = regressor
+        self.landmark_network = landmark_network
         self.asked = ordinary(~target.isnan().flatten(1).any(1))  # [1 or B]
         self.target = ordinary(target.nan_to_num())
-        self.chosen = chosen_points(points, regressor.points)
+        self.chosen = chosen_points(points, landmark_network.points)
 
     @property
     def networks(self) -> tuple:
         """What the energy runs on; see the Energy protocol."""
-        return networks_of(self.regressor, self.locator)
+        return networks_of(self.landmark_network, self.locator)
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol.
@@ -142,18 +116,10 @@ class Landmarks(FaceEnergy):
         """
         if len(self.target) not in (1, len(image)):
             raise ValueError(
-                f"Landmark Energy: the target holds {len(self.target)} faces, "
+                f"the target holds {len(self.target)} faces, "
                 f"expected 1 or the batch size {len(image)}"
             )
         faces = self.located(image, region)
-        found = self.regressor.in_crop(only_region_moves(image, region), faces)  # [B, P, 2]
+        found = self.landmark_network.in_crop(only_region_moves(image, region), faces)  # [B, P, 2]
         residual = (found - self.target.to(found))[:, self.chosen]
         return residual.square().sum(-1).mean(-1) * self.asked.to(residual)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

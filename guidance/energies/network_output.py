@@ -31,8 +31,6 @@ __all__ = [
 
 DISTANCES = ("squared error", "cosine", "cross entropy")
 
-OWNER = "ONNX Energy"
-
 
 class NetworkOutput:
     """``E = distance(f(view of the image), target)``, averaged over places of a map.
@@ -66,11 +64,9 @@ class NetworkOutput:
         scores: ClassScores | None = None,
     ):
         if distance not in DISTANCES:
-            raise ValueError(
-                f"{OWNER}: distance must be one of {', '.join(DISTANCES)}, got {distance}"
-            )
+            raise ValueError(f"distance must be one of {', '.join(DISTANCES)}, got {distance}")
         if distance == "cross entropy" and scores is None:
-            raise ValueError(f"{OWNER}: cross entropy needs class scores")
+            raise ValueError("cross entropy needs class scores")
         self.network = network
         self.preprocessing = preprocessing
         self.target = ordinary(target)
@@ -94,7 +90,7 @@ class NetworkOutput:
         """The energy ``[B]`` of prepared views ``[B, C, h, w]``."""
         if len(self.target) not in (1, len(views)):
             raise ValueError(
-                f"{OWNER}: the target holds {len(self.target)} pictures, "
+                f"the target holds {len(self.target)} pictures, "
                 f"expected 1 or the batch size {len(views)}"
             )
         result = self.network(views)
@@ -168,8 +164,8 @@ def value_target(numbers: Tensor, output: Tensor) -> Tensor:
     features = output.shape[1]
     if len(numbers) not in (1, features):
         raise ValueError(
-            f"value must be {f'1 or {features} numbers' if features > 1 else '1 number'} for an "
-            f"output of {features}, got {len(numbers)}"
+            f"expected {f'1 or {features} numbers' if features > 1 else '1 number'} for an output "
+            f"of {features}, got {len(numbers)}"
         )
     return numbers.view(1, -1, *[1] * (output.ndim - 2))
 
@@ -181,7 +177,7 @@ def class_target(number: int, classes: int, output: Tensor) -> Tensor:
         ValueError: there is no such class.
     """
     if not 0 <= number < classes:
-        raise ValueError(f"class_index must be 0 to {classes - 1} for this output, got {number}")
+        raise ValueError(f"expected a class 0 to {classes - 1} for this output, got {number}")
     target = output.new_zeros(1, classes, *[1] * (output.ndim - 2))
     target[:, number] = 1.0
     return target

@@ -38,8 +38,8 @@ class ReferenceImage:
 
     def __init__(self, reference: Tensor, blur: float = 0.02, mask: Tensor | None = None):
         if not blur >= 0.0:
-            raise ValueError(f"Reference Image Energy: blur must be >= 0, got {blur}")
-        self.reference = Reference(reference, "Reference Image Energy", mask)
+            raise ValueError(f"blur must be >= 0, got {blur}")
+        self.reference = Reference(reference, mask)
         self.blur = blur
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:

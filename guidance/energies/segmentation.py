@@ -70,8 +70,8 @@ class Segmentation:
         self.class_weights = None if class_weights is None else ordinary(class_weights)
         if self.class_weights is not None and not self._asks_for_something():
             raise ValueError(
-                "Segmentation Energy: the class weights are 0 for every class that the target asks "
-                "for.\nName other classes in 'class_weights', or weights above 0"
+                "the class weights are 0 for every class that the target asks for.\nName other "
+                "classes, or weights above 0"
             )
 
     @property
@@ -110,17 +110,12 @@ class Segmentation:
 
 
 def _check(scores: ClassScores, target: LabelMap, distance: str, compare: str) -> None:
-    owner = "Segmentation Energy"
     for name, value, choices in (("distance", distance, DISTANCES), ("compare", compare, COMPARED)):
         if value not in choices:
-            raise ValueError(f"{owner}: {name} must be one of {', '.join(choices)}, got {value}")
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}")
     if target.classes != scores.classes:
-        raise ValueError(
-            f"{owner}: the target has {target.classes} classes, the parser {scores.classes}"
-        )
+        raise ValueError(f"the target has {target.classes} classes, the parser {scores.classes}")
     if compare == "logits" and distance != "squared error":
-        raise ValueError(f"{owner}: logits are compared by 'squared error', got '{distance}'")
+        raise ValueError(f"logits are compared by 'squared error', got '{distance}'")
     if compare == "logits" and scores.are_probabilities:
-        raise ValueError(
-            f"{owner}: the segmenter gives probabilities, expected 'probabilities' at 'compare'"
-        )
+        raise ValueError("the parser gives probabilities, expected 'probabilities' to be compared")

@@ -62,8 +62,8 @@ class Sketch:
         mask: Tensor | None = None,
     ):
         if not line_width > 0.0:
-            raise ValueError(f"Sketch Energy: line width must be > 0, got {line_width}")
-        self.reference = Reference(reference, "Sketch Energy", mask)
+            raise ValueError(f"line width must be > 0, got {line_width}")
+        self.reference = Reference(reference, mask)
         self.drawing = drawing
         self.line_width = line_width
 

@@ -105,7 +105,7 @@ class Style:
         targets: Sequence[Tensor],
     ):
         if not targets or not all(target.abs().max() > 0.0 for target in targets):
-            raise ValueError("Style Energy: the chosen blocks do not respond to the reference")
+            raise ValueError("the chosen blocks do not respond to the reference")
         self.network = network
         self.preprocessing = preprocessing
         self.targets = tuple(map(ordinary, targets))

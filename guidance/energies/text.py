@@ -53,14 +53,12 @@ class Text:
         warnings: Sequence[str] = (),
     ):
         if views < 1:
-            raise ValueError(f"Text Energy: expected at least 1 view, got {views}")
+            raise ValueError(f"expected at least 1 view, got {views}")
         if not 0.0 < least_crop <= 1.0:
-            raise ValueError(
-                f"Text Energy: the smallest crop must be in (0, 1], got {least_crop:g}"
-            )
+            raise ValueError(f"the smallest crop must be in (0, 1], got {least_crop:g}")
         self.network = network
         self.preprocessing = preprocessing
-        self.targets = Targets(targets, weights, "Text Energy")
+        self.targets = Targets(targets, weights)
         self.views = views
         self.least_crop = least_crop
         self._seed: int | None = None

@@ -21,7 +21,7 @@ __all__ = [
     "one_each",
 ]
 
-FALLBACKS = ("reference", "centre")
+FALLBACKS = ("reference", "center")
 
 # A landmark network is the more exact the better the box fits: it looks again at the box around
 # what it found, until no edge moves by more than this share of the box's sides. If that does not
@@ -64,6 +64,7 @@ class FaceLocator:
             the reference, or the centre of the region (of the picture without one).
         points: finds the five points in the box of a detector that finds none, or near the place
             that is given instead of a detector; None: the average face in the box.
+        advice: what to do about a run in which no face is found, for its warning.
 
     Raises:
         ValueError: a value is outside its range, or both a detector and a location are given.
@@ -76,6 +77,7 @@ class FaceLocator:
     choice: str = "largest"
     fallback: str = "reference"
     points: PointFinder | None = None
+    advice: str = ""
 
     def __post_init__(self) -> None:
         if self.detect is not None and self.fixed is not None:

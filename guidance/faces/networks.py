@@ -11,7 +11,7 @@ from torch import Tensor
 from ..pictures.preprocessing import Preprocessing
 from .crops import Faces, box_crops
 
-__all__ = ["FaceRecognizer", "LandmarkRegressor"]
+__all__ = ["FaceRecognizer", "LandmarkNetwork"]
 
 # A prepared batch to the network's output, or to a tuple of which the first one counts.
 NetworkFunction = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
@@ -45,7 +45,7 @@ class FaceRecognizer:
 
 
 @dataclass(frozen=True, eq=False)
-class LandmarkRegressor:
+class LandmarkNetwork:
     """Finds the points of a face inside its box by direct regression of their coordinates.
 
     Args:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .crops import Faces
-from .networks import LandmarkRegressor
+from .networks import LandmarkNetwork
 
 __all__ = ["POINT_SETS", "FivePoints", "five_points"]
 
@@ -66,15 +66,15 @@ class FivePoints:
     """Finds the five points of faces of known boxes by a landmark network; see PointFinder.
 
     Args:
-        regressor: finds a number of points that is in POINT_SETS.
+        network: finds a number of points that is in POINT_SETS.
     """
 
-    regressor: LandmarkRegressor
+    network: LandmarkNetwork
 
     @property
     def networks(self) -> tuple:
         """What it runs on."""
-        return self.regressor.networks
+        return self.network.networks
 
     def __call__(self, image: Tensor, faces: Faces) -> Tensor:
         """The points ``[B, 5, 2]`` in ``image [B, 3, H, W]``, in fractions of the picture.
@@ -82,4 +82,4 @@ class FivePoints:
         Raises:
             ValueError: it is not known which of the network's points they are.
         """
-        return five_points(self.regressor.landmarks(image, faces))
+        return five_points(self.network.landmarks(image, faces))

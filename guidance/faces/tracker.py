@@ -87,24 +87,17 @@ class FaceTracker:
         where = f"any of {sum(self._looks[b - 1] for b in without)} looks"
         if len(without) < len(self._looks):
             where += f" at picture {', '.join(map(str, without))} of {len(self._looks)}"
-        return [
-            *failed,
-            f"no face was found in {where}: guided all the time {self._place}.\n{self._advice}",
-        ]
+        said = f"no face was found in {where}: guided all the time {self._place}"
+        advice = self.locator.advice
+        return [*failed, f"{said}.\n{advice}" if advice else said]
 
     @property
     def _place(self) -> str:
         if self.locator.detect is None:
             return "at the place that is given"
-        if self.layout is None or self.locator.fallback == "centre":
+        if self.layout is None or self.locator.fallback == "center":
             return "in the center"
         return "where the face is in the reference"
-
-    @property
-    def _advice(self) -> str:
-        if self.locator.detect is None:
-            return "Correct the place at Locate Face"
-        return "Lower 'min_score' at Locate Face, or choose the method 'fixed box' there"
 
     def _located(self, image: Tensor, region: Tensor | None) -> Faces:
         assumed = self._assumed(image, region)
@@ -161,7 +154,7 @@ class FaceTracker:
         centred = _centred(image, region)
         if self.locator.detect is None or self.layout is None:
             return centred
-        if self.locator.fallback == "centre":
+        if self.locator.fallback == "center":
             return centred
         layout = one_each(self.layout, image)
         if region is None:

@@ -37,19 +37,17 @@ class LabelMap:
         values: ``[R, K, h, w]``: probabilities of the classes, or their scores; R is 1 or the
             batch size of the images. What it holds where the weight is 0 does not matter.
         weights: ``[R, 1, h, w]`` in [0, 1]: 0 where the pixel is free.
-        owner: error messages start with it.
         aspect: width divided by height of the picture that the map stands for; by default w / h.
 
     Raises:
         ValueError: the map asks for nothing.
     """
 
-    def __init__(self, values: Tensor, weights: Tensor, owner: str, aspect: float | None = None):
+    def __init__(self, values: Tensor, weights: Tensor, aspect: float | None = None):
         if not (weights > 0.0).any():
-            raise ValueError(f"{owner}: no pixel of the target asks for a class")
+            raise ValueError("no pixel of the target asks for a class")
         self.values = ordinary(values)
         self.weights = ordinary(weights)
-        self.owner = owner
         self.aspect = aspect or values.shape[-1] / values.shape[-2]
         # A pure function of its arguments: remembering its last results changes no result.
         self._fitted = lru_cache(FITTED_KEPT)(self._fit)
@@ -64,7 +62,6 @@ class LabelMap:
         pictures: Tensor,
         palette: Tensor,
         classes: int,
-        owner: str,
         counts: Tensor | None = None,
     ) -> "LabelMap":
         """The class whose colour a pixel has; pixels of other colours, and mixtures, are free.
@@ -86,13 +83,11 @@ class LabelMap:
             best = torch.minimum(best, distance)
         nearest = _counting(without_mixed_colors(pictures, nearest, palette), counts)
         if (nearest == FREE).all():
-            raise ValueError(f"{owner}: {_no_color(pictures, palette)}")
-        return LabelMap.from_indices(nearest, classes, owner)
+            raise ValueError(_no_color(pictures, palette))
+        return LabelMap.from_indices(nearest, classes)
 
     @staticmethod
-    def from_gray(
-        pictures: Tensor, classes: int, owner: str, counts: Tensor | None = None
-    ) -> "LabelMap":
+    def from_gray(pictures: Tensor, classes: int, counts: Tensor | None = None) -> "LabelMap":
         """The class whose number the grey of a pixel is, of 255; 255, and mixtures, are free.
 
         Args:
@@ -106,21 +101,20 @@ class LabelMap:
         levels = torch.stack([_counting(each, counts) for each in levels.unbind(1)], dim=1)
         if (levels != levels[:, :1]).any():
             raise ValueError(
-                f"{owner}: an index map must be a grey picture whose levels are the numbers of the "
-                "classes, got a coloured one; choose 'colour map', or 'photograph' to have it "
-                "parsed"
+                "an index map must be a grey picture whose levels are the numbers of the "
+                "classes, got a coloured one"
             )
         levels = without_mixed_levels(levels[:, 0])
         if (levels == FREE).all():
             raise ValueError(
-                f"{owner}: no pixel of the target asks for a class: the index map is white (255), "
+                f"no pixel of the target asks for a class: the index map is white (255), "
                 "which is free, wherever it counts.\nPaint the classes' numbers as grey levels: "
                 f"those of the segmenter are 0 to {classes - 1}"
             )
-        return LabelMap.from_indices(levels, classes, owner)
+        return LabelMap.from_indices(levels, classes)
 
     @staticmethod
-    def from_indices(indices: Tensor, classes: int, owner: str) -> "LabelMap":
+    def from_indices(indices: Tensor, classes: int) -> "LabelMap":
         """Numbers of classes ``[R, h, w]``; 255 is free.
 
         Raises:
@@ -130,18 +124,16 @@ class LabelMap:
         strange = indices[asked & ((indices < 0) | (indices >= classes))].unique().tolist()
         if strange:
             raise ValueError(
-                f"{owner}: the index map holds {', '.join(map(str, strange[:5]))}, expected the "
+                f"the index map holds {', '.join(map(str, strange[:5]))}, expected the "
                 f"segmenter's classes 0 to {classes - 1}, and 255 where any class will do"
             )
         count, height, width = indices.shape
         one_hot = torch.zeros(count, classes, height, width, dtype=torch.uint8)
         one_hot.scatter_(1, torch.where(asked, indices, 0)[:, None].cpu(), 1)
-        return LabelMap(one_hot, asked[:, None].cpu().float(), owner)
+        return LabelMap(one_hot, asked[:, None].cpu().float())
 
     @staticmethod
-    def from_masks(
-        masks: Sequence[Tensor], numbers: Sequence[int], classes: int, owner: str
-    ) -> "LabelMap":
+    def from_masks(masks: Sequence[Tensor], numbers: Sequence[int], classes: int) -> "LabelMap":
         """One mask for each class; where several overlap, each has its share.
 
         Args:
@@ -152,7 +144,7 @@ class LabelMap:
         Raises:
             ValueError: the numbers of masks and of classes differ, or a number is no class.
         """
-        _check_masks(masks, numbers, classes, owner)
+        _check_masks(masks, numbers, classes)
         height, width = masks[0].shape[-2:]
         count = max(len(mask) for mask in masks)
         asked = torch.zeros(count, classes, height, width)
@@ -161,13 +153,12 @@ class LabelMap:
             asked[:, number] = torch.maximum(asked[:, number], mask.expand(count, -1, -1))
         if not asked.any():
             raise ValueError(
-                f"{owner}: no pixel of the target asks for a class: the masks are black all over."
-                "\nPaint white where a class should be. Load Image's MASK shows what is "
-                "transparent in a picture, which is nothing in most"
+                "no pixel of the target asks for a class: the masks are black all over."
+                "\nPaint white where a class should be"
             )
         total = asked.sum(1, keepdim=True)
         weights = torch.where(total < LEAST_WEIGHT, 0.0, total.clamp(max=1.0))
-        return LabelMap(asked / total.clamp_min(LEAST_WEIGHT), weights, owner)
+        return LabelMap(asked / total.clamp_min(LEAST_WEIGHT), weights)
 
     def masked(self, counts: Tensor | None) -> "LabelMap":
         """The same map, free where ``counts [R, 1, h', w']`` is 0; None: as it is."""
@@ -175,7 +166,7 @@ class LabelMap:
             return self
         counts = F.interpolate(counts, size=self.weights.shape[-2:], mode="area")
         weights = self.weights * counts.to(self.weights)
-        return LabelMap(self.values, weights, self.owner, self.aspect)
+        return LabelMap(self.values, weights, self.aspect)
 
     def at(self, image: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
         """What is asked for of ``maps [B, K, h, w]``, which a network made of ``image``.
@@ -191,7 +182,7 @@ class LabelMap:
         """
         if len(self.values) not in (1, len(image)):
             raise ValueError(
-                f"{self.owner}: the target holds {len(self.values)} pictures, "
+                f"the target holds {len(self.values)} pictures, "
                 f"expected 1 or the batch size {len(image)}"
             )
         aspect = image.shape[-1] / image.shape[-2]
@@ -225,7 +216,7 @@ def _counting(numbers: Tensor, counts: Tensor | None) -> Tensor:
 
 
 def _no_color(pictures: Tensor, palette: Tensor) -> str:
-    """Why a colour map asks for nothing."""
+    """Why a color map asks for nothing."""
     found, counts = (
         (pictures.movedim(1, -1).flatten(0, 2) * 255.0).round().unique(dim=0, return_counts=True)
     )
@@ -233,8 +224,7 @@ def _no_color(pictures: Tensor, palette: Tensor) -> str:
     return (
         "no pixel of the target asks for a class: none has the color of one.\n"
         f"Its most frequent colors are {_names(frequent)}; those of the classes are "
-        f"{_names((palette * 255.0).round())}.\n"
-        "Paint in these, write the map's own into 'colors', or choose 'photograph' if it is one"
+        f"{_names((palette * 255.0).round())}"
     )
 
 
@@ -244,21 +234,18 @@ def _names(colors: Tensor) -> str:
     return ", ".join(named[:NAMED_COLORS]) + (", ..." if len(named) > NAMED_COLORS else "")
 
 
-def _check_masks(masks: Sequence[Tensor], numbers: Sequence[int], classes: int, owner: str) -> None:
+def _check_masks(masks: Sequence[Tensor], numbers: Sequence[int], classes: int) -> None:
     if len(masks) != len(numbers):
         raise ValueError(
-            f"{owner}: 'classes' must name one class for each of the {len(masks)} masks, in their "
-            f"order, such as '17 hair, 1 skin', got {len(numbers)}"
+            f"expected one class for each of the {len(masks)} masks, in their order, got "
+            f"{len(numbers)}"
         )
     strange = [number for number in numbers if number >= classes]
     if strange:
-        raise ValueError(
-            f"{owner}: 'classes' names class {strange[0]}, the segmenter has the classes 0 to "
-            f"{classes - 1}"
-        )
+        raise ValueError(f"there is no class {strange[0]}, expected 0 to {classes - 1}")
     counts = sorted({len(mask) for mask in masks} - {1})
     if len(counts) > 1:
         raise ValueError(
-            f"{owner}: the masks hold {' and '.join(map(str, counts))} pictures, expected one each "
+            f"the masks hold {' and '.join(map(str, counts))} pictures, expected one each "
             "or the same number"
         )

@@ -49,24 +49,22 @@ class Reference:
 
     Args:
         pictures: ``[R, 3, h, w]`` RGB in [0, 1], of any resolution.
-        owner: whose reference it is; error messages start with it.
         mask: ``[R, 1, h, w]`` in [0, 1], how much of each pixel counts, or None: all of it.
 
     Raises:
         ValueError: ``pictures`` or ``mask`` has another shape.
     """
 
-    def __init__(self, pictures: Tensor, owner: str, mask: Tensor | None = None):
+    def __init__(self, pictures: Tensor, mask: Tensor | None = None):
         if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.numel() == 0:
             raise ValueError(
-                f"{owner}: reference must be RGB pictures [R, 3, h, w], got {list(pictures.shape)}"
+                f"reference must be RGB pictures [R, 3, h, w], got {list(pictures.shape)}"
             )
         if mask is not None and mask.shape != pictures[:, :1].shape:
             raise ValueError(
-                f"{owner}: the mask of the reference must be {list(pictures[:, :1].shape)}, "
+                f"the mask of the reference must be {list(pictures[:, :1].shape)}, "
                 f"got {list(mask.shape)}"
             )
-        self.owner = owner
         self.pictures = ordinary(pictures)
         self.mask = None if mask is None else ordinary(mask)
         # A pure function of its arguments: remembering its last results changes no result.
@@ -98,7 +96,7 @@ class Reference:
         count = self.pictures.shape[0]
         if count not in (1, image.shape[0]):
             raise ValueError(
-                f"{self.owner}: the reference holds {count} pictures, "
+                f"the reference holds {count} pictures, "
                 f"expected 1 or the batch size {image.shape[0]}"
             )
 

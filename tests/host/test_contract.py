@@ -10,7 +10,7 @@ import pytest
 import zmagic
 from zmagic.guidance.settings import PRESETS
 from zmagic.host.hooks import HostSettings
-from zmagic.nodes.settings_nodes import ZMagicSettings
+from zmagic.nodes.settings_node import ZMagicSettings
 
 PACK = Path(__file__).resolve().parents[2]
 NODES = asyncio.run(asyncio.run(zmagic.comfy_entrypoint()).get_node_list())

@@ -180,5 +180,5 @@ def test_missing_weights_are_named(monkeypatch, tmp_path, name):
     with pytest.raises(FileNotFoundError, match=f"'{missing.name}' is missing"):
         loader(missing)
     monkeypatch.setattr(loader, "__defaults__", (missing, *loader.__defaults__[1:]))
-    with pytest.raises(ValueError, match="^Load Z-Magic Demo: the demo file"):
+    with pytest.raises(FileNotFoundError, match="^Load Z-Magic Demo: the demo file"):
         ZMagicLoadDemo.execute()

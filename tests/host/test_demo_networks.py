@@ -20,8 +20,8 @@ from zmagic.host.demo_model import (
 from zmagic.host.demo_networks import demo_locator
 from zmagic.host.hooks import HostSettings, attach
 from zmagic.nodes.demo_nodes import ZMagicLoadDemo, ZMagicLoadDemoNetworks
-from zmagic.nodes.face_nodes import ZMagicFaceIdentity, ZMagicLandmarks
-from zmagic.nodes.openclip_nodes import ZMagicText
+from zmagic.nodes.face_energy_nodes import ZMagicFaceIdentity, ZMagicLandmarks
+from zmagic.nodes.openclip_energy_nodes import ZMagicText
 from zmagic.nodes.segmentation_nodes import ZMagicSegmentation
 
 COMMON = {"weight": 1.0, "start": 0.0, "end": 1.0}
@@ -34,7 +34,7 @@ SKIN, HAIR, CLOTHING = 1, 5, 6
 
 @pytest.fixture(scope="module")
 def networks():
-    """openclip, segmenter, recognizer and regressor, made as in a prompt."""
+    """openclip, segmenter, recognizer and landmark_network, made as in a prompt."""
     with torch.inference_mode():
         return ZMagicLoadDemoNetworks.execute().args
 
@@ -150,7 +150,7 @@ def identity(networks, demo, locator):
 
 def landmarks(networks, demo, locator):
     return ZMagicLandmarks.execute(
-        regressor=networks[3],
+        landmark_network=networks[3],
         target_image=demo[6],
         landmarks="",
         points="all",
@@ -203,13 +203,13 @@ def test_the_fingerprint_follows_the_files(monkeypatch, tmp_path):
     assert len({before, changed, ZMagicLoadDemoNetworks.fingerprint_inputs()}) == 3
 
 
-@pytest.mark.parametrize("kind", ["clip", "parser", "recogniser", "landmarks"])
+@pytest.mark.parametrize("kind", ["clip", "parser", "recognizer", "landmarks"])
 def test_a_missing_file_is_named(monkeypatch, tmp_path, kind):
     loader = getattr(demo_networks, f"demo_{kind}")
     (file,) = loader.__defaults__
     monkeypatch.setattr(loader, "__defaults__", (tmp_path / file.name,))
     with pytest.raises(
-        ValueError,
+        FileNotFoundError,
         match=f"^Load Z-Magic Demo Networks: the demo file '{file.name}' is missing from the "
         "folder 'demo_models' of this pack; install the pack again, or copy",
     ):
@@ -220,13 +220,13 @@ def test_the_configuration_of_clip_is_named_if_it_is_missing(tmp_path):
     weights = tmp_path / "unknown_architecture.safetensors"
     shutil.copy(demo_networks.CLIP_FILE, weights)
     with pytest.raises(FileNotFoundError, match="'unknown_architecture.json' is missing"):
-        demo_networks.demo_clip("node", weights)
+        demo_networks.demo_clip(weights)
 
 
 def test_a_damaged_file_is_named_with_the_node(monkeypatch, tmp_path):
-    damaged = tmp_path / demo_networks.RECOGNISER_FILE.name
+    damaged = tmp_path / demo_networks.RECOGNIZER_FILE.name
     damaged.write_bytes(b"not weights")
-    monkeypatch.setattr(demo_networks.demo_recogniser, "__defaults__", (damaged,))
+    monkeypatch.setattr(demo_networks.demo_recognizer, "__defaults__", (damaged,))
     message = f"^Load Z-Magic Demo Networks: {damaged.name} is not a readable safetensors file"
     with pytest.raises(ValueError, match=message):
         ZMagicLoadDemoNetworks.execute()
@@ -242,5 +242,6 @@ def test_a_missing_package_is_named_with_the_node(monkeypatch):
 
 def test_a_missing_picture_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(demo_model.load_photograph, "__defaults__", (tmp_path / "photograph.jpg",))
-    with pytest.raises(ValueError, match="^Load Z-Magic Demo: the demo file 'photograph.jpg' is"):
+    message = "^Load Z-Magic Demo: the demo file 'photograph.jpg' is"
+    with pytest.raises(FileNotFoundError, match=message):
         ZMagicLoadDemo.execute()

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from zmagic.guidance.conditions import Condition
-from zmagic.nodes.energy_nodes import (
+from zmagic.nodes.combine_conditions_node import ZMagicCombineConditions
+from zmagic.nodes.picture_energy_nodes import (
     ZMagicColorPalette,
-    ZMagicCombineConditions,
     ZMagicReferenceImage,
     ZMagicSketch,
 )
@@ -74,13 +74,17 @@ def test_palette_of_colors():
 @pytest.mark.parametrize(
     ("node", "inputs", "message"),
     [
-        (ZMagicColorPalette, {}, "Colour Palette Energy: expected a picture at 'reference' or"),
+        (ZMagicColorPalette, {}, "Color Palette Energy: expected a picture at 'reference' or"),
         (
             ZMagicColorPalette,
             {"colors": "#fff", "reference": picture()},
-            "Colour Palette Energy: 'reference' and 'colors' are both given",
+            "Color Palette Energy: 'reference' and 'colors' are both given",
         ),
-        (ZMagicColorPalette, {"colors": "blue"}, "Colour Palette Energy: colors must be .* 'blue'"),
+        (
+            ZMagicColorPalette,
+            {"colors": "blue"},
+            "Color Palette Energy: 'colors' must be .* 'blue'",
+        ),
         (
             ZMagicSketch,
             {"reference": picture(), "start": 0.6, "end": 0.2},

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import sys
+from pathlib import Path
 
 import folder_paths
 import numpy as np
@@ -16,25 +17,21 @@ from insightface.model_zoo import get_model
 from zmagic.guidance.faces.crops import ARCFACE_POINTS, Faces
 from zmagic.guidance.faces.tracker import FaceTracker
 from zmagic.host.face_detectors import detector_choices
-from zmagic.host.face_networks import LandmarkOptions, load_regressor
-from zmagic.nodes.face_location_nodes import METHODS, ZMagicLocateFace
+from zmagic.host.face_networks import LandmarkOptions, load_landmark_network
+from zmagic.nodes.locate_face_node import ZMagicLocateFace
 
 from .derivatives import one_thread
+from .face_locations import face_location, method_inputs
 from .published_detector import write_scrfd
 
-INPUTS = {
-    "method": "detector",
-    "detector": "buffalo_l",
-    "face": "largest",
-    "x": 0.3,
-    "y": 0.2,
-    "width": 0.4,
-    "height": 0.5,
-    "picture_width": 0,
-    "picture_height": 0,
-    "min_score": 0.5,
-    "refresh_every": 3,
-    "fallback": "reference",
+PACK = Path(__file__).resolve().parents[2]
+
+METHODS = {
+    "detector": {"face", "landmark_network", "min_score", "refresh_every", "fallback"},
+    "face landmarks": {"face_landmarks", "face", "reference_is"},
+    "bounding box": {"bounding_box", "picture_width", "picture_height", "face", "reference_is"},
+    "fixed box": {"x", "y", "width", "height", "reference_is"},
+    "whole picture": set(),
 }
 
 # The astronaut's eyes, nose and mouth corners in pixels of 512, by MTCNN.
@@ -70,10 +67,9 @@ def astronaut() -> torch.Tensor:
 
 
 def locator(**inputs):
-    """What the node puts out in a prompt, which the host runs in inference mode."""
-    with torch.inference_mode(), one_thread():
-        (result,) = ZMagicLocateFace.execute(**{**INPUTS, **inputs}).args
-    return result
+    """What the node puts out in a prompt, on one thread."""
+    with one_thread():
+        return face_location(**inputs)
 
 
 # ---------------------------------------------------------------- detectors
@@ -99,7 +95,7 @@ def test_references_may_be_inference_tensors(astronaut):
 @pytest.mark.parametrize("name", ["buffalo_l", "antelopev2", "models/buffalo_l/det_10g.onnx"])
 def test_scrfd_is_insightfaces(models, astronaut, name):
     """The same boxes, points and scores as the library's own call on the same file."""
-    found = locator(detector=name).detect(astronaut[0])
+    found = locator(detector=name, min_score=0.5).detect(astronaut[0])
     path = models / "insightface" / "models" / "buffalo_l" / "det_10g.onnx"
     library = get_model(str(path), providers=["CPUExecutionProvider"])
     library.prepare(ctx_id=-1, det_thresh=0.5)
@@ -139,13 +135,13 @@ def test_min_score_decides():
 
 
 def test_options_reach_the_locator():
-    found = locator(refresh_every=7, face="rightmost", fallback="centre")
-    assert (found.every, found.choice, found.fallback) == (7, "rightmost", "centre")
+    found = locator(refresh_every=7, face="rightmost", fallback="center")
+    assert (found.every, found.choice, found.fallback) == (7, "rightmost", "center")
     assert found.networks == () and found.fixed is None
 
 
 def test_a_landmark_network_finds_points_in_boxes(astronaut, face_networks):
-    network = load_regressor(face_networks / "fr_landmark.onnx", LandmarkOptions())
+    network = load_landmark_network(face_networks / "fr_landmark.onnx", LandmarkOptions())
     found = locator(detector="ultraface.onnx", landmark_network=network)
     assert found.networks == (network.network,)
     (faces,) = found.in_picture(astronaut)
@@ -162,7 +158,7 @@ ROUGHLY = {"x": 0.37, "y": 0.12, "width": 0.14, "height": 0.21}
 
 @pytest.mark.parametrize("method", ["fixed box", "bounding box"])
 def test_a_landmark_network_finds_the_face_near_a_place(astronaut, face_networks, method):
-    network = load_regressor(face_networks / "fr_landmark.onnx", LandmarkOptions())
+    network = load_landmark_network(face_networks / "fr_landmark.onnx", LandmarkOptions())
     box = {name: 512 * value for name, value in ROUGHLY.items()}
     pixels = {"bounding_box": box, "picture_width": 512, "picture_height": 512}
     inputs = {"method": method, "reference_is": "framed like the picture", "refresh_every": 5}
@@ -183,10 +179,9 @@ def test_references_are_cropped_unless_the_node_is_told_otherwise(astronaut):
     assert torch.equal(faces.boxes, framed.fixed.boxes)
 
 
-def test_points_that_are_known_are_not_looked_for(face_networks):
-    network = load_regressor(face_networks / "fr_landmark.onnx", LandmarkOptions())
+def test_points_that_are_known_are_not_looked_for():
     faces = {"frames": [[mesh(0.0, 112.0)]], "image_size": (480, 640)}
-    found = locator(method="face landmarks", face_landmarks=faces, landmark_network=network)
+    found = locator(method="face landmarks", face_landmarks=faces)
     assert found.points is None and found.networks == ()
 
 
@@ -244,11 +239,20 @@ def test_landmarks_of_the_host():
 # ---------------------------------------------------------------- widgets and messages
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_shows_what_it_uses(method):
+    near = {"landmark_network", "refresh_every"} if method != "face landmarks" else set()
+    assert set(method_inputs(method)) == METHODS[method] | near
+    page = (PACK / "web" / "docs" / "ZMagicLocateFace.md").read_text(encoding="ascii")
+    for name, entry in method_inputs(method).items():
+        assert name in page and entry.tooltip, name
+
+
 def test_packs_and_files_are_offered(models):
     assert detector_choices() == ["buffalo_l", "antelopev2", "ultraface.onnx"]
     schema = ZMagicLocateFace.GET_SCHEMA()
     widgets = {each.id: each for each in schema.inputs}
-    assert widgets["method"].options == list(METHODS)
+    assert [option.key for option in widgets["method"].options] == list(METHODS)
     assert list(inspect.signature(ZMagicLocateFace.validate_inputs).parameters) == ["detector"]
     assert ZMagicLocateFace.validate_inputs(detector="not there") is True
 
@@ -264,14 +268,15 @@ def test_the_usual_pack_is_offered_where_there_is_none(monkeypatch, tmp_path):
 
 
 def test_the_fingerprint_follows_the_file(models):
-    inputs = {**INPUTS, "detector": "ultraface.onnx"}
-    before = ZMagicLocateFace.fingerprint_inputs(**inputs)
-    assert before == ZMagicLocateFace.fingerprint_inputs(**inputs)
+    def fingerprint(method: str = "detector", detector: str = "ultraface.onnx") -> tuple:
+        return ZMagicLocateFace.fingerprint_inputs(method={"method": method}, detector=detector)
+
+    before = fingerprint()
+    assert before == fingerprint()
     os.utime(models / "detection" / "ultraface.onnx", (1.0, 1.0))
-    assert ZMagicLocateFace.fingerprint_inputs(**inputs) != before
-    missing = {**INPUTS, "detector": "not there"}
-    assert ZMagicLocateFace.fingerprint_inputs(**missing) == ("not there",)
-    assert ZMagicLocateFace.fingerprint_inputs(**{**INPUTS, "method": "fixed box"}) == ()
+    assert fingerprint() != before
+    assert fingerprint(detector="not there") == ("not there",)
+    assert fingerprint("fixed box") == ()
 
 
 def test_a_missing_detector_is_described(models):
@@ -309,11 +314,11 @@ EMPTY = {"frames": [[mesh(0.0, 112.0)], []], "image_size": (480, 640)}
     ("inputs", "message"),
     [
         ({"detector": "models/buffalo_l/w600k_r50.onnx"}, "w600k_r50.onnx is no face detector: "),
-        (LANDMARKS, "method 'face landmarks' needs 'face_landmarks', got nothing there"),
-        (PIXELS, "method 'bounding box' needs 'bounding_box', got nothing there"),
+        (LANDMARKS, "'face_landmarks' must be what Detect Face Landmarks .* got None"),
+        (PIXELS, "'bounding_box' must be boxes with x, y, .* got NoneType"),
         (
             {"method": "bounding box", "bounding_box": BOX},
-            "method 'bounding box' needs 'picture_width' and 'picture_height'",
+            "set 'picture_width' and 'picture_height' to the size in pixels .* got 0 x 0",
         ),
         (
             {**LANDMARKS, "face_landmarks": EMPTY},

@@ -15,18 +15,18 @@ from torch.nn import functional as F
 from zmagic.guidance.faces.crops import Faces
 from zmagic.guidance.settings import preset
 from zmagic.host.face_networks import (
+    find_landmark_network,
     find_recognizer,
-    find_regressor,
     landmark_choices,
     recognizer_choices,
 )
 from zmagic.host.hooks import HostSettings, attach
 from zmagic.nodes.demo_nodes import ZMagicLoadDemo
-from zmagic.nodes.face_location_nodes import ZMagicLocateFace
-from zmagic.nodes.face_model_nodes import ZMagicLoadFaceRecognizer, ZMagicLoadLandmarkRegressor
-from zmagic.nodes.face_nodes import ZMagicFaceIdentity, ZMagicLandmarks
+from zmagic.nodes.face_energy_nodes import ZMagicFaceIdentity, ZMagicLandmarks
+from zmagic.nodes.face_loader_nodes import ZMagicLoadFaceRecognizer, ZMagicLoadLandmarkNetwork
 
 from .derivatives import slope_of
+from .face_locations import face_location
 from .published_faces import random_iresnet, write_landmark_network, write_recognizer_pack
 
 COMMON = {"weight": 1.0, "start": 0.0, "end": 1.0}
@@ -59,7 +59,7 @@ def iresnet():
 @pytest.fixture(scope="module")
 def pack(models):
     """The networks of the pack, kept so that they are converted once."""
-    return recognizer("buffalo_l"), regressor("buffalo_l")
+    return recognizer("buffalo_l"), landmark_network("buffalo_l")
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def recognizer(name: str = "fr_feature.onnx", **inputs):
     return run(ZMagicLoadFaceRecognizer, model_name=name, **inputs)
 
 
-def regressor(name: str = "fr_landmark.onnx", **inputs):
-    return run(ZMagicLoadLandmarkRegressor, model_name=name, **{**LANDMARK_INPUTS, **inputs})
+def landmark_network(name: str = "fr_landmark.onnx", **inputs):
+    return run(ZMagicLoadLandmarkNetwork, model_name=name, **{**LANDMARK_INPUTS, **inputs})
 
 
 def identity(network, reference, **inputs):
@@ -93,19 +93,13 @@ def identity(network, reference, **inputs):
 
 def landmarks(network, **inputs):
     inputs = {"landmarks": "", "points": "all", **COMMON, **inputs}
-    (condition,) = run(ZMagicLandmarks, regressor=network, **inputs)
+    (condition,) = run(ZMagicLandmarks, landmark_network=network, **inputs)
     return condition
 
 
 def detector(network=None):
     """What Locate Face puts out with its own values."""
-    kinds = ZMagicLocateFace.INPUT_TYPES()
-    inputs = {
-        name: options[1].get("default", options[0]) for name, options in kinds["required"].items()
-    }
-    return run(
-        ZMagicLocateFace, **{**inputs, "detector": "fr_detect.onnx"}, landmark_network=network
-    )
+    return face_location(detector="fr_detect.onnx", landmark_network=network)
 
 
 def photograph() -> torch.Tensor:
@@ -125,8 +119,8 @@ def test_packs_and_single_files_are_offered(models):
     singles = ["fr_detect.onnx", "fr_feature.onnx", "fr_landmark.onnx"]
     assert recognizer_choices() == ["buffalo_l", *singles]
     assert landmark_choices() == ["buffalo_l", *singles]
-    assert find_recognizer("buffalo_l", "").name == "w600k_r50.onnx"
-    assert find_regressor("buffalo_l", "").name == "2d106det.onnx"
+    assert find_recognizer("buffalo_l").name == "w600k_r50.onnx"
+    assert find_landmark_network("buffalo_l").name == "2d106det.onnx"
 
 
 def test_the_usual_pack_is_offered_where_nothing_is(empty):
@@ -149,8 +143,8 @@ def test_a_pack_is_found_wherever_it_was_unpacked(empty, face_networks, place):
     shutil.copy(face_networks / "fr_detect.onnx", path.parent / "a_detector.onnx")
     write_landmark_network(path.parent / "z.onnx")
     assert recognizer_choices() == ["antelopev2", "buffalo_l (not installed)"]
-    assert find_recognizer("antelopev2", "") == path
-    assert find_regressor("antelopev2", "") == path.parent / "z.onnx"
+    assert find_recognizer("antelopev2") == path
+    assert find_landmark_network("antelopev2") == path.parent / "z.onnx"
 
 
 def test_weights_of_an_iresnet_are_offered_beside_packs(empty):
@@ -169,7 +163,7 @@ def test_weights_of_an_iresnet_are_offered_beside_packs(empty):
     ("node", "title", "inputs"),
     [
         (ZMagicLoadFaceRecognizer, "Load Face Recognizer", COLORS),
-        (ZMagicLoadLandmarkRegressor, "Load Landmark Regressor", LANDMARK_INPUTS),
+        (ZMagicLoadLandmarkNetwork, "Load Landmark Network", LANDMARK_INPUTS),
     ],
 )
 def test_what_is_missing_is_explained(empty, face_networks, node, title, inputs):
@@ -198,8 +192,8 @@ def test_what_is_missing_is_explained(empty, face_networks, node, title, inputs)
     [
         (ZMagicLoadFaceRecognizer, "fr_landmark.onnx", "is no face recogniser: expected .* 136"),
         (ZMagicLoadFaceRecognizer, "fr_detect.onnx", "is no face recogniser: .* to 2 tensors"),
-        (ZMagicLoadLandmarkRegressor, "fr_feature.onnx", "is no landmark network: .* 512"),
-        (ZMagicLoadLandmarkRegressor, "fr_detect.onnx", "is no landmark network"),
+        (ZMagicLoadLandmarkNetwork, "fr_feature.onnx", "is no landmark network: .* 512"),
+        (ZMagicLoadLandmarkNetwork, "fr_detect.onnx", "is no landmark network"),
     ],
 )
 def test_another_network_is_refused(models, node, file, message):
@@ -221,7 +215,7 @@ def test_other_weights_are_refused(empty):
 def test_fingerprints_follow_the_file(empty, face_networks):
     def stamps():
         recognizers = ZMagicLoadFaceRecognizer.fingerprint_inputs(model_name="mine", **COLORS)
-        return recognizers, ZMagicLoadLandmarkRegressor.fingerprint_inputs(
+        return recognizers, ZMagicLoadLandmarkNetwork.fingerprint_inputs(
             model_name="mine", **LANDMARK_INPUTS
         )
 
@@ -233,7 +227,7 @@ def test_fingerprints_follow_the_file(empty, face_networks):
     write_landmark_network(pack / "2d106det.onnx")
     after = stamps()
     assert after == stamps() and after[0] != before[0] and after[1] != before[1]
-    for node in (ZMagicLoadFaceRecognizer, ZMagicLoadLandmarkRegressor):
+    for node in (ZMagicLoadFaceRecognizer, ZMagicLoadLandmarkNetwork):
         assert node.validate_inputs(model_name="not there") is True
 
 
@@ -265,7 +259,7 @@ def test_insightface_computes_the_same_with_the_pack(models, pack):
     library = model_zoo.get_model(str(models / "insightface/models/buffalo_l/2d106det.onnx"))
     face = pytest.importorskip("insightface.app.common").Face(bbox=box)
     points = torch.from_numpy(library.get(bgr, face))  # whole numbers are pixel centres
-    ours = regressor("buffalo_l").landmarks(image, faces)[0] * frame[:2] - 0.5
+    ours = landmark_network("buffalo_l").landmarks(image, faces)[0] * frame[:2] - 0.5
     assert library.taskname == "landmark_2d_106" and ours.shape == (106, 2)
     torch.testing.assert_close(ours.float(), points, atol=0.01, rtol=0.0)  # pixels
 
@@ -288,14 +282,14 @@ def test_preparation_comes_from_the_file_or_the_inputs(models, pack):
     assert recognizer("buffalo_l").preprocessing.channels == "rgb"
     assert recognizer("buffalo_l", color_order="BGR").preprocessing.channels == "bgr"
 
-    insightface, grey = regressor("buffalo_l"), regressor()
+    insightface, grey = landmark_network("buffalo_l"), landmark_network()
     assert scale(insightface) == pytest.approx((0.0, 1.0))  # its file normalises
     assert scale(grey) == pytest.approx((0.0, 256.0))
     assert insightface.preprocessing.size == (192, 192) and insightface.points == 106
     assert (insightface.margin, insightface.square, insightface.signed) == (1.5, True, True)
     assert grey.preprocessing.channels == "gray" and grey.points == 68
     assert (grey.margin, grey.square, grey.signed) == (1.0, False, False)
-    own = regressor(crop="square", margin=1.2, output_range="-1 to 1", mean=100.0, std=50.0)
+    own = landmark_network(crop="square", margin=1.2, output_range="-1 to 1", mean=100.0, std=50.0)
     assert (own.margin, own.square, own.signed) == (1.2, True, True)
     assert scale(own) == pytest.approx((100.0, 50.0))
 
@@ -341,14 +335,14 @@ def test_references_in_any_precision(models, dtype):
     expected = identity(recognizer(), picture).energy.reference
     found = identity(recognizer(), picture.to(dtype)).energy.reference
     assert found.dtype == torch.float32 and found @ expected > 0.995
-    target = landmarks(regressor(), target_image=picture.to(dtype)).energy.target
-    expected = landmarks(regressor(), target_image=picture).energy.target
+    target = landmarks(landmark_network(), target_image=picture.to(dtype)).energy.target
+    expected = landmarks(landmark_network(), target_image=picture).energy.target
     assert target.dtype == torch.float32
     torch.testing.assert_close(target, expected, atol=0.01, rtol=0.0)
 
 
 def test_the_face_is_located_in_the_reference_and_in_the_picture(models):
-    network, points = recognizer(), regressor()
+    network, points = recognizer(), landmark_network()
     location = detector(points)
     condition = identity(network, photograph(), face_location=location)
     assert condition.networks == (network.network, points.network)
@@ -367,11 +361,11 @@ def test_references_without_a_face_are_refused(models):
     with pytest.raises(ValueError, match=f"^Face Identity Energy: {where} 'reference'"):
         identity(recognizer(), pictures, face_location=detector())
     with pytest.raises(ValueError, match=f"^Landmark Energy: {where} 'target_image'"):
-        landmarks(regressor(), target_image=pictures, face_location=detector())
+        landmarks(landmark_network(), target_image=pictures, face_location=detector())
 
 
 def test_landmarks_of_a_photograph_or_in_numbers(models):
-    network = regressor()
+    network = landmark_network()
     first = landmarks(network, target_image=portrait())
     numbers = ", ".join(f"{x:.6f}" for x in first.energy.target.flatten().tolist())
     second = landmarks(network, landmarks=numbers)
@@ -385,22 +379,22 @@ def test_landmarks_of_a_photograph_or_in_numbers(models):
     [
         ({}, "expected a picture at 'target_image' or numbers in 'landmarks', got neither"),
         ({"landmarks": "0 1", "target_image": torch.rand(1, 9, 9, 3)}, ".* got both"),
-        ({"landmarks": "0 1"}, "landmarks must be 136 finite numbers"),
-        ({"landmarks": "left eye"}, "landmarks must be numbers, .* got 'left'"),
+        ({"landmarks": "0 1"}, "'landmarks' must be 136 finite numbers"),
+        ({"landmarks": "left eye"}, "'landmarks' must be numbers, .* got 'left'"),
         ({"target_image": torch.rand(9, 9, 3)}, r"'target_image' must be an RGB image"),
         ({"target_image": torch.rand(1, 90, 90, 3), "start": 0.5, "end": 0.1}, "expected 'start'"),
     ],
 )
 def test_landmark_node_explains(models, inputs, message):
     with pytest.raises(ValueError, match=f"^Landmark Energy: {message}"):
-        landmarks(regressor(), **inputs)
+        landmarks(landmark_network(), **inputs)
 
 
 def test_parts_need_a_known_order_of_points(models):
     path = models / "insightface" / "five.onnx"
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 10))
     torch.onnx.export(module, torch.zeros(1, 3, 16, 16), str(path), dynamo=False)
-    network = regressor("five.onnx")
+    network = landmark_network("five.onnx")
     assert network.points == 5
     with pytest.raises(ValueError, match="^Landmark Energy: points 'mouth' needs a network of 68"):
         landmarks(network, target_image=portrait(), points="mouth")
@@ -453,7 +447,7 @@ def test_a_run_moves_towards_the_person_and_loads_nothing_on_the_way(models, dem
     model, conditioning, vae, _, woman, *_ = demo
     comfy.model_management.unload_all_models()
     network = recognizer()
-    condition = identity(network, woman, face_location=detector(regressor()))
+    condition = identity(network, woman, face_location=detector(landmark_network()))
 
     def final(strength: float, seen: list | None = None) -> float:
         traces = []

@@ -59,9 +59,9 @@ def test_files_are_listed_from_all_folders_and_below(folders):
         path.touch()
     (first / "notes.txt").touch()
     assert list_files(KIND) == ["b.onnx", "c.onnx", "deep/a.ONNX"]
-    assert find_file(KIND, "b.onnx", "Node", SOURCE) == first / "b.onnx"
-    assert find_file(KIND, "deep/a.ONNX", "Node", SOURCE) == first / "deep" / "a.ONNX"
-    assert find_file(KIND, "c.onnx", "Node", SOURCE) == extra / "c.onnx"
+    assert find_file(KIND, "b.onnx", SOURCE) == first / "b.onnx"
+    assert find_file(KIND, "deep/a.ONNX", SOURCE) == first / "deep" / "a.ONNX"
+    assert find_file(KIND, "c.onnx", SOURCE) == extra / "c.onnx"
 
 
 def test_folders_that_are_links_are_followed(folders, tmp_path):
@@ -73,7 +73,7 @@ def test_folders_that_are_links_are_followed(folders, tmp_path):
     except OSError:
         pytest.skip("no right to make symbolic links")
     assert list_files(KIND) == ["linked/big.onnx"]
-    assert find_file(KIND, "linked/big.onnx", "Node", SOURCE).is_file()
+    assert find_file(KIND, "linked/big.onnx", SOURCE).is_file()
 
 
 @pytest.mark.parametrize("name", ["", "gone.onnx", "deep"])
@@ -81,10 +81,10 @@ def test_a_missing_file_is_explained_in_one_sentence(folders, name):
     (folders[0] / "deep").mkdir()
     (folders[2] / "c.onnx").touch()
     with pytest.raises(ValueError) as caught:
-        find_file(KIND, name, "Load Something (node 7)", SOURCE)
+        find_file(KIND, name, SOURCE)
     message = str(caught.value)
     assert message.splitlines() == [
-        f"Load Something (node 7): test network '{name}' not found. Put it in {folders[0]}",
+        f"test network '{name}' not found. Put it in {folders[0]}",
         "Get it: https://example.org/networks (1 MB, licence: CC0)",
         "Searched: zmagic_first, zmagic_second; there are c.onnx",
     ]
@@ -93,13 +93,13 @@ def test_a_missing_file_is_explained_in_one_sentence(folders, name):
 def test_another_file_than_the_recommended_one_has_another_place(folders):
     source = replace(SOURCE, name="usual", place="packs/usual")
     with pytest.raises(ValueError) as caught:
-        find_file(KIND, "other.onnx", "Node", source)
+        find_file(KIND, "other.onnx", source)
     lines = str(caught.value).splitlines()
     assert lines[0].endswith(f"'other.onnx' not found. Put it in {folders[0]}")
     assert lines[1].startswith("Or get usual: https://example.org/networks")
     assert lines[1].endswith(f"for {folders[0] / 'packs' / 'usual'}")
     with pytest.raises(ValueError) as caught:
-        find_file(KIND, f"usual{ABSENT}", "Node", source)
+        find_file(KIND, f"usual{ABSENT}", source)
     lines = str(caught.value).splitlines()
     assert lines[0].endswith(f"'usual' not found. Put it in {folders[0] / 'packs' / 'usual'}")
     assert lines[1].startswith("Get it: ")
@@ -109,23 +109,23 @@ def test_of_many_files_the_nearest_names_are_quoted(folders):
     for i in range(40):
         (folders[0] / f"network_{i}.onnx").touch()
     with pytest.raises(ValueError) as caught:
-        find_file(KIND, "network_7x.onnx", "Node", SOURCE)
+        find_file(KIND, "network_7x.onnx", SOURCE)
     last = str(caught.value).splitlines()[-1]
     assert "network_7.onnx" in last and last.endswith("and 37 more")
 
 
 @pytest.mark.parametrize("name", [7, 1.5, None, True, [], ["a.onnx"], {}, {"a": 1}])
 def test_what_is_no_name_is_said(folders, name):
-    with pytest.raises(ValueError, match="^Node: expected the name of a test network, got "):
-        find_file(KIND, name, "Node", SOURCE)
+    with pytest.raises(ValueError, match="^expected the name of a test network, got "):
+        find_file(KIND, name, SOURCE)
     assert "must be the name of a file, got " in usable_name(name, "weights")
-    assert stamp_of(lambda: find_file(KIND, name, "", SOURCE), name) == (repr(name),)
+    assert stamp_of(lambda: find_file(KIND, name, SOURCE), name) == (repr(name),)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "d" * 300 + "/x.onnx", "a\0b", "\ud800", "~", "\n"])
 def test_names_that_no_file_can_have_are_names_of_missing_files(folders, name):
-    with pytest.raises(ValueError, match="^Node: test network .* not found") as caught:
-        find_file(KIND, name, "Node", SOURCE)
+    with pytest.raises(ValueError, match="^test network .* not found") as caught:
+        find_file(KIND, name, SOURCE)
     str(caught.value).encode()  # it can be written to a log
     assert len(str(caught.value)) < 500
 
@@ -156,7 +156,7 @@ def test_no_name_leads_out_of_the_folders(folders, name):
     secret = folders[0].parent / "secret.onnx"
     secret.touch()
     with pytest.raises(ValueError, match="not found"):
-        find_file(KIND, name.format(absolute=secret), "Node", SOURCE)
+        find_file(KIND, name.format(absolute=secret), SOURCE)
 
 
 # ---------------------------------------------------------------- networks

@@ -7,9 +7,9 @@ import pytest
 import server
 from protocol import BinaryEventTypes
 
-from zmagic.nodes.energy_nodes import ZMagicSketch
 from zmagic.nodes.notices import NOTHING, notify
-from zmagic.nodes.openclip_model_nodes import ZMagicLoadOpenCLIP
+from zmagic.nodes.openclip_loader_node import ZMagicLoadOpenCLIP
+from zmagic.nodes.picture_energy_nodes import ZMagicSketch
 
 
 def in_graph(node, number: str):

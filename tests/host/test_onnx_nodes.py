@@ -244,7 +244,7 @@ def test_a_face_is_judged_where_it_is(expressions, photograph):
         (
             "fr_age.onnx",
             {"value": "1, 2"},
-            "value must be 1 or 3 numbers for an output of 3, got 2",
+            "'value': expected 1 or 3 numbers for an output of 3, got 2",
         ),
         (
             "fr_age.onnx",
@@ -255,7 +255,7 @@ def test_a_face_is_judged_where_it_is(expressions, photograph):
         (
             "fr_age.onnx",
             {"target_is": "class", "distance": "cross entropy", "class_index": 3},
-            "class_index must be 0 to 2 for this output, got 3",
+            "'class_index': expected a class 0 to 2 for this output, got 3",
         ),
         (
             "fr_age.onnx",

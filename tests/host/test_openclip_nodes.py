@@ -29,8 +29,8 @@ from zmagic.host.openclip import _Texts
 from zmagic.host.openclip_training import training_of
 from zmagic.host.openclip_weights import published_tag
 from zmagic.nodes.demo_nodes import ZMagicLoadDemo
-from zmagic.nodes.openclip_model_nodes import ZMagicLoadOpenCLIP
-from zmagic.nodes.openclip_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
+from zmagic.nodes.openclip_energy_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
+from zmagic.nodes.openclip_loader_node import ZMagicLoadOpenCLIP
 
 from .derivatives import one_thread, repeated, slope_of
 from .published_openclip import write_openclip
@@ -482,11 +482,11 @@ def test_style_of_a_vgg(vgg):
     ("node", "inputs", "message"),
     [
         (ZMagicText, {"prompt": " \n"}, "Text Energy: expected a line of text in 'prompt' or"),
-        (ZMagicText, {"prompt": "0 :: x"}, "Text Energy: in 'prompt' a line must be a prompt or"),
+        (ZMagicText, {"prompt": "0 :: x"}, "Text Energy: 'prompt': a line must be a prompt or"),
         (
             ZMagicText,
             {"negative_prompt": "-2 :: x"},
-            "Text Energy: in 'negative_prompt' a line must be .* got '-2 :: x'",
+            "Text Energy: 'negative_prompt': a line must be .* got '-2 :: x'",
         ),
         (
             ZMagicStyle,
@@ -654,4 +654,6 @@ def test_the_pack_works_without_open_clip():
     assert done.returncode == 0, done.stderr
     said = done.stdout
     assert "Load OpenCLIP: the Python package 'open_clip_torch' is needed" in said
-    assert f'run "{sys.executable}" -m pip install open_clip_torch, and restart ComfyUI' in said
+    assert (
+        f'run "{sys.executable}" -m pip install open_clip_torch, and restart this program' in said
+    )

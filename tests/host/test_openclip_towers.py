@@ -20,8 +20,8 @@ from zmagic.guidance.energies.style import mean_grams
 from zmagic.guidance.pictures.preprocessing import Preprocessing
 from zmagic.host.gradients import differentiable
 from zmagic.host.networks import Network
-from zmagic.nodes.openclip_model_nodes import ZMagicLoadOpenCLIP
-from zmagic.nodes.openclip_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
+from zmagic.nodes.openclip_energy_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
+from zmagic.nodes.openclip_loader_node import ZMagicLoadOpenCLIP
 
 from .architectures import random_weights
 from .derivatives import gradient_error, hessian_error, one_thread, repeated

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from zmagic.nodes.energy_nodes import ZMagicColorPalette, ZMagicReferenceImage, ZMagicSketch
+from zmagic.nodes.picture_energy_nodes import ZMagicColorPalette, ZMagicReferenceImage, ZMagicSketch
 from zmagic.nodes.picture_inputs import masks, pictures, pictures_and_mask
 
 COMMON = {"weight": 1.0, "start": 0.0, "end": 1.0}
@@ -27,19 +27,19 @@ def energy(node, image: torch.Tensor, **inputs) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_any_precision_becomes_single(dtype):
     given = picture(2)
-    seen = pictures(given.to(dtype), "Some Node")
+    seen = pictures(given.to(dtype))
     assert seen.dtype == torch.float32 and seen.shape == (2, 3, 40, 30)
     torch.testing.assert_close(seen, given.movedim(-1, 1), atol=4e-3, rtol=0.0)
-    mask = masks(given[..., 0].to(dtype), "Some Node")
+    mask = masks(given[..., 0].to(dtype))
     assert mask.dtype == torch.float32 and mask.shape == (2, 40, 30)
 
 
 def test_grey_and_overshooting_pictures_are_taken_as_meant():
     grey = picture()[..., :1]
-    assert torch.equal(pictures(grey, "Some Node"), grey.movedim(-1, 1).expand(-1, 3, -1, -1))
+    assert torch.equal(pictures(grey), grey.movedim(-1, 1).expand(-1, 3, -1, -1))
     bright = picture() * 1.3 - 0.1
-    assert torch.equal(pictures(bright, "Some Node"), bright.clamp(0.0, 1.0).movedim(-1, 1))
-    assert masks(torch.ones(8, 8, dtype=torch.bool), "Some Node").shape == (1, 8, 8)
+    assert torch.equal(pictures(bright), bright.clamp(0.0, 1.0).movedim(-1, 1))
+    assert masks(torch.ones(8, 8, dtype=torch.bool)).shape == (1, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_grey_and_overshooting_pictures_are_taken_as_meant():
     ],
 )
 def test_other_pictures_are_refused_in_a_sentence(image, message):
-    with pytest.raises(ValueError, match=f"^Some Node: .*{message}") as refused:
-        pictures(image, "Some Node", "photo")
+    with pytest.raises(ValueError, match=f"^.*{message}") as refused:
+        pictures(image, "photo")
     assert "'photo'" in str(refused.value)
     str(refused.value).encode()
 
@@ -79,8 +79,8 @@ def test_other_pictures_are_refused_in_a_sentence(image, message):
     ],
 )
 def test_other_masks_are_refused_in_a_sentence(mask, message):
-    with pytest.raises(ValueError, match=f"^Some Node: .*{message}"):
-        masks(mask, "Some Node")
+    with pytest.raises(ValueError, match=f"^.*{message}"):
+        masks(mask)
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -117,11 +117,11 @@ def test_palette_of_a_cut_out_is_its_own():
 
 
 def test_a_mask_of_another_size_or_for_all_pictures_fits():
-    values, counts = pictures_and_mask(picture(2), torch.ones(20, 15), "Some Node")
+    values, counts = pictures_and_mask(picture(2), torch.ones(20, 15))
     assert counts is None and values.shape == (2, 3, 40, 30)
     half = torch.zeros(1, 20, 15)
     half[:, :10] = 1.0
-    _, counts = pictures_and_mask(picture(2), half, "Some Node")
+    _, counts = pictures_and_mask(picture(2), half)
     assert counts.shape == (2, 1, 40, 30) and counts[:, :, :18].eq(1.0).all()
 
 
@@ -134,13 +134,13 @@ def test_a_mask_of_another_size_or_for_all_pictures_fits():
     ],
 )
 def test_references_of_which_nothing_counts(image, mask, message):
-    with pytest.raises(ValueError, match=f"(?s)^Some Node: {message}"):
-        pictures(image, "Some Node", mask=mask)
+    with pytest.raises(ValueError, match=f"(?s)^{message}"):
+        pictures(image, mask=mask)
 
 
 def test_networks_see_grey_where_nothing_counts():
     image = torch.cat((picture(), torch.zeros(1, 40, 30, 1)), -1)
     image[:, :20, :, 3] = 1.0
-    seen = pictures(image, "Some Node")
+    seen = pictures(image)
     assert torch.equal(seen[:, :, :20], image[:, :20, :, :3].movedim(-1, 1))
     assert seen[:, :, 20:].eq(0.5).all()

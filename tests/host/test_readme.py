@@ -46,8 +46,10 @@ def copy(tmp_path_factory) -> Path:
             path.write_text(f"{before}\n}}\n{code}\n{after}", encoding="utf-8")
         elif path.suffix == ".py":
             path.write_text(code, encoding="utf-8")
-    listing = folder / "nodes" / "__init__.py"
-    text, places = re.subn(r"( +)energy_nodes,\n", r"\g<0>\1warmth_nodes,\n", listing.read_text())
+    listing = folder / "nodes" / "extension.py"
+    text, places = re.subn(
+        r"( +)picture_energy_nodes,\n", r"\g<0>\1warmth_nodes,\n", listing.read_text()
+    )
     assert places == 2
     listing.write_text(text)
     return folder

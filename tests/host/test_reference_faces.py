@@ -12,25 +12,12 @@ from zmagic.guidance.faces.location import FaceLocator
 from zmagic.host.demo_model import LAYOUT_FILE, MAN_FILE, WOMAN_FILE, face_in, load_photograph
 from zmagic.host.demo_networks import demo_locator
 from zmagic.nodes.demo_nodes import ZMagicLoadDemoNetworks
-from zmagic.nodes.face_location_nodes import ZMagicLocateFace
-from zmagic.nodes.face_nodes import ZMagicFaceIdentity, ZMagicLandmarks
+from zmagic.nodes.face_energy_nodes import ZMagicFaceIdentity, ZMagicLandmarks
+
+from .face_locations import face_location
 
 COMMON = {"weight": 1.0, "start": 0.0, "end": 1.0}
-FIXED = {
-    "method": "fixed box",
-    "detector": "",
-    "face": "largest",
-    "x": 0.3,
-    "y": 0.2,
-    "width": 0.4,
-    "height": 0.5,
-    "picture_width": 0,
-    "picture_height": 0,
-    "min_score": 0.6,
-    "refresh_every": 3,
-    "fallback": "reference",
-    "reference_is": "framed like the picture",
-}
+FIXED = {"method": "fixed box", "reference_is": "framed like the picture"}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +56,7 @@ def identity(networks, locator, reference, **inputs):
 def landmarks(networks, locator, target):
     with torch.inference_mode():
         return ZMagicLandmarks.execute(
-            regressor=networks[3],
+            landmark_network=networks[3],
             landmarks="",
             points="all",
             target_image=target,
@@ -124,11 +111,8 @@ def test_the_crop_that_the_recogniser_sees(networks, detect, astronaut):
 
 def test_a_face_outside_the_fixed_box_is_said(networks, astronaut, caplog):
     """The astronaut's face is at the top; the box is told to be at the lower right."""
-    with torch.inference_mode():
-        wrong = ZMagicLocateFace.execute(**{**FIXED, "x": 0.6, "y": 0.5}).args[0]
-        right = ZMagicLocateFace.execute(
-            **{**FIXED, "x": 0.35, "y": 0.1, "width": 0.2, "height": 0.25}
-        ).args[0]
+    wrong = face_location(**FIXED, x=0.6, y=0.5)
+    right = face_location(**FIXED, x=0.35, y=0.1, width=0.2, height=0.25)
     with caplog.at_level(logging.WARNING):
         identity(networks, right, astronaut)
         assert caplog.messages == []

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zmagic.guidance.trace import Trace
-from zmagic.nodes.report_nodes import ZMagicCompareRuns
+from zmagic.nodes.compare_runs_node import ZMagicCompareRuns
 
 
 def compare(count: int = 2, labels: str = "one, two", **optional):

@@ -8,10 +8,10 @@ import nodes as host_nodes
 import pytest
 import torch
 
-from zmagic.guidance.energies.class_names import parse_palette
 from zmagic.guidance.settings import preset
 from zmagic.host.demo_model import demo_conditioning, load_autoencoder, load_photograph, load_unet
 from zmagic.host.hooks import HostSettings, attach
+from zmagic.nodes.parsing.colors import parse_palette
 from zmagic.nodes.segmentation_nodes import ZMagicLoadSegmenter, ZMagicSegmentation
 
 from .derivatives import one_thread, slope_of
@@ -159,7 +159,7 @@ def test_a_label_map_of_what_the_parser_sees_is_nearly_met(segmenter, photograph
     numbers = (classes / 255.0)[..., None].expand(-1, -1, -1, 3)
     masks = {f"mask{i}": (classes == number).float() for i, number in enumerate(present)}
     targets = (
-        {"target_image": painted, "target_is": "colour map"},
+        {"target_image": painted, "target_is": "color map"},
         {"target_image": numbers, "target_is": "index map"},
         {"masks": masks, "classes": ", ".join(map(str, present))},
     )
@@ -218,11 +218,11 @@ def test_references_are_parsed_once(segmenter, photograph):
         ({"target_image": torch.rand(1, 8, 8, 3), "class_weights": "19:1"}, "classes 0 to 18"),
         ({"target_image": torch.rand(8, 8, 3)}, r"'target_image' must be an RGB image"),
         (
-            {"target_image": torch.rand(1, 8, 8, 3), "target_is": "colour map", "colors": "red"},
-            "colors must be hexadecimal colours",
+            {"target_image": torch.rand(1, 8, 8, 3), "target_is": "color map", "colors": "red"},
+            "'colors' must be hexadecimal colours",
         ),
         (
-            {"target_image": torch.full((1, 8, 8, 3), 0.5), "target_is": "colour map"},
+            {"target_image": torch.full((1, 8, 8, 3), 0.5), "target_is": "color map"},
             "no pixel of the target asks for a class",
         ),
         (

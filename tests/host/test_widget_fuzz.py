@@ -9,15 +9,15 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from zmagic.guidance.trace import Trace
+from zmagic.nodes.compare_runs_node import ZMagicCompareRuns
 from zmagic.nodes.demo_nodes import ZMagicLoadDemoNetworks
-from zmagic.nodes.energy_nodes import ZMagicColorPalette, ZMagicReferenceImage, ZMagicSketch
-from zmagic.nodes.face_location_nodes import ZMagicLocateFace
-from zmagic.nodes.face_nodes import ZMagicFaceIdentity, ZMagicLandmarks
+from zmagic.nodes.face_energy_nodes import ZMagicFaceIdentity, ZMagicLandmarks
+from zmagic.nodes.locate_face_node import ZMagicLocateFace
 from zmagic.nodes.onnx_nodes import ZMagicOnnxEnergy
-from zmagic.nodes.openclip_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
-from zmagic.nodes.report_nodes import ZMagicCompareRuns
+from zmagic.nodes.openclip_energy_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
+from zmagic.nodes.picture_energy_nodes import ZMagicColorPalette, ZMagicReferenceImage, ZMagicSketch
 from zmagic.nodes.segmentation_nodes import ZMagicSegmentation
-from zmagic.nodes.settings_nodes import ZMagicSettings
+from zmagic.nodes.settings_node import ZMagicSettings
 
 LONGEST_SENTENCE, MOST_SECONDS = 2_000, 10.0
 BOUNDED = settings(
@@ -61,14 +61,14 @@ def networks():
 @pytest.fixture(scope="module")
 def sockets(networks):
     """What is connected to the nodes, by the name of the input."""
-    openclip, segmenter, recognizer, regressor = networks
+    openclip, segmenter, recognizer, landmark_network = networks
     picture = torch.rand(1, 24, 20, 3, generator=torch.Generator().manual_seed(0))
     report = Trace({}, [], {"Text": [0.5]}).to_json()
     return {
         "openclip": openclip,
         "segmenter": segmenter,
         "recognizer": recognizer,
-        "regressor": regressor,
+        "landmark_network": landmark_network,
         "network": segmenter,
         "reference": picture,
         "target_image": picture,
@@ -100,6 +100,8 @@ NODES = (
 
 def widget(entry: io.Input) -> st.SearchStrategy | None:
     """Values of a widget; of numbers also those beyond its range, None for a socket."""
+    if isinstance(entry, io.DynamicCombo.Input):
+        return st.one_of([chosen(option) for option in entry.options])
     if isinstance(entry, io.Combo.Input):
         return st.sampled_from(entry.options)
     if isinstance(entry, io.Boolean.Input):
@@ -114,13 +116,25 @@ def widget(entry: io.Input) -> st.SearchStrategy | None:
     return None
 
 
+def chosen(option: io.DynamicCombo.Option) -> st.SearchStrategy:
+    """An option of a combo with values of its widgets; nothing is connected to its sockets."""
+    values = {entry.id: widget(entry) or st.none() for entry in option.inputs}
+    return st.fixed_dictionaries({"method": st.just(option.key), **values})
+
+
+def default(entry: io.Input) -> object:
+    """The value that a widget begins with; None for a socket."""
+    if isinstance(entry, io.DynamicCombo.Input):
+        inputs = entry.options[0].inputs
+        return {entry.id: entry.options[0].key, **{each.id: default(each) for each in inputs}}
+    if widget(entry) is None:
+        return None
+    return entry.options[0] if isinstance(entry, io.Combo.Input) else entry.default
+
+
 def defaults(node) -> dict:
     entries = node.define_schema().inputs
-    return {
-        entry.id: entry.options[0] if isinstance(entry, io.Combo.Input) else entry.default
-        for entry in entries
-        if widget(entry) is not None
-    }
+    return {entry.id: default(entry) for entry in entries if widget(entry) is not None}
 
 
 def check(node, sockets, changes: dict) -> None:

@@ -154,7 +154,7 @@ def test_similarity_and_any_network_guide(server):
         ("text_and_style_flux", "ZMagicLoadOpenCLIP", "weights", "open_clip"),
         ("text_and_identity_sdxl", "ZMagicLoadFaceRecognizer", "model_name", "insightface"),
         ("text_and_identity_sdxl", "ZMagicLocateFace", "detector", "insightface"),
-        ("identity_and_landmarks_sd15", "ZMagicLoadLandmarkRegressor", "model_name", "insightface"),
+        ("identity_and_landmarks_sd15", "ZMagicLoadLandmarkNetwork", "model_name", "insightface"),
         ("text_segmentation_identity_sd15", "ZMagicLoadSegmenter", "model_name", "onnx"),
     ],
 )
@@ -176,8 +176,8 @@ def test_a_file_that_a_shared_workflow_names_and_is_not_here(server, name, node,
 @pytest.mark.parametrize(
     ("node", "name", "value", "message"),
     [
-        ("ZMagicReferenceImage", "start", 0.9, "Reference Image Energy: expected 'start' not"),
-        ("ZMagicColorPalette", "colors", "", "Colour Palette Energy: expected a picture"),
+        ("ZMagicReferenceImage", "start", 0.9, r"Image Energy \(node \d+\): expected 'start' not"),
+        ("ZMagicColorPalette", "colors", "", r"Palette Energy \(node \d+\): expected a picture"),
         ("ZMagicReferenceImage", "weight", -1.0, "smaller than min of 0.0: weight"),
         ("ZMagicApply", "model", ["1", 2], "ZMagicApply.*(mismatch|type)"),
     ],
@@ -204,7 +204,7 @@ FILE_WIDGETS = {
     "ZMagicLoadOnnx": "model_name",
     "ZMagicLoadSegmenter": "model_name",
     "ZMagicLoadFaceRecognizer": "model_name",
-    "ZMagicLoadLandmarkRegressor": "model_name",
+    "ZMagicLoadLandmarkNetwork": "model_name",
     "ZMagicLocateFace": "detector",
     "ZMagicLoadOpenCLIP": "weights",
 }

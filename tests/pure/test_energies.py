@@ -174,7 +174,7 @@ def test_one_reference_for_each_image(make, image):
 
 @pytest.mark.parametrize("make", [ColorPalette, Sketch, ReferenceImage])
 def test_reference_must_be_rgb_pictures(make):
-    with pytest.raises(ValueError, match=r"Energy: reference must be RGB pictures"):
+    with pytest.raises(ValueError, match=r"reference must be RGB pictures"):
         make(torch.rand(20, 30, 3))
 
 

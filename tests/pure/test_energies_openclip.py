@@ -12,7 +12,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zmagic.guidance.embeddings import Targets
 from zmagic.guidance.energies import Energy, ImageSimilarity, RunEnergy, Style, Text
-from zmagic.guidance.energies.prompts import parse_prompts
 from zmagic.guidance.energies.style import gram, mean_grams
 from zmagic.guidance.pictures.preprocessing import Preprocessing
 
@@ -275,7 +274,7 @@ def test_energy_is_the_cosine_distance_that_open_clip_computes():
 def test_one_target_is_one_minus_cosine():
     embeddings, target = torch.randn(5, 16), torch.randn(1, 16)
     expected = 1.0 - torch.nn.functional.cosine_similarity(embeddings, target)
-    result = Targets(target, torch.tensor([0.3]), "Test").distance(embeddings)
+    result = Targets(target, torch.tensor([0.3])).distance(embeddings)
     torch.testing.assert_close(result, expected)
 
 
@@ -285,18 +284,18 @@ def test_targets_may_be_those_of_each_picture():
         torch.randn(3, 2, 16),
         torch.tensor([1.0, -2]),
     )
-    together = Targets(targets, weights, "Test").distance(embeddings)
+    together = Targets(targets, weights).distance(embeddings)
     for b in range(3):
-        alone = Targets(targets[b], weights, "Test").distance(embeddings[b : b + 1])
+        alone = Targets(targets[b], weights).distance(embeddings[b : b + 1])
         torch.testing.assert_close(alone, together[b : b + 1])
 
 
 def test_weights_are_relative_and_negatives_push_away():
     embeddings, targets = torch.randn(4, 16), torch.randn(2, 16)
-    first, second = (Targets(t[None], torch.ones(1), "Test").distance(embeddings) for t in targets)
+    first, second = (Targets(t[None], torch.ones(1)).distance(embeddings) for t in targets)
 
     def distance(*weights: float) -> Tensor:
-        return Targets(targets, torch.tensor(weights), "Test").distance(embeddings)
+        return Targets(targets, torch.tensor(weights)).distance(embeddings)
 
     torch.testing.assert_close(distance(2.0, 6.0), (first + 3.0 * second) / 4.0)
     torch.testing.assert_close(distance(1.0, -1.0), (first + (2.0 - second)) / 2.0)
@@ -305,44 +304,25 @@ def test_weights_are_relative_and_negatives_push_away():
 
 def test_half_precision_embeddings_are_compared_in_single():
     embeddings = (300.0 * torch.randn(3, 16)).half()  # squares beyond the range of half precision
-    result = Targets(embeddings[:1], torch.ones(1), "Test").distance(embeddings)
+    result = Targets(embeddings[:1], torch.ones(1)).distance(embeddings)
     assert result.dtype == torch.float32 and result[0].abs() < 1e-6
 
 
 @pytest.mark.parametrize(
     ("embeddings", "weights", "message"),
     [
-        (torch.randn(0, 16), torch.ones(0), "^Test: expected one weight for each"),
-        (torch.randn(2, 16), torch.ones(3), "^Test: expected .* got .3. weights for 2 targets"),
-        (torch.randn(1, 16), torch.zeros(1), "^Test: weights must be numbers other than 0"),
-        (torch.randn(1, 16), torch.tensor([torch.nan]), "^Test: weights must be numbers"),
+        (torch.randn(0, 16), torch.ones(0), "^expected one weight for each"),
+        (torch.randn(2, 16), torch.ones(3), "^expected .* got .3. weights for 2 targets"),
+        (torch.randn(1, 16), torch.zeros(1), "^weights must be numbers other than 0"),
+        (torch.randn(1, 16), torch.tensor([torch.nan]), "^weights must be numbers"),
     ],
 )
 def test_targets_refuse(embeddings, weights, message):
     with pytest.raises(ValueError, match=message):
-        Targets(embeddings, weights, "Test")
+        Targets(embeddings, weights)
 
 
 # ---------------------------------------------------------------- text
-
-
-def test_parse_prompts():
-    text = "  a cat \n\n2 :: a dog: brown\n.5::x\nportrait: oil\nstd::vector\n+1. :: y"
-    assert parse_prompts(text) == [
-        ("a cat", 1.0),
-        ("a dog: brown", 2.0),
-        ("x", 0.5),
-        ("portrait: oil", 1.0),
-        ("std::vector", 1.0),
-        ("y", 1.0),
-    ]
-    assert parse_prompts(" \n") == []
-
-
-@pytest.mark.parametrize("line", ["-1 :: a cat", "0 :: a cat", "0.0::a cat", "2 ::"])
-def test_parse_prompts_explains(line):
-    with pytest.raises(ValueError, match=f"a positive weight, '::' and a prompt.*got '{line}'"):
-        parse_prompts(f"fine\n{line}")
 
 
 @pytest.fixture
@@ -409,9 +389,9 @@ def test_crops_lie_in_the_picture_and_reach_its_sides(preprocessing):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"views": 0}, "^Text Energy: expected at least 1 view, got 0"),
-        ({"least_crop": 0.0}, "^Text Energy: the smallest crop must be in .0, 1., got 0"),
-        ({"least_crop": 1.5}, "^Text Energy: the smallest crop"),
+        ({"views": 0}, "^expected at least 1 view, got 0"),
+        ({"least_crop": 0.0}, "^the smallest crop must be in .0, 1., got 0"),
+        ({"least_crop": 1.5}, "^the smallest crop"),
     ],
 )
 def test_text_refuses(tower, preprocessing, arguments, message):
@@ -517,7 +497,7 @@ def test_styles_may_be_those_of_each_picture(tower, preprocessing, image):
 
 @pytest.mark.parametrize("targets", [(), (torch.zeros(4, 4),)])
 def test_style_refuses_blocks_without_activity(tower, preprocessing, targets):
-    with pytest.raises(ValueError, match="^Style Energy: the chosen blocks do not respond"):
+    with pytest.raises(ValueError, match="^the chosen blocks do not respond"):
         Style(tower.features, preprocessing, targets)
 
 

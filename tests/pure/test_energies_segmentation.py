@@ -6,18 +6,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zmagic.guidance.energies import Energy, Segmentation
-from zmagic.guidance.energies.class_names import (
-    FACE_COLORS,
-    parse_class_weights,
-    parse_classes,
-    parse_palette,
-)
 from zmagic.guidance.pictures.class_scores import ClassScores
 from zmagic.guidance.pictures.label_maps import LabelMap
+from zmagic.nodes.parsing.colors import FACE_COLORS, parse_palette
 
 CLASSES = 4
 SIZE = (24, 32)
-OWNER = "Segmentation Energy"
 
 
 class Parser(nn.Module):
@@ -47,14 +41,14 @@ def seen_in(pictures: Tensor, parser: Parser, *, logits: bool = False) -> LabelM
     """A photograph as the target."""
     maps = parser(pictures)
     values = maps if logits or parser.softmax else maps.softmax(1)
-    return LabelMap(values, torch.ones_like(values[:, :1]), OWNER)
+    return LabelMap(values, torch.ones_like(values[:, :1]))
 
 
 def energies(pictures: Tensor) -> dict[str, Segmentation]:
     plain, ending = Parser(), Parser(softmax=True)
     indices = torch.randint(0, CLASSES, (1, *SIZE))
     indices[:, :, 20:] = 255
-    painted = LabelMap.from_indices(indices, CLASSES, OWNER)
+    painted = LabelMap.from_indices(indices, CLASSES)
     weights = torch.tensor([1.0, 2.0, 0.0, 0.5])
     square = {"distance": "squared error"}
     return {
@@ -190,7 +184,7 @@ def test_made_and_first_used_in_inference_mode(image):
     """The host runs nodes in inference mode; what they make must still allow gradients."""
     parser = Parser()
     with torch.inference_mode():
-        target = LabelMap.from_indices(torch.randint(0, CLASSES, (1, *SIZE)), CLASSES, OWNER)
+        target = LabelMap.from_indices(torch.randint(0, CLASSES, (1, *SIZE)), CLASSES)
         energy = Segmentation(parser, LOGITS, target, class_weights=torch.ones(CLASSES))
         energy(image)
     assert gradient(energy, image).isfinite().all()
@@ -198,7 +192,7 @@ def test_made_and_first_used_in_inference_mode(image):
 
 def test_runs_on_another_device():
     """The meta device refuses to mix with tensors left on the CPU."""
-    target = LabelMap.from_indices(torch.randint(0, CLASSES, (1, *SIZE)), CLASSES, OWNER)
+    target = LabelMap.from_indices(torch.randint(0, CLASSES, (1, *SIZE)), CLASSES)
     parser = Parser().to("meta", torch.float32)
     energy = Segmentation(parser, LOGITS, target, class_weights=torch.ones(CLASSES))
     image = torch.rand(2, 3, *SIZE, device="meta")
@@ -219,7 +213,7 @@ SCORES = ClassScores(3, False)
 def test_cross_entropy_is_torchs_less_the_targets_entropy():
     image = torch.randn(2, 3, 6, 8, dtype=torch.float64)
     target = torch.rand(2, 3, 6, 8, dtype=torch.float64).softmax(1)
-    energy = Segmentation(pixelwise, SCORES, LabelMap(target, torch.ones(2, 1, 6, 8), OWNER))
+    energy = Segmentation(pixelwise, SCORES, LabelMap(target, torch.ones(2, 1, 6, 8)))
     for b in range(2):
         expected = F.cross_entropy(image[b : b + 1], target[b : b + 1])
         entropy = torch.distributions.Categorical(target[b].movedim(0, -1)).entropy().mean()
@@ -231,7 +225,7 @@ def test_painted_classes_are_weighted_as_torch_weights_them():
     indices = torch.randint(0, 3, (1, 6, 8))
     indices[:, :2] = 255
     weights = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64)
-    target = LabelMap.from_indices(indices, 3, OWNER)
+    target = LabelMap.from_indices(indices, 3)
     energy = Segmentation(pixelwise, SCORES, target, class_weights=weights)
     expected = F.cross_entropy(image, indices, weights, ignore_index=255)
     torch.testing.assert_close(energy(image)[0], expected)
@@ -240,9 +234,7 @@ def test_painted_classes_are_weighted_as_torch_weights_them():
 def test_squared_error_of_probabilities():
     image = torch.randn(1, 3, 6, 8, dtype=torch.float64)
     indices = torch.randint(0, 3, (1, 6, 8))
-    energy = Segmentation(
-        pixelwise, SCORES, LabelMap.from_indices(indices, 3, OWNER), "squared error"
-    )
+    energy = Segmentation(pixelwise, SCORES, LabelMap.from_indices(indices, 3), "squared error")
     one_hot = F.one_hot(indices, 3).movedim(-1, 1)
     expected = (image.softmax(1) - one_hot).square().sum(1).mean()
     torch.testing.assert_close(energy(image)[0], expected)
@@ -251,7 +243,7 @@ def test_squared_error_of_probabilities():
 def test_free_pixels_have_no_influence():
     indices = torch.randint(0, 3, (1, 6, 8))
     indices[:, :, 5:] = 255
-    energy = Segmentation(pixelwise, SCORES, LabelMap.from_indices(indices, 3, OWNER))
+    energy = Segmentation(pixelwise, SCORES, LabelMap.from_indices(indices, 3))
     image = torch.randn(1, 3, 6, 8, dtype=torch.float64)
     slope = gradient(energy, image)
     assert not slope[..., 5:].any() and slope[..., :5].abs().min() > 0.0
@@ -273,7 +265,7 @@ def test_a_probability_that_has_reached_zero_still_pulls():
     """In single precision a softmax rounds to 0; the logarithm alone would be infinite."""
     image = torch.zeros(1, 3, 6, 8)
     image[:, 0] = 120.0
-    target = LabelMap.from_indices(torch.ones(1, 6, 8, dtype=torch.long), 3, OWNER)
+    target = LabelMap.from_indices(torch.ones(1, 6, 8, dtype=torch.long), 3)
     sure = Segmentation(lambda x: x.softmax(1), ClassScores(3, True), target)
     assert sure(image).isfinite().all() and gradient(sure, image).isfinite().all()
     less = Segmentation(lambda x: (0.1 * x).softmax(1), ClassScores(3, True), target)
@@ -302,7 +294,7 @@ def test_targets_keep_the_shares_of_classes_at_any_resolution():
     indices = torch.zeros(1, 64, 64, dtype=torch.long)
     indices[:, :, 48:] = 1  # a quarter
     indices[:, :16] = 255
-    target = LabelMap.from_indices(indices, 2, OWNER)
+    target = LabelMap.from_indices(indices, 2)
     for side in (64, 32, 16, 4, 2):
         values, weights = target.at(torch.rand(1, 3, 64, 64), torch.rand(1, 2, side, side))
         torch.testing.assert_close(values.sum(1, keepdim=True), (weights > 0).to(values))
@@ -316,7 +308,7 @@ def test_targets_keep_the_shares_of_classes_at_any_resolution():
 def test_targets_are_cut_to_the_pictures_shape(size):
     """The middle of the target stands for the whole picture, which the maps cover."""
     indices = torch.arange(32 * 64).view(1, 32, 64) % 3
-    target = LabelMap.from_indices(indices, 3, OWNER)
+    target = LabelMap.from_indices(indices, 3)
     height = min(32, round(64 * size[0] / size[1]))
     width = min(64, round(32 * size[1] / size[0]))
     top, left = (32 - height) // 2, (64 - width) // 2
@@ -332,7 +324,7 @@ def test_index_map_round_trip():
     indices = torch.randint(0, CLASSES, (2, *SIZE))
     indices[:, :3] = 255
     gray = (indices.float() / 255.0)[:, None].expand(-1, 3, -1, -1)
-    target = LabelMap.from_gray(gray, CLASSES, OWNER)
+    target = LabelMap.from_gray(gray, CLASSES)
     assert torch.equal(target.values.argmax(1)[:, 3:], indices[:, 3:])
     assert torch.equal(target.weights[:, 0], (indices != 255).float())
 
@@ -343,7 +335,7 @@ def test_colour_map_round_trip():
     pictures = palette[indices].movedim(-1, 1)
     noisy = pictures + 0.04 * (torch.rand_like(pictures) - 0.5)
     noisy[..., :4] = 1.0  # white is nobody's colour
-    target = LabelMap.from_colors(noisy, palette, 19, OWNER)
+    target = LabelMap.from_colors(noisy, palette, 19)
     assert torch.equal(target.values.argmax(1)[..., 4:], indices[..., 4:])
     assert not target.weights[..., :4].any() and target.weights[..., 4:].all()
 
@@ -351,7 +343,7 @@ def test_colour_map_round_trip():
 def test_near_colours_are_told_apart():
     palette = parse_palette("#000000 #050505 #0a0a0a", 3)
     indices = torch.randint(0, 3, (1, *SIZE))
-    target = LabelMap.from_colors(palette[indices].movedim(-1, 1), palette, 3, OWNER)
+    target = LabelMap.from_colors(palette[indices].movedim(-1, 1), palette, 3)
     assert torch.equal(target.values.argmax(1), indices)
 
 
@@ -377,7 +369,7 @@ def test_masks():
     hair, skin = torch.zeros(2, 1, 8, 8).unbind(0)
     hair[:, :3] = 1.0
     skin[:, 2:6] = 1.0
-    target = LabelMap.from_masks([hair, skin], [17, 1], 19, OWNER)
+    target = LabelMap.from_masks([hair, skin], [17, 1], 19)
     assert target.values.shape == (1, 19, 8, 8)
     assert target.values[0, 17, 0, 0] == 1.0 and target.values[0, 1, 5, 0] == 1.0
     assert target.values[0, [1, 17], 2, 0].tolist() == [0.5, 0.5]  # both want this row
@@ -387,59 +379,39 @@ def test_masks():
 def test_soft_masks_of_several_sizes_and_batches():
     first = torch.full((2, 8, 8), 0.25)
     second = torch.full((1, 16, 32), 0.5)
-    target = LabelMap.from_masks([first, second], [0, 1], 3, OWNER)
+    target = LabelMap.from_masks([first, second], [0, 1], 3)
     assert target.values.shape == (2, 3, 8, 8)
     torch.testing.assert_close(target.values[:, 0], torch.full((2, 8, 8), 1 / 3))
     torch.testing.assert_close(target.weights, torch.full((2, 1, 8, 8), 0.75))
-    twice = LabelMap.from_masks([first, second], [0, 0], 3, OWNER)  # of one class: the larger
+    twice = LabelMap.from_masks([first, second], [0, 0], 3)  # of one class: the larger
     torch.testing.assert_close(twice.weights, torch.full((2, 1, 8, 8), 0.5))
-
-
-def test_parsed_texts():
-    assert parse_classes("17 hair, 1 skin; 10") == [17, 1, 10]
-    assert parse_classes("17 1 10") == parse_classes("17, 1,\n10,") == [17, 1, 10]
-    assert parse_classes("") == []
-    assert parse_class_weights("", 4) is None
-    weights = parse_class_weights("3:2, 1:.5", 4)
-    torch.testing.assert_close(weights, torch.tensor([1.0, 0.5, 1.0, 2.0]))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: parse_classes("hair"), "numbers separated by commas, .* got 'hair'"),
-        (lambda: parse_classes("1, -2"), "got '-2'"),
-        (lambda: parse_classes("17:2"), "got '17:2'"),
-        (lambda: parse_class_weights("4:1", 4), "classes 0 to 3 .* got '4:1'"),
-        (lambda: parse_class_weights("hair:2", 4), "got 'hair:2'"),
-        (lambda: parse_class_weights("0:0 1:0", 2), "at least one class a weight above 0"),
-        (lambda: parse_palette("", 5), "colours of the segmenter's 5 classes"),
-        (lambda: parse_palette("#fff #000 #fff", 5), "same one for classes 0 and 2"),
-        (lambda: parse_palette("#fff #000", 1), "names 2 colours, the segmenter has 1"),
-        (lambda: parse_palette("#fff:1", 1), "without proportions"),
-        (lambda: parse_palette("red", 1), "got 'red'"),
         (
-            lambda: LabelMap.from_gray(torch.full((1, 3, 2, 2), 40 / 255), 19, OWNER),
+            lambda: LabelMap.from_gray(torch.full((1, 3, 2, 2), 40 / 255), 19),
             "index map holds 40, expected the segmenter's classes 0 to 18, and 255",
         ),
         (
-            lambda: LabelMap.from_gray(parse_palette("", 19)[None, :, :, None].mT, 19, OWNER),
-            "must be a grey picture .* choose 'colour map'",
+            lambda: LabelMap.from_gray(parse_palette("", 19)[None, :, :, None].mT, 19),
+            "must be a grey picture .* got a coloured one",
         ),
         (
-            lambda: LabelMap.from_gray(torch.ones(1, 3, 2, 2), 19, OWNER),
+            lambda: LabelMap.from_gray(torch.ones(1, 3, 2, 2), 19),
             "no pixel of the target asks for a class",
         ),
         (
-            lambda: LabelMap.from_masks([torch.ones(1, 2, 2)], [1, 2], 19, OWNER),
+            lambda: LabelMap.from_masks([torch.ones(1, 2, 2)], [1, 2], 19),
             "one class for each of the 1 masks, .* got 2",
         ),
         (
-            lambda: LabelMap.from_masks([torch.ones(1, 2, 2)], [19], 19, OWNER),
-            "names class 19, the segmenter has the classes 0 to 18",
+            lambda: LabelMap.from_masks([torch.ones(1, 2, 2)], [19], 19),
+            "there is no class 19, expected 0 to 18",
         ),
         (
-            lambda: LabelMap.from_masks([torch.ones(2, 2, 2), torch.ones(3, 2, 2)], [1, 2], 9, ""),
+            lambda: LabelMap.from_masks([torch.ones(2, 2, 2), torch.ones(3, 2, 2)], [1, 2], 9),
             "masks hold 2 and 3 pictures",
         ),
     ],
@@ -457,12 +429,12 @@ def test_explanations(call, message):
         (
             PROBABILITIES,
             {"compare": "logits", "distance": "squared error"},
-            "the segmenter gives probabilities, expected 'probabilities' at 'compare'",
+            "the parser gives probabilities, expected 'probabilities' to be compared",
         ),
         (LOGITS, {"distance": "cosine"}, "distance must be one of cross entropy, squared error"),
     ],
 )
 def test_segmentation_refuses(scores, options, message):
-    target = LabelMap.from_indices(torch.zeros(1, 4, 4, dtype=torch.long), CLASSES, OWNER)
-    with pytest.raises(ValueError, match=f"^Segmentation Energy: .*{message}"):
+    target = LabelMap.from_indices(torch.zeros(1, 4, 4, dtype=torch.long), CLASSES)
+    with pytest.raises(ValueError, match=f"^.*{message}"):
         Segmentation(Parser(), scores, target, **options)

@@ -20,7 +20,7 @@ from zmagic.guidance.energies import (
     Text,
 )
 from zmagic.guidance.faces.location import FaceLocator
-from zmagic.guidance.faces.networks import FaceRecognizer, LandmarkRegressor
+from zmagic.guidance.faces.networks import FaceRecognizer, LandmarkNetwork
 from zmagic.guidance.faces.points import FivePoints
 from zmagic.guidance.pictures.class_scores import ClassScores
 from zmagic.guidance.pictures.label_maps import LabelMap
@@ -29,8 +29,8 @@ from zmagic.guidance.pictures.preprocessing import Preprocessing
 NETWORK, POINTS = nn.Identity(), nn.Identity()
 INPUT = Preprocessing((8, 8))
 PICTURE, ONE = torch.rand(1, 3, 8, 8), torch.ones(1)
-REGRESSOR = LandmarkRegressor(POINTS, INPUT, points=5)
-LOCATOR = FaceLocator(points=FivePoints(REGRESSOR))
+LANDMARK_NETWORK = LandmarkNetwork(POINTS, INPUT, points=5)
+LOCATOR = FaceLocator(points=FivePoints(LANDMARK_NETWORK))
 OUTPUT = NetworkOutput(NETWORK, INPUT, torch.ones(1, 4))
 TARGET = LabelMap(torch.ones(1, 2, 8, 8) / 2, torch.ones(1, 1, 8, 8), "a test")
 
@@ -55,7 +55,7 @@ ENERGIES = [
     (FaceOutput(OUTPUT, LOCATOR), (NETWORK, POINTS)),
     (FaceOutput(OUTPUT, FaceLocator()), (NETWORK,)),
     (FaceIdentity(FaceRecognizer(NETWORK, INPUT), torch.ones(4), LOCATOR), (NETWORK, POINTS)),
-    (Landmarks(REGRESSOR, torch.ones(1, 5, 2), LOCATOR), (POINTS,)),  # twice the same
+    (Landmarks(LANDMARK_NETWORK, torch.ones(1, 5, 2), LOCATOR), (POINTS,)),  # twice the same
     (Segmentation(Parser(), ClassScores(2, False), TARGET), (NETWORK,)),
     (Segmentation(lambda image: image[:, :2], ClassScores(2, False), TARGET), ()),
 ]

@@ -15,7 +15,7 @@ from zmagic.guidance.faces.crops import Faces, aligned_crops
 from zmagic.guidance.faces.detections import CHOICES, Detection
 from zmagic.guidance.faces.detector_networks import read_detector
 from zmagic.guidance.faces.location import FaceLocator
-from zmagic.guidance.faces.networks import LandmarkRegressor
+from zmagic.guidance.faces.networks import LandmarkNetwork
 from zmagic.guidance.faces.points import FivePoints
 from zmagic.guidance.faces.tracker import FaceTracker
 from zmagic.guidance.networks import load_onnx
@@ -40,8 +40,8 @@ def detect(face_networks):
 def find_points(face_networks):
     module = load_onnx(face_networks / "fr_landmark.onnx")
     prepared = Preprocessing((64, 64), (0.0,), (256 / 255,), "gray")
-    regressor = LandmarkRegressor(module, prepared, 68, margin=1.0, square=False, signed=False)
-    return FivePoints(regressor)
+    landmark_network = LandmarkNetwork(module, prepared, 68, margin=1.0, square=False, signed=False)
+    return FivePoints(landmark_network)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_before_a_face_is_found_it_is_assumed_as_in_the_reference(detect, noise,
     assert same(FaceTracker(FaceLocator(detect), layout)(noise), layout)
     # Without a reference's layout, and if asked for, in the centre.
     assert same(FaceTracker(FaceLocator(detect))(noise), Faces.whole(1, 1.0))
-    centred = FaceTracker(FaceLocator(detect, fallback="centre"), layout)
+    centred = FaceTracker(FaceLocator(detect, fallback="center"), layout)
     assert same(centred(noise), Faces.whole(1, 1.0))
 
 
@@ -280,7 +280,7 @@ def test_fixed_faces(astronaut):
     assert same(tracker(astronaut.expand(2, -1, -1, -1)), one.expanded(2))
     two = one.expanded(2)
     assert same(FaceTracker(FaceLocator(fixed=two))(astronaut.expand(2, -1, -1, -1)), two)
-    with pytest.raises(ValueError, match="Locate Face: the location holds 2 faces, .* size 3"):
+    with pytest.raises(ValueError, match="^the location holds 2 faces, .* size 3"):
         FaceTracker(FaceLocator(fixed=two))(astronaut.expand(3, -1, -1, -1))
 
 
@@ -453,7 +453,7 @@ def test_senseless_detections_give_sound_crops(astronaut, box, points):
     [
         ({"every": 0}, "every must be >= 1, got 0"),
         ({"choice": "oldest"}, f"choice must be one of {', '.join(CHOICES)}, got oldest"),
-        ({"fallback": "none"}, "fallback must be one of reference, centre, got none"),
+        ({"fallback": "none"}, "fallback must be one of reference, center, got none"),
         ({"detect": list, "fixed": Faces.whole(1, 1.0)}, "either detected or at a fixed place"),
     ],
 )

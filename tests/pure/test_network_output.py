@@ -174,23 +174,23 @@ def test_values(image):
     [
         (
             lambda: value_target(torch.ones(3), torch.rand(1, 5)),
-            "value must be 1 or 5 numbers for an output of 5, got 3",
+            "expected 1 or 5 numbers for an output of 5, got 3",
         ),
         (
             lambda: value_target(torch.ones(3), torch.rand(1, 1)),
-            "value must be 1 number for an output of 1, got 3",
+            "expected 1 number for an output of 1, got 3",
         ),
         (
             lambda: class_target(5, 5, torch.rand(1, 5)),
-            "class_index must be 0 to 4 for this output, got 5",
+            "expected a class 0 to 4 for this output, got 5",
         ),
         (
             lambda: NetworkOutput(Smooth("map"), PREPROCESSING, torch.rand(1, 5), "euclidean"),
-            "ONNX Energy: distance must be one of squared error, cosine, cross entropy",
+            "distance must be one of squared error, cosine, cross entropy",
         ),
         (
             lambda: NetworkOutput(Smooth("map"), PREPROCESSING, torch.rand(1, 5), "cross entropy"),
-            "ONNX Energy: cross entropy needs class scores",
+            "cross entropy needs class scores",
         ),
     ],
 )

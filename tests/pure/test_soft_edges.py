@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 
-from zmagic.guidance.energies.class_names import FACE_COLORS, parse_palette
 from zmagic.guidance.pictures.label_maps import LabelMap
+from zmagic.nodes.parsing.colors import FACE_COLORS, parse_palette
 
 DATA = Path(__file__).resolve().parents[1] / "data"
-OWNER = "Segmentation Energy"
+
 CLASSES = len(FACE_COLORS)
 PALETTE = parse_palette("", CLASSES)
 COLORS = [tuple(round(255 * part) for part in color) for color in PALETTE.tolist()]
@@ -27,11 +27,11 @@ def tensor(picture: Image.Image) -> torch.Tensor:
 
 
 def by_color(picture: Image.Image) -> LabelMap:
-    return LabelMap.from_colors(tensor(picture), PALETTE, CLASSES, OWNER)
+    return LabelMap.from_colors(tensor(picture), PALETTE, CLASSES)
 
 
 def by_number(picture: Image.Image) -> LabelMap:
-    return LabelMap.from_gray(tensor(picture), CLASSES, OWNER)
+    return LabelMap.from_gray(tensor(picture), CLASSES)
 
 
 def asked(target: LabelMap) -> torch.Tensor:
@@ -154,11 +154,11 @@ def test_hidden_pixels_are_free():
     picture = tensor(portrait(96, colored))
     counts = torch.zeros(1, 1, 96, 96)
     counts[..., :48] = 1.0
-    target = LabelMap.from_colors(picture, PALETTE, CLASSES, OWNER, counts)
+    target = LabelMap.from_colors(picture, PALETTE, CLASSES, counts)
     assert not target.weights[..., 48:].any() and target.weights[..., :48].all()
     numbers = tensor(portrait(96, numbered))
     numbers[..., 48:] = torch.rand(1, 3, 96, 48)
-    target = LabelMap.from_gray(numbers, CLASSES, OWNER, counts)
+    target = LabelMap.from_gray(numbers, CLASSES, counts)
     assert not target.weights[..., 48:].any() and target.weights[..., :48].all()
 
 
@@ -166,20 +166,20 @@ def test_hidden_pixels_are_free():
     ("make", "message"),
     [
         (
-            lambda: LabelMap.from_colors(torch.ones(1, 3, 8, 8), PALETTE, CLASSES, OWNER),
+            lambda: LabelMap.from_colors(torch.ones(1, 3, 8, 8), PALETTE, CLASSES),
             "no pixel of the target asks for a class: none has the color of one.\nIts most "
             "frequent colors are #ffffff; those of the classes are #000000, #cc0000",
         ),
         (
-            lambda: LabelMap.from_gray(torch.ones(1, 3, 8, 8), CLASSES, OWNER),
+            lambda: LabelMap.from_gray(torch.ones(1, 3, 8, 8), CLASSES),
             "no pixel .* a class: the index map is white",
         ),
         (
-            lambda: LabelMap.from_masks([torch.zeros(1, 8, 8)], [1], CLASSES, OWNER),
+            lambda: LabelMap.from_masks([torch.zeros(1, 8, 8)], [1], CLASSES),
             "no pixel .* a class: the masks are black all over",
         ),
     ],
 )
 def test_a_target_that_asks_for_nothing_says_why(make, message):
-    with pytest.raises(ValueError, match=f"^{OWNER}: {message}"):
+    with pytest.raises(ValueError, match=f"^{message}"):
         make()

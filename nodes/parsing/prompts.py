@@ -1,20 +1,15 @@
-"""Prompts as people write them: one a line, with weights; and what of them a text tower reads."""
+"""Prompts as people write them: one a line, with weights."""
 
-from collections.abc import Callable, Hashable
+from ...guidance.wording import quoted
+from .numbers import LARGEST_WEIGHT, SMALLEST_WEIGHT, weight_in
 
-from ..numbers import LARGEST_WEIGHT, SMALLEST_WEIGHT, weight_in
-from ..wording import quoted
-
-__all__ = ["MOST_PROMPTS", "parse_prompts", "unread_end"]
+__all__ = ["MOST_PROMPTS", "parse_prompts"]
 
 # Each prompt is a pass of the text tower.
 MOST_PROMPTS = 256
 
 # Characters of all lines together; towers read a few hundred of each.
 LONGEST_TEXT = 100_000
-
-# No tower reads more of one.
-LONGEST_READ = 4_000
 
 # What may stand in a number, right or wrong, before "::".
 NUMERIC = frozenset("0123456789.,+-eE%_ \t")
@@ -32,36 +27,14 @@ def parse_prompts(text: str) -> list[tuple[str, float]]:
     """
     if len(text) > LONGEST_TEXT:
         raise ValueError(
-            f"are {len(text):,} characters, expected at most {LONGEST_TEXT:,}: shorten the text"
+            f"got {len(text):,} characters, expected at most {LONGEST_TEXT:,}: shorten the text"
         )
     lines = [stripped for line in text.splitlines() if (stripped := line.strip())]
     if len(lines) > MOST_PROMPTS:
         raise ValueError(
-            f"are {len(lines):,} lines, expected at most {MOST_PROMPTS} prompts, one a line"
+            f"got {len(lines):,} lines, expected at most {MOST_PROMPTS} prompts, one a line"
         )
     return [_parsed(line) for line in lines]
-
-
-def unread_end(text: str, tokens: Callable[[str], Hashable]) -> str:
-    """The end of a prompt that a text tower does not read, empty if it reads all of it.
-
-    Args:
-        tokens: what the tower gets of a text; at most so much as it reads.
-    """
-    text = text.strip()
-    all_read = tokens(text)
-    if tokens(f"{text} x") != all_read:
-        return ""  # there is room for more
-    shortest, longest = 0, len(text)
-    if tokens(text[:LONGEST_READ]) == all_read:
-        longest = min(longest, LONGEST_READ)
-    while shortest < longest:  # the shortest beginning that makes the same tokens
-        middle = (shortest + longest) // 2
-        if tokens(text[:middle]) == all_read:
-            longest = middle
-        else:
-            shortest = middle + 1
-    return text[shortest:].strip()
 
 
 def _parsed(line: str) -> tuple[str, float]:

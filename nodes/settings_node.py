@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..guidance.settings import CHOICES, PRESETS, GuidanceSettings, preset
 from ..host.decoders import DECODERS
 from ..host.hooks import HostSettings
+from .bases import Node
 from .sockets import Settings
 
 __all__ = ["ALIASES", "CATEGORY", "NODES"]
@@ -26,11 +27,11 @@ NUMBERS_AS_PRESET = {"time_travel": 0, "fresh_noise": -1.0}
 DEFAULTS = GuidanceSettings()
 
 
-class ZMagicSettings(io.ComfyNode):
+class ZMagicSettings(Node):
     """Every choice of the method behind one preset."""
 
     @classmethod
-    def define_schema(cls):
+    def schema(cls) -> io.Schema:
         def choice(name: str, tooltip: str):
             return io.Combo.Input(
                 name,
@@ -179,7 +180,7 @@ class ZMagicSettings(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, preset, decoder="auto", **values) -> io.NodeOutput:
+    def run(cls, preset, decoder="auto", **values) -> io.NodeOutput:
         return io.NodeOutput(HostSettings(_settings_from(preset, values), decoder))
 
 
@@ -190,10 +191,7 @@ def _settings_from(name: str, values: dict) -> GuidanceSettings:
         for key, value in values.items()
         if value not in (AS_PRESET, NUMBERS_AS_PRESET.get(key, AS_PRESET))
     }
-    try:
-        return preset(name, **changes)
-    except ValueError as error:
-        raise ValueError(f"Z-Magic Settings: {error}") from error
+    return preset(name, **changes)
 
 
 NODES = [ZMagicSettings]

@@ -5,50 +5,41 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..guidance.energies import FaceIdentity, Landmarks
-from ..guidance.energies.landmarks import POINT_GROUPS, chosen_points, parse_landmarks
+from ..guidance.energies.landmarks import POINT_GROUPS, chosen_points
 from ..guidance.faces.crops import Faces, aligned_crops, box_crops
 from ..guidance.faces.location import FaceLocator
 from ..host.face_networks import (
     FaceRecognizer,
-    LandmarkRegressor,
+    LandmarkNetwork,
     reference_embedding,
     target_landmarks,
 )
-from ..host.reference_faces import reference_faces
-from .condition_inputs import (
-    CATEGORY,
-    REFERENCE_BATCH,
-    SEARCH_ALIASES,
-    appended,
-    condition_inputs,
-    conditions_output,
-    pictures,
-    reference_mask_input,
-)
+from . import sockets
+from .bases import EnergyNode, Made
+from .condition_inputs import REFERENCE_BATCH
+from .face_references import faces_at
 from .notices import notify
-from .picture_inputs import refuse_mask_alone
-from .sockets import FaceLocation, LandmarkNetwork
-from .sockets import FaceRecognizer as FaceRecognizerSocket
+from .parsing.landmarks import parse_landmarks
+from .picture_inputs import pictures, reference_mask_input, refuse_mask_alone
 
 __all__ = ["NODES"]
 
 
-class ZMagicFaceIdentity(io.ComfyNode):
+class ZMagicFaceIdentity(EnergyNode):
     """Whose face it is."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicFaceIdentity",
             display_name="Face Identity Energy",
-            category=CATEGORY,
             description=(
                 "Pulls the face in the picture towards the person in one or several photographs, "
                 "as a face recogniser sees them."
             ),
-            search_aliases=[*SEARCH_ALIASES, "face likeness", "face id", "arcface", "same person"],
+            search_aliases=["face likeness", "face id", "arcface", "same person"],
             inputs=[
-                FaceRecognizerSocket.Input(
+                sockets.FaceRecognizer.Input(
                     "recognizer", tooltip="The network that compares faces: Load Face Recognizer."
                 ),
                 io.Image.Input(
@@ -58,8 +49,7 @@ class ZMagicFaceIdentity(io.ComfyNode):
                         "the likeness depend less on the light and expression of one of them."
                     ),
                 ),
-                *condition_inputs(),
-                FaceLocation.Input(
+                sockets.FaceLocation.Input(
                     "face_location",
                     optional=True,
                     tooltip=(
@@ -71,7 +61,6 @@ class ZMagicFaceIdentity(io.ComfyNode):
                 reference_mask_input("reference"),
             ],
             outputs=[
-                conditions_output(),
                 io.Image.Output(
                     display_name="reference_crop",
                     tooltip=(
@@ -80,47 +69,44 @@ class ZMagicFaceIdentity(io.ComfyNode):
                     ),
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(
+    def energy(
         cls,
         recognizer: FaceRecognizer,
         reference: Tensor,
         face_location: FaceLocator | None = None,
         reference_mask: Tensor | None = None,
-        **common,
-    ) -> io.NodeOutput:
-        owner = "Face Identity Energy"
+    ) -> Made:
         locator = face_location or FaceLocator()
-        photographs = pictures(reference, owner, mask=reference_mask)
-        found = reference_faces(locator, photographs, owner, "reference")
-        photographs, faces = photographs[list(found.kept)], found.faces
+        photographs = pictures(reference, "reference", reference_mask)
+        faces, kept, warnings = faces_at("reference", photographs, locator)
+        photographs = photographs[kept]
         embedding = reference_embedding(recognizer, photographs, faces)
         energy = FaceIdentity(recognizer, embedding, locator, layout=faces[0])
         crops = aligned_crops(photographs, faces, recognizer.size)
-        notify(cls, found.warnings)
-        return appended(owner, energy, (_image(crops),), **common)
+        notify(cls, warnings)
+        return Made(energy, (_image(crops),))
 
 
-class ZMagicLandmarks(io.ComfyNode):
+class ZMagicLandmarks(EnergyNode):
     """The shape of the face."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicLandmarks",
             display_name="Landmark Energy",
-            category=CATEGORY,
             description=(
                 "Pulls the points of the face - contour, brows, eyes, nose, mouth - to those of a "
                 "target: its shape, expression and turn of the head."
             ),
-            search_aliases=[*SEARCH_ALIASES, "face landmarks", "expression", "head pose"],
+            search_aliases=["face landmarks", "expression", "head pose"],
             inputs=[
-                LandmarkNetwork.Input(
-                    "regressor", tooltip="The network that finds points: Load Landmark Regressor."
+                sockets.LandmarkNetwork.Input(
+                    "landmark_network",
+                    tooltip="The network that finds points: Load Landmark Network.",
                 ),
                 io.Image.Input(
                     "target_image",
@@ -151,8 +137,7 @@ class ZMagicLandmarks(io.ComfyNode):
                         "of jaw and cheeks."
                     ),
                 ),
-                *condition_inputs(),
-                FaceLocation.Input(
+                sockets.FaceLocation.Input(
                     "face_location",
                     optional=True,
                     tooltip=(
@@ -164,7 +149,6 @@ class ZMagicLandmarks(io.ComfyNode):
                 reference_mask_input("target_image"),
             ],
             outputs=[
-                conditions_output(),
                 io.Image.Output(
                     display_name="target_crop",
                     tooltip=(
@@ -173,51 +157,43 @@ class ZMagicLandmarks(io.ComfyNode):
                     ),
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(
+    def energy(
         cls,
-        regressor: LandmarkRegressor,
+        landmark_network: LandmarkNetwork,
         landmarks: str,
         points: str,
         target_image: Tensor | None = None,
         face_location: FaceLocator | None = None,
         reference_mask: Tensor | None = None,
-        **common,
-    ) -> io.NodeOutput:
-        owner = "Landmark Energy"
+    ) -> Made:
         if (target_image is None) == (not landmarks.strip()):
             got = "neither" if target_image is None else "both"
             raise ValueError(
-                f"{owner}: expected a picture at 'target_image' or numbers in 'landmarks', got "
+                f"expected a picture at 'target_image' or numbers in 'landmarks', got "
                 f"{got}; connect one and leave the other empty"
             )
         locator = face_location or FaceLocator()
-        try:
-            chosen_points(points, regressor.points)
-            written = None if target_image is not None else landmarks
-            target = written and parse_landmarks(written, regressor.points)[None]
-        except ValueError as error:
-            raise ValueError(f"{owner}: {error}") from None
+        chosen_points(points, landmark_network.points)
         if target_image is None:
-            refuse_mask_alone(reference_mask, owner, "target_image")
-            energy = Landmarks(regressor, target, locator, points)
-            return appended(owner, energy, (_nothing(regressor),), **common)
-        photographs = pictures(target_image, owner, "target_image", reference_mask)
-        found = reference_faces(locator, photographs, owner, "target_image")
-        kept, count = list(found.kept), len(photographs)
-        seen, faces = photographs[kept], found.faces
+            target = parse_landmarks(landmarks, landmark_network.points)[None]
+            refuse_mask_alone(reference_mask, "target_image")
+            energy = Landmarks(landmark_network, target, locator, points)
+            return Made(energy, (_nothing(landmark_network),))
+        photographs = pictures(target_image, "target_image", reference_mask)
+        faces, kept, warnings = faces_at("target_image", photographs, locator)
+        seen, count = photographs[kept], len(photographs)
         # Each image of the batch keeps its own target; one without a face asks for nothing.
-        target = torch.full((count, regressor.points, 2), torch.nan)
-        target[kept] = target_landmarks(regressor, seen, faces).to(target)
+        target = torch.full((count, landmark_network.points, 2), torch.nan)
+        target[kept] = target_landmarks(landmark_network, seen, faces).to(target)
         layout = Faces.stacked([faces[kept.index(r) if r in kept else 0] for r in range(count)])
-        crops = _nothing(regressor).repeat(count, 1, 1, 1)
-        crops[kept] = _image(_seen(regressor, seen, faces)).to(crops)
-        notify(cls, found.warnings)
-        energy = Landmarks(regressor, target, locator, points, layout)
-        return appended(owner, energy, (crops,), **common)
+        crops = _nothing(landmark_network).repeat(count, 1, 1, 1)
+        crops[kept] = _image(_seen(landmark_network, seen, faces)).to(crops)
+        notify(cls, warnings)
+        energy = Landmarks(landmark_network, target, locator, points, layout)
+        return Made(energy, (crops,))
 
 
 NODES = [ZMagicFaceIdentity, ZMagicLandmarks]
@@ -228,13 +204,13 @@ def _image(crops: Tensor) -> Tensor:
     return crops.detach().cpu().float().clamp(0.0, 1.0).movedim(1, -1).contiguous()
 
 
-def _seen(regressor: LandmarkRegressor, photographs: Tensor, faces: Faces) -> Tensor:
+def _seen(landmark_network: LandmarkNetwork, photographs: Tensor, faces: Faces) -> Tensor:
     """What the network sees of photographs before its preprocessing, ``[R, 3, s, s]``."""
-    size = regressor.preprocessing.size[0]
-    return box_crops(photographs, faces, size, regressor.margin, regressor.square)[0]
+    size = landmark_network.preprocessing.size[0]
+    return box_crops(photographs, faces, size, landmark_network.margin, landmark_network.square)[0]
 
 
-def _nothing(regressor: LandmarkRegressor) -> Tensor:
+def _nothing(landmark_network: LandmarkNetwork) -> Tensor:
     """The IMAGE of a crop that there is none of."""
-    size = regressor.preprocessing.size[0]
+    size = landmark_network.preprocessing.size[0]
     return torch.full((1, size, size, 3), 0.5)

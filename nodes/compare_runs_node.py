@@ -7,25 +7,25 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..guidance.contact_sheet import contact_sheet
+from ..guidance.errors import named
 from ..guidance.plots import run_curves
 from ..guidance.reports import mean_cosines, read_report
 from ..guidance.wording import printable, quoted
+from .bases import Node
 from .picture_inputs import pictures
 
 __all__ = ["NODES"]
-
-OWNER = "Compare Z-Magic Runs"
 
 MOST_RUNS = 12
 MOST_ROWS = 64  # pictures below each other
 MOST_REFERENCES = 12
 
 
-class ZMagicCompareRuns(io.ComfyNode):
+class ZMagicCompareRuns(Node):
     """Images and reports of several runs side by side."""
 
     @classmethod
-    def define_schema(cls):
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicCompareRuns",
             display_name="Compare Z-Magic Runs",
@@ -95,7 +95,7 @@ class ZMagicCompareRuns(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
+    def run(
         cls, images, reports, labels, references: dict | None = None, captions: str = ""
     ) -> io.NodeOutput:
         names = _names(labels, images, reports)
@@ -122,21 +122,21 @@ def _names(labels: str, images: dict, reports: dict) -> list[str]:
     for what, given in (("images", images), ("reports", reports)):
         if len(given) != len(names):
             raise ValueError(
-                f"{OWNER}: labels names {len(names)} runs ({printable(', '.join(names))[:80]}), "
+                f"labels names {len(names)} runs ({printable(', '.join(names))[:80]}), "
                 f"but {len(given)} {what} are connected"
             )
     equal = [name for name, count in Counter(names).items() if count > 1]
     if equal:
-        raise ValueError(f"{OWNER}: labels must differ, got {quoted(equal[0])} more than once")
+        raise ValueError(f"labels must differ, got {quoted(equal[0])} more than once")
     return names
 
 
 def _images(images: Tensor, name: str = "images") -> Tensor:
     """An IMAGE ``[B, h, w, 3]`` of no more pictures than a sheet has room for."""
-    shown = pictures(images, OWNER, name).movedim(1, -1)
+    shown = pictures(images, name).movedim(1, -1)
     if len(shown) > MOST_ROWS:
         raise ValueError(
-            f"{OWNER}: '{name}' holds {len(shown):,} pictures, expected at most {MOST_ROWS}; "
+            f"'{name}' holds {len(shown):,} pictures, expected at most {MOST_ROWS}; "
             "choose some of them with 'Image From Batch'"
         )
     return shown
@@ -150,17 +150,14 @@ def _conditions(references: dict | None, captions: str) -> list[tuple[str, Tenso
     lines += [""] * (len(shown) - len(lines))
     if len(lines) > MOST_ROWS:
         raise ValueError(
-            f"{OWNER}: references and captions are {len(lines):,} lines, expected at most "
-            f"{MOST_ROWS}"
+            f"references and captions are {len(lines):,} lines, expected at most {MOST_ROWS}"
         )
     return [(line, shown[k] if k < len(shown) else None) for k, line in enumerate(lines)]
 
 
 def _parsed(report: str) -> dict:
-    try:
+    with named("reports"):
         return read_report(report)
-    except ValueError as error:
-        raise ValueError(f"{OWNER}: reports: {error}") from None
 
 
 NODES = [ZMagicCompareRuns]

@@ -1,43 +1,30 @@
-"""Energies of the picture itself, without a network; and the node that joins conditions."""
+"""Energies of the picture itself, without a network: colors, edges, low-level likeness."""
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..guidance.energies import ColorPalette, ReferenceImage, Sketch
-from ..guidance.energies.color_palette import parse_colors
-from .condition_inputs import (
-    CATEGORY,
-    REFERENCE_BATCH,
-    SEARCH_ALIASES,
-    appended,
-    condition_inputs,
-    conditions_output,
-    pictures_and_mask,
-    reference_mask_input,
-)
-from .picture_inputs import refuse_mask_alone
-from .sockets import Conditions
+from ..guidance.energies import ColorPalette, Energy, ReferenceImage, Sketch
+from .bases import EnergyNode
+from .condition_inputs import REFERENCE_BATCH
+from .parsing.colors import parse_colors
+from .picture_inputs import pictures_and_mask, reference_mask_input, refuse_mask_alone
 
 __all__ = ["NODES"]
 
-# Slots of the combining node: the chains themselves may be of any length.
-MOST_CHAINS = 32
 
-
-class ZMagicColorPalette(io.ComfyNode):
+class ZMagicColorPalette(EnergyNode):
     """Colours of the picture."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicColorPalette",
-            display_name="Colour Palette Energy",
-            category=CATEGORY,
+            display_name="Color Palette Energy",
             description=(
                 "Pulls the picture's colours towards those of a reference picture or of a list of "
                 "colours. Connect a reference or write colours."
             ),
-            search_aliases=[*SEARCH_ALIASES, "color palette", "color transfer", "recolor"],
+            search_aliases=["color palette", "color transfer", "recolor"],
             inputs=[
                 io.Image.Input(
                     "reference",
@@ -70,55 +57,48 @@ class ZMagicColorPalette(io.ComfyNode):
                         "0.5 keeps room for modelling and shadows."
                     ),
                 ),
-                *condition_inputs(),
                 reference_mask_input("reference"),
             ],
-            outputs=[conditions_output()],
         )
 
     @classmethod
-    def execute(
+    def energy(
         cls,
         colors: str,
         lightness: float,
         reference: Tensor | None = None,
         reference_mask: Tensor | None = None,
-        **common,
-    ) -> io.NodeOutput:
-        owner = "Colour Palette Energy"
+    ) -> Energy:
         if reference is not None and colors.strip():
             raise ValueError(
-                f"{owner}: 'reference' and 'colors' are both given, expected one of them; "
+                "'reference' and 'colors' are both given, expected one of them; "
                 "disconnect the reference or empty 'colors'"
             )
         if reference is None and not colors.strip():
             raise ValueError(
-                f"{owner}: expected a picture at 'reference' or hexadecimal colours such as "
+                "expected a picture at 'reference' or hexadecimal colours such as "
                 "'#264653, #2a9d8f' in 'colors', got neither"
             )
         if reference is not None:
-            photographs, mask = pictures_and_mask(reference, reference_mask, owner)
-            energy = ColorPalette(photographs, lightness=lightness, mask=mask)
-        else:
-            refuse_mask_alone(reference_mask, owner, "reference")
-            energy = ColorPalette(None, *_parsed(colors, owner), lightness=lightness)
-        return appended(owner, energy, **common)
+            photographs, mask = pictures_and_mask(reference, reference_mask)
+            return ColorPalette(photographs, lightness=lightness, mask=mask)
+        refuse_mask_alone(reference_mask, "reference")
+        return ColorPalette(None, *parse_colors(colors), lightness=lightness)
 
 
-class ZMagicSketch(io.ComfyNode):
+class ZMagicSketch(EnergyNode):
     """Contours of the picture."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicSketch",
             display_name="Sketch Energy",
-            category=CATEGORY,
             description=(
                 "Pulls the picture's edges onto the lines of a drawing or the edges of a "
                 "photograph, whatever the brightness and contrast of either."
             ),
-            search_aliases=[*SEARCH_ALIASES, "edges", "line art", "scribble", "canny", "contour"],
+            search_aliases=["edges", "line art", "scribble", "canny", "contour"],
             inputs=[
                 io.Image.Input(
                     "reference",
@@ -149,41 +129,35 @@ class ZMagicSketch(io.ComfyNode):
                         "0.03 suits a rough scribble."
                     ),
                 ),
-                *condition_inputs(),
                 reference_mask_input("reference"),
             ],
-            outputs=[conditions_output()],
         )
 
     @classmethod
-    def execute(
+    def energy(
         cls,
         reference: Tensor,
         reference_is: str,
         line_width: float,
         reference_mask: Tensor | None = None,
-        **common,
-    ) -> io.NodeOutput:
-        owner = "Sketch Energy"
-        lines, mask = pictures_and_mask(reference, reference_mask, owner)
-        energy = Sketch(lines, drawing=reference_is == "drawing", line_width=line_width, mask=mask)
-        return appended(owner, energy, **common)
+    ) -> Energy:
+        lines, mask = pictures_and_mask(reference, reference_mask)
+        return Sketch(lines, drawing=reference_is == "drawing", line_width=line_width, mask=mask)
 
 
-class ZMagicReferenceImage(io.ComfyNode):
+class ZMagicReferenceImage(EnergyNode):
     """Low-level likeness of the picture."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicReferenceImage",
             display_name="Reference Image Energy",
-            category=CATEGORY,
             description=(
                 "Pulls the picture towards a reference seen through a blur: its composition, "
                 "colours and light, with as much detail as the blur leaves."
             ),
-            search_aliases=[*SEARCH_ALIASES, "image similarity", "img2img", "ILVR", "composition"],
+            search_aliases=["image similarity", "img2img", "ILVR", "composition"],
             inputs=[
                 io.Image.Input(
                     "reference",
@@ -205,70 +179,19 @@ class ZMagicReferenceImage(io.ComfyNode):
                         "prescribes little more than the distribution of colour and light."
                     ),
                 ),
-                *condition_inputs(),
                 reference_mask_input("reference"),
             ],
-            outputs=[conditions_output()],
         )
 
     @classmethod
-    def execute(
+    def energy(
         cls,
         reference: Tensor,
         blur: float,
         reference_mask: Tensor | None = None,
-        **common,
-    ) -> io.NodeOutput:
-        owner = "Reference Image Energy"
-        photograph, mask = pictures_and_mask(reference, reference_mask, owner)
-        energy = ReferenceImage(photograph, blur=blur, mask=mask)
-        return appended(owner, energy, **common)
+    ) -> Energy:
+        photograph, mask = pictures_and_mask(reference, reference_mask)
+        return ReferenceImage(photograph, blur=blur, mask=mask)
 
 
-class ZMagicCombineConditions(io.ComfyNode):
-    """Several chains of conditions as one."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="ZMagicCombineConditions",
-            display_name="Combine Conditions",
-            category=CATEGORY,
-            description=(
-                "Joins several chains of conditions into one, in the order of the slots. A "
-                "condition that arrives twice counts once."
-            ),
-            search_aliases=[*SEARCH_ALIASES, "merge conditions", "join conditions"],
-            inputs=[
-                io.Autogrow.Input(
-                    "chains",
-                    template=io.Autogrow.TemplatePrefix(
-                        Conditions.Input(
-                            "conditions",
-                            tooltip="A chain of conditions. A new slot appears when one is used.",
-                        ),
-                        prefix="conditions",
-                        min=1,
-                        max=MOST_CHAINS,
-                    ),
-                    tooltip="The chains to join; conditions of the first slot come first.",
-                ),
-            ],
-            outputs=[conditions_output()],
-        )
-
-    @classmethod
-    def execute(cls, chains: io.Autogrow.Type) -> io.NodeOutput:
-        joined = [condition for chain in chains.values() for condition in chain or ()]
-        # Chains may share their beginning; a dict keeps the first place of each condition.
-        return io.NodeOutput(tuple(dict.fromkeys(joined)))
-
-
-NODES = [ZMagicColorPalette, ZMagicSketch, ZMagicReferenceImage, ZMagicCombineConditions]
-
-
-def _parsed(colors: str, owner: str) -> tuple[Tensor, Tensor | None]:
-    try:
-        return parse_colors(colors)
-    except ValueError as error:
-        raise ValueError(f"{owner}: {error}") from None
+NODES = [ZMagicColorPalette, ZMagicSketch, ZMagicReferenceImage]

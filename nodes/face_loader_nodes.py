@@ -1,22 +1,24 @@
 """Loaders of the networks that judge faces."""
 
+from pathlib import Path
+
 from comfy_api.latest import io
 
 from ..host.face_networks import (
+    FaceRecognizer,
+    LandmarkNetwork,
     LandmarkOptions,
     RecognizerOptions,
+    find_landmark_network,
     find_recognizer,
-    find_regressor,
     landmark_choices,
+    load_landmark_network,
     load_recognizer,
-    load_regressor,
     recognizer_choices,
 )
 from ..host.face_packs import first_choice
-from ..host.model_files import usable_name
-from ..host.networks import stamp_of
-from .sockets import FaceRecognizer, LandmarkNetwork
-from .titles import title
+from . import sockets
+from .bases import LoaderNode
 
 __all__ = ["NODES"]
 
@@ -32,11 +34,11 @@ CROPS = {AUTOMATIC: None, "square": True, "box": False}
 RANGES = {AUTOMATIC: None, "-1 to 1": True, "0 to 1": False}
 
 
-class ZMagicLoadFaceRecognizer(io.ComfyNode):
+class ZMagicLoadFaceRecognizer(LoaderNode):
     """A network that tells people apart."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         options = recognizer_choices()
         return io.Schema(
             node_id="ZMagicLoadFaceRecognizer",
@@ -61,42 +63,31 @@ class ZMagicLoadFaceRecognizer(io.ComfyNode):
                 *_normalization_inputs(),
             ],
             outputs=[
-                FaceRecognizer.Output(
+                sockets.FaceRecognizer.Output(
                     display_name="recognizer",
                     tooltip="For the Face Identity Energy.",
                 )
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str = "") -> bool | str:
-        return usable_name(model_name, "model_name")
+    def find(cls, model_name: str) -> Path:
+        return find_recognizer(model_name)
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str = "", **_) -> tuple:
-        return stamp_of(lambda: find_recognizer(model_name, ""), model_name)
-
-    @classmethod
-    def execute(cls, model_name: str, mean: float, std: float, color_order: str) -> io.NodeOutput:
-        owner = title(cls)
-        path = find_recognizer(model_name, owner)
-        options = RecognizerOptions(**_normalization(mean, std, color_order))
-        try:
-            return io.NodeOutput(load_recognizer(path, options))
-        except ValueError as error:
-            raise ValueError(f"{owner}: {error}") from error
+    def load(cls, path: Path, mean: float, std: float, color_order: str) -> FaceRecognizer:
+        return load_recognizer(path, RecognizerOptions(**_normalization(mean, std, color_order)))
 
 
-class ZMagicLoadLandmarkRegressor(io.ComfyNode):
+class ZMagicLoadLandmarkNetwork(LoaderNode):
     """A network that finds the points of a face."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         options = landmark_choices()
         return io.Schema(
-            node_id="ZMagicLoadLandmarkRegressor",
-            display_name="Load Landmark Regressor",
+            node_id="ZMagicLoadLandmarkNetwork",
+            display_name="Load Landmark Network",
             category=CATEGORY,
             description=(
                 "Loads a network that finds the points of a face inside its box, such as "
@@ -150,48 +141,38 @@ class ZMagicLoadLandmarkRegressor(io.ComfyNode):
                 ),
             ],
             outputs=[
-                LandmarkNetwork.Output(
-                    display_name="regressor",
+                sockets.LandmarkNetwork.Output(
+                    display_name="landmark_network",
                     tooltip="For the Landmark Energy, and for Locate Face to find eyes and mouth.",
                 )
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str = "") -> bool | str:
-        return usable_name(model_name, "model_name")
+    def find(cls, model_name: str) -> Path:
+        return find_landmark_network(model_name)
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str = "", **_) -> tuple:
-        return stamp_of(lambda: find_regressor(model_name, ""), model_name)
-
-    @classmethod
-    def execute(
+    def load(
         cls,
-        model_name: str,
+        path: Path,
         mean: float,
         std: float,
         color_order: str,
         crop: str,
         margin: float,
         output_range: str,
-    ) -> io.NodeOutput:
-        owner = title(cls)
-        path = find_regressor(model_name, owner)
+    ) -> LandmarkNetwork:
         options = LandmarkOptions(
             **_normalization(mean, std, color_order),
             margin=None if margin == FROM_FILE else margin,
             square=CROPS[crop],
             signed=RANGES[output_range],
         )
-        try:
-            return io.NodeOutput(load_regressor(path, options))
-        except ValueError as error:
-            raise ValueError(f"{owner}: {error}") from error
+        return load_landmark_network(path, options)
 
 
-NODES = [ZMagicLoadFaceRecognizer, ZMagicLoadLandmarkRegressor]
+NODES = [ZMagicLoadFaceRecognizer, ZMagicLoadLandmarkNetwork]
 
 
 def _normalization_inputs() -> list[io.Input]:

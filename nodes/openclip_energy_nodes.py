@@ -5,27 +5,20 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..guidance.energies import ImageSimilarity, Style, Text
-from ..guidance.energies.prompts import parse_prompts
 from ..guidance.energies.style import mean_grams
-from ..guidance.numbers import weight_in
+from ..guidance.errors import advised, named
 from ..guidance.pictures.preprocessing import Preprocessing
 from ..guidance.pictures.regions import reference_view
 from ..guidance.wording import quoted
 from ..host.image_networks import ImageNetwork
 from ..host.networks import Network
-from ..host.openclip import OpenClip as LoadedOpenClip
-from .condition_inputs import (
-    CATEGORY,
-    SEARCH_ALIASES,
-    appended,
-    condition_inputs,
-    conditions_output,
-    greyed,
-    pictures_and_mask,
-    reference_mask_input,
-)
+from ..host.openclip import OpenClip
+from . import sockets
+from .bases import EnergyNode, Made
 from .notices import notify
-from .sockets import OnnxNetwork, OpenClip
+from .parsing.numbers import parse_blocks, parse_weights
+from .parsing.prompts import parse_prompts
+from .picture_inputs import grayed, pictures_and_mask, reference_mask_input
 
 __all__ = ["NODES"]
 
@@ -35,26 +28,25 @@ SEVERAL_REFERENCES = "several pictures in a batch count together, for every imag
 # Views of one step: each costs a pass of the image tower and its memory.
 MOST_CROPS = 32
 
-# Digits of the number of a block.
-LONGEST_NUMBER = 6
+# What to do about prompts that a tower cannot encode.
+AT_LOADER = "Both are choices of Load OpenCLIP"
 
 
-class ZMagicText(io.ComfyNode):
+class ZMagicText(EnergyNode):
     """What the picture shows, in words."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicText",
             display_name="Text Energy",
-            category=CATEGORY,
             description=(
                 "Pulls the picture towards prompts, and away from others, as OpenCLIP understands "
                 "them. Works with models that know no text as well."
             ),
-            search_aliases=[*SEARCH_ALIASES, "CLIP guidance", "prompt", "text guidance"],
+            search_aliases=["CLIP guidance", "prompt", "text guidance"],
             inputs=[
-                OpenClip.Input("openclip", tooltip="From Load OpenCLIP."),
+                sockets.OpenClip.Input("openclip", tooltip="From Load OpenCLIP."),
                 io.String.Input(
                     "prompt",
                     default="",
@@ -99,40 +91,33 @@ class ZMagicText(io.ComfyNode):
                         "crops repeat the subject all over the picture. Used when crops > 1."
                     ),
                 ),
-                *condition_inputs(),
             ],
-            outputs=[conditions_output()],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(
+    def energy(
         cls,
-        openclip: LoadedOpenClip,
+        openclip: OpenClip,
         prompt: str,
         negative_prompt: str,
         crops: int,
         smallest_crop: float,
-        **common,
-    ) -> io.NodeOutput:
-        owner = "Text Energy"
-        positive = _prompts(prompt, owner, "prompt")
-        negative = _prompts(negative_prompt, owner, "negative_prompt")
+    ) -> Made:
+        with named("'prompt'"):
+            positive = parse_prompts(prompt)
+        with named("'negative_prompt'"):
+            negative = parse_prompts(negative_prompt)
         if not positive + negative:
-            raise ValueError(
-                f"{owner}: expected a line of text in 'prompt' or 'negative_prompt', got none"
-            )
+            raise ValueError("expected a line of text in 'prompt' or 'negative_prompt', got none")
         if openclip.texts is None:
             raise ValueError(
-                f"{owner}: 'openclip' has no text tower; connect the CLIP that belongs to the "
+                "'openclip' has no text tower; connect the CLIP that belongs to the "
                 "image tower at 'clip' of Load OpenCLIP"
             )
         texts = [text for text, _ in positive + negative]
-        try:
+        with advised(AT_LOADER):
             targets = openclip.texts(texts)
             warnings = [_cut(text, end) for text in texts if (end := openclip.texts.unread(text))]
-        except ValueError as error:
-            raise ValueError(f"{owner}: {error}") from error
         notify(cls, warnings)
         weights = [weight for _, weight in positive] + [-weight for _, weight in negative]
         energy = Text(
@@ -144,34 +129,33 @@ class ZMagicText(io.ComfyNode):
             smallest_crop,
             warnings,
         )
-        return appended(owner, energy, **common)
+        return Made(energy)
 
 
-class ZMagicStyle(io.ComfyNode):
+class ZMagicStyle(EnergyNode):
     """How the picture is painted."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicStyle",
             display_name="Style Energy",
-            category=CATEGORY,
             description=(
                 "Pulls the picture's textures, brushwork and colours towards those of style "
                 "pictures, whatever they show."
             ),
-            search_aliases=[*SEARCH_ALIASES, "style transfer", "Gram matrix", "texture", "VGG"],
+            search_aliases=["style transfer", "Gram matrix", "texture", "VGG"],
             inputs=[
                 io.Image.Input(
                     "reference",
                     tooltip=f"The style. Any size; {SEVERAL_REFERENCES}",
                 ),
-                OpenClip.Input(
+                sockets.OpenClip.Input(
                     "openclip",
                     optional=True,
                     tooltip="From Load OpenCLIP. Connect this or 'network'.",
                 ),
-                OnnxNetwork.Input(
+                sockets.OnnxNetwork.Input(
                     "network",
                     optional=True,
                     tooltip=(
@@ -197,71 +181,63 @@ class ZMagicStyle(io.ComfyNode):
                         "the same."
                     ),
                 ),
-                *condition_inputs(),
                 reference_mask_input("reference"),
             ],
-            outputs=[conditions_output()],
         )
 
     @classmethod
-    def execute(
+    def energy(
         cls,
         reference: Tensor,
         blocks: str,
         style_weights: str,
-        openclip: LoadedOpenClip | None = None,
+        openclip: OpenClip | None = None,
         network: ImageNetwork | None = None,
         reference_mask: Tensor | None = None,
-        **common,
-    ) -> io.NodeOutput:
-        owner = "Style Energy"
+    ) -> Made:
         if (openclip is None) == (network is None):
             raise ValueError(
-                f"{owner}: expected either 'openclip' or 'network' to be connected, got "
+                f"expected either 'openclip' or 'network' to be connected, got "
                 f"{'neither' if openclip is None else 'both'}"
             )
-        styles, mask = pictures_and_mask(reference, reference_mask, owner)
-        weights = _weights(style_weights, styles.shape[0], owner, "style_weights")
-        numbers = _block_numbers(blocks, owner)
-        try:
-            if openclip is not None:
-                features = openclip.after_blocks(numbers)
-                preprocessing = openclip.preprocessing
-            else:
-                features = _after_activations(network, numbers)
-                preprocessing = network.preprocessing
-            targets = features.reference(
-                lambda x, w, m=None: _targets(features, preprocessing, x, w, m),
-                greyed(styles, mask),
-                weights,
-                *(() if mask is None else (mask,)),
-                key=preprocessing,
-            )
-        except ValueError as error:
-            raise ValueError(f"{owner}: {error}") from error
-        return appended(owner, Style(features, preprocessing, targets), **common)
+        styles, mask = pictures_and_mask(reference, reference_mask)
+        weights = parse_weights(style_weights, styles.shape[0], "style_weights")
+        numbers = parse_blocks(blocks)
+        if openclip is not None:
+            features = openclip.after_blocks(numbers)
+            preprocessing = openclip.preprocessing
+        else:
+            features = _after_activations(network, numbers)
+            preprocessing = network.preprocessing
+        targets = features.reference(
+            lambda x, w, m=None: _targets(features, preprocessing, x, w, m),
+            grayed(styles, mask),
+            weights,
+            *(() if mask is None else (mask,)),
+            key=preprocessing,
+        )
+        return Made(Style(features, preprocessing, targets))
 
 
-class ZMagicImageSimilarity(io.ComfyNode):
+class ZMagicImageSimilarity(EnergyNode):
     """What the picture shows, by example."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicImageSimilarity",
             display_name="Image Similarity Energy",
-            category=CATEGORY,
             description=(
                 "Pulls the picture towards what reference pictures show and how they look, as "
                 "OpenCLIP sees them; where things are does not matter."
             ),
-            search_aliases=[*SEARCH_ALIASES, "CLIP vision", "variation", "semantic similarity"],
+            search_aliases=["CLIP vision", "variation", "semantic similarity"],
             inputs=[
                 io.Image.Input(
                     "reference",
                     tooltip=f"What to resemble. Any size; {SEVERAL_REFERENCES}",
                 ),
-                OpenClip.Input("openclip", tooltip="From Load OpenCLIP."),
+                sockets.OpenClip.Input("openclip", tooltip="From Load OpenCLIP."),
                 io.String.Input(
                     "reference_weights",
                     default="",
@@ -271,37 +247,26 @@ class ZMagicImageSimilarity(io.ComfyNode):
                         "same."
                     ),
                 ),
-                *condition_inputs(),
                 reference_mask_input("reference"),
             ],
-            outputs=[conditions_output()],
         )
 
     @classmethod
-    def execute(
+    def energy(
         cls,
         reference: Tensor,
-        openclip: LoadedOpenClip,
+        openclip: OpenClip,
         reference_weights: str,
         reference_mask: Tensor | None = None,
-        **common,
-    ) -> io.NodeOutput:
-        owner = "Image Similarity Energy"
-        references, mask = pictures_and_mask(reference, reference_mask, owner)
-        weights = _weights(reference_weights, references.shape[0], owner, "reference_weights")
-        targets = openclip.embeddings(greyed(references, mask), mask)
+    ) -> Made:
+        references, mask = pictures_and_mask(reference, reference_mask)
+        weights = parse_weights(reference_weights, references.shape[0], "reference_weights")
+        targets = openclip.embeddings(grayed(references, mask), mask)
         energy = ImageSimilarity(openclip.image, openclip.preprocessing, targets, weights)
-        return appended(owner, energy, **common)
+        return Made(energy)
 
 
 NODES = [ZMagicText, ZMagicStyle, ZMagicImageSimilarity]
-
-
-def _prompts(text: str, owner: str, name: str) -> list[tuple[str, float]]:
-    try:
-        return parse_prompts(text)
-    except ValueError as error:
-        raise ValueError(f"{owner}: in '{name}' {error}") from None
 
 
 def _cut(text: str, end: str) -> str:
@@ -337,34 +302,3 @@ def _after_activations(network: ImageNetwork, numbers: tuple[int, ...]) -> Netwo
             f"got {', '.join(map(str, numbers))}"
         )
     return network.returning([names[number - 1] for number in numbers]).network
-
-
-def _block_numbers(text: str, owner: str) -> tuple[int, ...]:
-    """``3, 6`` as numbers, each once, in order."""
-    parts = _parts(text)
-    whole = all(part.isdecimal() and len(part) <= LONGEST_NUMBER for part in parts)
-    numbers = sorted({int(part) for part in parts}) if whole else []
-    if not numbers or numbers[0] < 1:
-        raise ValueError(
-            f"{owner}: 'blocks' must be numbers from 1 separated by commas such as '3' or '2, 4', "
-            f"got {quoted(text)}"
-        )
-    return tuple(numbers)
-
-
-def _weights(text: str, count: int, owner: str, name: str) -> Tensor:
-    """One positive number for each of ``count`` references; equal ones for an empty text."""
-    parts = _parts(text)
-    if not parts:
-        return torch.ones(count)
-    numbers = [weight_in(part) for part in parts[: count + 1]]
-    if len(parts) != count or None in numbers:
-        raise ValueError(
-            f"{owner}: '{name}' must be one positive number for each of the {count} reference "
-            f"pictures, separated by commas, got {quoted(text)}"
-        )
-    return torch.tensor(numbers)
-
-
-def _parts(text: str) -> list[str]:
-    return text.replace(",", " ").split()

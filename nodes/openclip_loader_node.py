@@ -7,20 +7,20 @@ from ..host.networks import stamp_of
 from ..host.openclip import ACTIVATIONS, NORMALIZATIONS, PRECISIONS, load_openclip
 from ..host.openclip_from_host import openclip_from_host
 from ..host.openclip_weights import architectures, find_weights, open_clip, weight_names
+from . import sockets
+from .bases import Node
 from .notices import notify
-from .sockets import OpenClip
-from .titles import title
 
 __all__ = ["NODES"]
 
 CATEGORY = "Z-Magic/models"
 
 
-class ZMagicLoadOpenCLIP(io.ComfyNode):
+class ZMagicLoadOpenCLIP(Node):
     """The network that text, style and similarity are judged by."""
 
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicLoadOpenCLIP",
             display_name="Load OpenCLIP",
@@ -107,12 +107,11 @@ class ZMagicLoadOpenCLIP(io.ComfyNode):
                 ),
             ],
             outputs=[
-                OpenClip.Output(
+                sockets.OpenClip.Output(
                     display_name="openclip",
                     tooltip="For Text, Style and Image Similarity Energy.",
                 )
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -124,10 +123,10 @@ class ZMagicLoadOpenCLIP(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, architecture: str = "", weights: str = "", **others) -> tuple:
         """Another file under the same name is another model."""
-        return stamp_of(lambda: find_weights(architecture, weights, "", download=False), weights)
+        return stamp_of(lambda: find_weights(architecture, weights, download=False), weights)
 
     @classmethod
-    def execute(
+    def run(
         cls,
         architecture: str,
         weights: str,
@@ -138,19 +137,15 @@ class ZMagicLoadOpenCLIP(io.ComfyNode):
         normalization: str = "automatic",
         activation: str = "automatic",
     ) -> io.NodeOutput:
-        owner = title(cls)
         if clip_vision is not None:
-            return io.NodeOutput(openclip_from_host(clip_vision, clip, owner))
+            return io.NodeOutput(openclip_from_host(clip_vision, clip))
         if clip is not None:
-            raise ValueError(
-                f"{owner}: 'clip' is connected without 'clip_vision', expected both or neither"
-            )
-        open_clip(owner)
-        path = find_weights(architecture, weights, owner, download=download)
+            raise ValueError("'clip' is connected without 'clip_vision', expected both or neither")
+        open_clip()  # whose absence is said before that of the file
+        path = find_weights(architecture, weights, download=download)
         loaded = load_openclip(
             architecture,
             path,
-            owner,
             precision,
             download=download,
             normalization=normalization,

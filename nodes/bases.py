@@ -1,0 +1,155 @@
+"""What the nodes of the pack are made of: the title in front of errors, common inputs and outputs.
+
+ComfyUI executes a locked clone of a node's class, so that nothing here keeps state.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..guidance.conditions import Condition
+from ..guidance.energies import Energy
+from ..guidance.errors import named
+from ..guidance.pictures.references import ordinary
+from ..host.model_files import usable_name
+from ..host.networks import stamp_of
+from .condition_inputs import CATEGORY, SEARCH_ALIASES, condition_inputs, conditions_output
+from .picture_inputs import masks
+from .titles import display_name, title
+
+__all__ = ["EnergyNode", "LoaderNode", "Made", "Node"]
+
+
+class Node(io.ComfyNode):
+    """A node whose errors start with its title and number: ``Load OpenCLIP (node 12): ...``.
+
+    Subclasses describe themselves (``schema``) and do their work (``run``).
+    """
+
+    @classmethod
+    def schema(cls) -> io.Schema:
+        """What the node is, takes and gives; its number in the graph is added."""
+        raise NotImplementedError
+
+    @classmethod
+    def run(cls, **inputs) -> io.NodeOutput:
+        """The node's outputs.
+
+        Raises:
+            ValueError: an input cannot be used; the sentence says what to do, without the title.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = cls.schema()
+        schema.hidden = [io.Hidden.unique_id]
+        return schema
+
+    @classmethod
+    def execute(cls, *args, **inputs) -> io.NodeOutput:
+        with named(title(cls)):
+            return cls.run(*args, **inputs)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an energy node makes of its own inputs.
+
+    Attributes:
+        energy: of the condition.
+        shown: what the node puts out beside the conditions.
+    """
+
+    energy: Energy
+    shown: tuple[Tensor, ...] = ()
+
+
+class EnergyNode(Node):
+    """A node that appends a condition to a chain: the inputs that all have are handled here.
+
+    Subclasses give their own inputs and further outputs (``schema``) and make the energy
+    (``energy``).
+    """
+
+    @classmethod
+    def energy(cls, **inputs) -> Energy | Made:
+        """The energy that the node's own inputs describe.
+
+        Raises:
+            ValueError: an input cannot be used.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = super().define_schema()
+        schema.category = CATEGORY
+        schema.search_aliases = [*SEARCH_ALIASES, *schema.search_aliases]
+        schema.inputs = [*schema.inputs, *condition_inputs()]
+        schema.outputs = [conditions_output(), *schema.outputs]
+        return schema
+
+    @classmethod
+    def run(
+        cls,
+        *args,
+        weight: float,
+        start: float,
+        end: float,
+        region: Tensor | None = None,
+        conditions: tuple[Condition, ...] | None = None,
+        **inputs,
+    ) -> io.NodeOutput:
+        """The incoming conditions followed by this node's, which is called like its energy."""
+        made = cls.energy(*args, **inputs)
+        made = made if isinstance(made, Made) else Made(made)
+        if start > end:
+            raise ValueError(
+                f"expected 'start' not after 'end', got start {start:g} and end {end:g}"
+            )
+        mask = None if region is None else ordinary(masks(region, "region"))
+        name = display_name(cls).removesuffix(" Energy")
+        condition = Condition(name, made.energy, weight, start, end, mask)
+        return io.NodeOutput((*(conditions or ()), condition), *made.shown)
+
+
+class LoaderNode(Node):
+    """A node that loads the file which its input ``model_name`` names.
+
+    Subclasses look for the file (``find``) and open it (``load``).
+    """
+
+    @classmethod
+    def find(cls, model_name: str) -> Path:
+        """The file.
+
+        Raises:
+            ValueError: it is not there; the sentence says where to get it.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, path: Path, **options) -> object:
+        """What the node puts out.
+
+        Raises:
+            ValueError: the file cannot be used.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def validate_inputs(cls, model_name: str = "") -> bool | str:
+        """A file that is missing is reported when the node runs, with where to get it."""
+        return usable_name(model_name, "model_name")
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str = "", **_) -> tuple:
+        """Another file under the same name is another network."""
+        return stamp_of(lambda: cls.find(model_name), model_name)
+
+    @classmethod
+    def run(cls, model_name: str, **options) -> io.NodeOutput:
+        return io.NodeOutput(cls.load(cls.find(model_name), **options))

@@ -1,0 +1,1 @@
+"""Texts that people write into widgets: prompts, colors, classes, points, numbers."""
