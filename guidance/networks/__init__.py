@@ -1,4 +1,4 @@
-"""Frozen networks that judge an image, as differentiable functions: what surrounds their layers."""
+"""Frozen networks as differentiable functions: ONNX files, and published architectures."""
 
 from .onnx_module import OnnxModule, load_onnx
 from .onnx_signature import OnnxSignature
