@@ -22,7 +22,7 @@ from zmagic.nodes.demo_nodes import ZMagicLoadDemo
 from .derivatives import one_thread
 
 SEED = 12
-STEPS = 2
+STEPS = 3
 SIDE = 16
 
 

@@ -259,7 +259,7 @@ def test_sampling_is_guided_to_the_layout(segmenter, photograph):
             warnings.simplefilter("error")  # converted networks shall not fill the log
             cond, latent = demo_conditioning(), {"samples": torch.zeros(2, 4, 16, 16)}
             (result,) = host_nodes.common_ksampler(
-                guided, 3, 4, 1.0, "euler", "karras", cond, cond, latent
+                guided, 3, 6, 1.0, "euler", "karras", cond, cond, latent
             )
         assert result["samples"].isfinite().all() and not traces[0].warnings
         return traces[0].final

@@ -109,10 +109,10 @@ def test_more_lines_than_can_be_told_apart_are_counted():
 
 
 def test_runs_are_drawn_at_once_by_several_threads():
-    runs = {"one": report(0.25), "two": report(-0.5)}
-    expected = run_curves(runs)
+    panels = [Panel("A", {"one": [(0.0, 1.0), (1.0, 0.5)], "two": [(0.0, 2.0), (1.0, 0.0)]})]
+    expected = picture_of(panels)
     with ThreadPoolExecutor(4) as pool:
-        drawn = list(pool.map(lambda _: run_curves(runs), range(8)))
+        drawn = list(pool.map(picture_of, [panels] * 8))
     assert all(torch.equal(curves, expected) for curves in drawn)
     pyplot = sys.modules.get("matplotlib.pyplot")  # other packages may have imported it
     assert pyplot is None or not pyplot.get_fignums()
