@@ -83,7 +83,7 @@ LARGEST_VALUE = 255.0
 
 # Divisor of the other landmark networks, on the same scale: grey ones (as in the MIT-licensed
 # network of the npm package faceplugin-face-recognition-js), and coloured ones.
-GREY_STD, COLOR_STD = 256.0, 255.0
+GRAY_STD, COLOR_STD = 256.0, 255.0
 
 # Embeddings have a power of two of numbers, at least this many; coordinates of points never do.
 LEAST_EMBEDDING = 64
@@ -184,13 +184,13 @@ def load_landmark_network(path: Path, options: LandmarkOptions) -> LandmarkNetwo
             "height, width] and one output with x and y of each point, such as [1, 136] or "
             f"[1, 212], got {header}"
         )
-    size, grey = header.input[2], header.input[1] == 1
-    insightface = size == INSIGHTFACE_LANDMARK_SIZE and not grey
+    size, gray = header.input[2], header.input[1] == 1
+    insightface = size == INSIGHTFACE_LANDMARK_SIZE and not gray
     if insightface:
         mean, std = (0.0, 1.0) if header.normalises else (INSIGHTFACE_MEAN, LANDMARK_STD)
     else:
-        mean, std = 0.0, GREY_STD if grey else COLOR_STD
-    preprocessing = _preprocessing(size, mean, std, options, grey)
+        mean, std = 0.0, GRAY_STD if gray else COLOR_STD
+    preprocessing = _preprocessing(size, mean, std, options, gray)
     return LandmarkNetwork(
         ImageNetwork(path, preprocessing).network,
         preprocessing,
@@ -238,7 +238,7 @@ def _iresnet(path: Path) -> Network:
 
 
 def _preprocessing(
-    size: int, mean: float, std: float, options: RecognizerOptions, grey: bool = False
+    size: int, mean: float, std: float, options: RecognizerOptions, gray: bool = False
 ) -> Preprocessing:
     """From the scale 0 to 255, on which libraries state mean and std, to [0, 1]."""
     mean = mean if options.mean is None else options.mean
@@ -247,7 +247,7 @@ def _preprocessing(
         (size, size),
         (mean / LARGEST_VALUE,),
         (std / LARGEST_VALUE,),
-        "gray" if grey else options.channels,
+        "gray" if gray else options.channels,
     )
 
 

@@ -58,12 +58,12 @@ class Source:
 
     where: str
     size: str
-    licence: str
+    license: str
     name: str = ""
     place: str = ""
 
     def __str__(self) -> str:
-        return f"{self.where} ({self.size}, licence: {self.licence})"
+        return f"{self.where} ({self.size}, licence: {self.license})"
 
 
 def search_paths(kind: ModelKind) -> list[Path]:

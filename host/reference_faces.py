@@ -88,9 +88,9 @@ def _found_by(cascade, picture: Tensor) -> list[Tensor]:
     height, width = picture.shape[-2:]
     scale = CASCADE_SIDE / min(height, width)
     size = [max(1, round(side * scale)) for side in (height, width)]
-    grey = torch.einsum("chw,c->hw", picture, picture.new_tensor(LUMA))[None, None]
-    grey = F.interpolate(grey, size=size, mode="bilinear", antialias=True)[0, 0]
-    pixels = (grey.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy()
+    gray = torch.einsum("chw,c->hw", picture, picture.new_tensor(LUMA))[None, None]
+    gray = F.interpolate(gray, size=size, mode="bilinear", antialias=True)[0, 0]
+    pixels = (gray.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy()
     found = cascade.detect_multi_scale(
         img=np.repeat(pixels[..., None], 3, axis=2),
         scale_factor=1.1,

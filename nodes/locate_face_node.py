@@ -90,8 +90,13 @@ class ZMagicLocateFace(Node):
         )
 
     @classmethod
-    def validate_inputs(cls, detector: str = "") -> bool | str:
-        """A detector that is not there is reported when the node runs, with where to get it."""
+    def validate_inputs(cls, method: dict | None = None, detector: str = "") -> bool | str:
+        """A detector that is not there is reported when the node runs, with where to get it.
+
+        ComfyUI hands on no method that it does not know, and says nothing of it.
+        """
+        if method is None:
+            return f"'method' must be one of {', '.join(_methods())}"
         return usable_name(detector, "detector")
 
     @classmethod

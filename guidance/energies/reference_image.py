@@ -8,7 +8,7 @@ much detail is prescribed.
 from torch import Tensor
 
 from ..pictures.references import Reference
-from ..pictures.smoothing import block_below, normalised_blur, pooled, weighted_mean
+from ..pictures.smoothing import block_below, normalized_blur, pooled, weighted_mean
 
 __all__ = ["ReferenceImage"]
 
@@ -50,5 +50,5 @@ class ReferenceImage:
         if sigma >= NO_BLUR:
             block = block_below(sigma)
             residual, weights = pooled(residual, weights, block)
-            residual = normalised_blur(residual, weights, sigma / block)
+            residual = normalized_blur(residual, weights, sigma / block)
         return weighted_mean(residual.square().mean(1, keepdim=True), weights)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..pictures.references import Reference
-from ..pictures.smoothing import block_below, normalised_blur, pooled, weighted_mean
+from ..pictures.smoothing import block_below, normalized_blur, pooled, weighted_mean
 
 __all__ = ["Sketch"]
 
@@ -113,7 +113,7 @@ def _edges(luma: Tensor, weights: Tensor, sigma: float) -> Tensor:
     The neighbours of a pixel of the region are within reach of the blur, so that they hold averages
     over the region even where they are outside.
     """
-    smooth = normalised_blur(luma, weights, sigma)
+    smooth = normalized_blur(luma, weights, sigma)
     across = (smooth[..., 1:-1, 2:] - smooth[..., 1:-1, :-2]) * (sigma / 2.0)
     down = (smooth[..., 2:, 1:-1] - smooth[..., :-2, 1:-1]) * (sigma / 2.0)
     return (across.square() + down.square() + ROUNDING**2).sqrt() - ROUNDING
@@ -121,7 +121,7 @@ def _edges(luma: Tensor, weights: Tensor, sigma: float) -> Tensor:
 
 def _strokes(ink: Tensor, weights: Tensor, sigma: float) -> Tensor:
     """Line strength of a drawing, ``[B, 1, H - 2, W - 2]``, from its ink ``[B, 1, H, W]``."""
-    return _inner(normalised_blur(ink, weights, sigma))
+    return _inner(normalized_blur(ink, weights, sigma))
 
 
 def _at_unit_contrast(lines: Tensor, weights: Tensor) -> Tensor:

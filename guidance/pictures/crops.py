@@ -58,7 +58,7 @@ class Crops:
             start = first + boxes.new_tensor(place) * (last - first - side)
             box = torch.cat((start, start + side), dim=1)
             view = cropped(image, box, preprocessing.input_size, preprocessing.interpolation)
-            views.append(preprocessing.normalised(_tilted(view, corners)))
+            views.append(preprocessing.normalized(_tilted(view, corners)))
         return views
 
 

@@ -68,7 +68,7 @@ class Preprocessing:
         return self.size
 
     def __call__(self, image: Tensor) -> Tensor:
-        return self.normalised(self.resized(image))
+        return self.normalized(self.resized(image))
 
     def resized(self, image: Tensor) -> Tensor:
         """``[B, 3, H, W]`` to ``[B, 3, h, w]``, antialiased."""
@@ -97,7 +97,7 @@ class Preprocessing:
         ratio = min(height / wanted_height, width / wanted_width)
         return [round(height / ratio), round(width / ratio)]
 
-    def normalised(self, image: Tensor) -> Tensor:
+    def normalized(self, image: Tensor) -> Tensor:
         """``[B, 3, h, w]`` RGB in [0, 1] to the network's channels and scale."""
         if self.channels == "gray":
             image = (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)

@@ -66,7 +66,7 @@ def seen(image: Tensor, region: Tensor | None, preprocessing: Preprocessing) -> 
         preprocessing.input_size,
         preprocessing.interpolation,
     )
-    return preprocessing.normalised(crop)
+    return preprocessing.normalized(crop)
 
 
 def reference_view(

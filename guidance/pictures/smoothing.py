@@ -12,7 +12,7 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["block_below", "normalised_blur", "pooled", "region_weights", "weighted_mean"]
+__all__ = ["block_below", "normalized_blur", "pooled", "region_weights", "weighted_mean"]
 
 # A Gaussian is cut at this many standard deviations: 0.3 % of its mass is left out.
 CUT = 3.0
@@ -29,7 +29,7 @@ def region_weights(region: Tensor | None, image: Tensor) -> Tensor:
     return region.to(image)
 
 
-def normalised_blur(values: Tensor, weights: Tensor, sigma: float) -> Tensor:
+def normalized_blur(values: Tensor, weights: Tensor, sigma: float) -> Tensor:
     """Gaussian average of ``values`` weighted by ``weights``.
 
     Args:

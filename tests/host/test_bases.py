@@ -1,6 +1,8 @@
 """What all nodes share: the title and number in front of what a user can mend, and nothing else."""
 
+import ast
 import asyncio
+from pathlib import Path
 
 import comfy.model_management
 import pytest
@@ -11,6 +13,7 @@ from comfy_api.latest import io
 import zmagic
 from zmagic.nodes.bases import EnergyNode, LoaderNode, Node
 
+PACK = Path(__file__).resolve().parents[2]
 NODES = asyncio.run(asyncio.run(zmagic.comfy_entrypoint()).get_node_list())
 
 
@@ -102,3 +105,37 @@ def test_loaders_look_for_files_and_say_what_is_missing(node):
     assert node.fingerprint_inputs(**{**options, "model_name": "nowhere.onnx"}) == ("nowhere.onnx",)
     with pytest.raises(ValueError, match=r"\(node 12\): .*'nowhere.onnx' not found. Put it in"):
         run_as_comfyui(node, "12", **{**options, "model_name": "nowhere.onnx"})
+
+
+def sentences(folder: str) -> dict[str, set[str]]:
+    """The texts in a package's code, without its docstrings, by file."""
+    found = {}
+    for file in sorted((PACK / folder).rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        documentation = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+        }
+        found[str(file.relative_to(PACK))] = {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in documentation
+        }
+    return found
+
+
+@pytest.mark.parametrize("folder", ["guidance", "host"])
+def test_what_is_below_the_nodes_does_not_speak_of_them(folder):
+    titles = [node.GET_SCHEMA().display_name for node in NODES]
+    spoken = {
+        (file, title)
+        for file, texts in sentences(folder).items()
+        for title in titles
+        if any(title in text for text in texts)
+    }
+    assert spoken <= {("guidance/reports.py", "Z-Magic Sampler")}  # which made what it reads

@@ -1,6 +1,5 @@
 """Locate Face inside the real host: detectors, the host's own detections, fixed places."""
 
-import inspect
 import os
 import shutil
 import socket
@@ -253,8 +252,10 @@ def test_packs_and_files_are_offered(models):
     schema = ZMagicLocateFace.GET_SCHEMA()
     widgets = {each.id: each for each in schema.inputs}
     assert [option.key for option in widgets["method"].options] == list(METHODS)
-    assert list(inspect.signature(ZMagicLocateFace.validate_inputs).parameters) == ["detector"]
-    assert ZMagicLocateFace.validate_inputs(detector="not there") is True
+    chosen = {"method": "detector"}
+    assert ZMagicLocateFace.validate_inputs(method=chosen, detector="not there") is True
+    assert "name of a file" in ZMagicLocateFace.validate_inputs(method=chosen, detector=7)
+    assert "must be one of detector, face landm" in ZMagicLocateFace.validate_inputs(detector="x")
 
 
 def test_the_usual_pack_is_offered_where_there_is_none(monkeypatch, tmp_path):

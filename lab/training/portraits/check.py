@@ -64,7 +64,7 @@ def checked(portraits: Portraits, recognizer: Path) -> dict:
 
     def embedding(crops: Tensor) -> Tensor:
         """Embeddings of crops whose pixels run from -1 to 1, as our own recognizers see them."""
-        return network(INPUT.normalised((crops + 1.0) / 2.0))[0]
+        return network(INPUT.normalized((crops + 1.0) / 2.0))[0]
 
     found = [shows_face(picture) for picture in portraits.pictures()]
     return {
