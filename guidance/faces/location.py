@@ -208,8 +208,7 @@ def one_each(faces: Faces, image: Tensor) -> Faces:
     """
     if len(faces) not in (1, len(image)):
         raise ValueError(
-            f"Locate Face: the location holds {len(faces)} faces, "
-            f"expected 1 or the batch size {len(image)}"
+            f"the location holds {len(faces)} faces, expected 1 or the batch size {len(image)}"
         )
     return faces.expanded(len(image))
 

@@ -32,7 +32,7 @@ PICTURE, ONE = torch.rand(1, 3, 8, 8), torch.ones(1)
 LANDMARK_NETWORK = LandmarkNetwork(POINTS, INPUT, points=5)
 LOCATOR = FaceLocator(points=FivePoints(LANDMARK_NETWORK))
 OUTPUT = NetworkOutput(NETWORK, INPUT, torch.ones(1, 4))
-TARGET = LabelMap(torch.ones(1, 2, 8, 8) / 2, torch.ones(1, 1, 8, 8), "a test")
+TARGET = LabelMap(torch.ones(1, 2, 8, 8) / 2, torch.ones(1, 1, 8, 8))
 
 
 class Parser:
