@@ -96,7 +96,7 @@ BALANCERS = {"cagrad": cagrad, "sum": plain_sum, "pcgrad": pcgrad, "mgda": mgda}
 
 
 def _simplex_minimum(gram: Tensor, linear: Tensor, radius: Tensor, start: Tensor) -> Tensor:
-    """Minimise ``<linear, w> + radius * sqrt(w' gram w)`` over the simplex, per sample.
+    """Minimize ``<linear, w> + radius * sqrt(w' gram w)`` over the simplex, per sample.
 
     Pairwise descent: weight moves from the task with the largest partial derivative to the one
     with the smallest, by the exact minimum along that edge; for two tasks one move is the closed

@@ -137,4 +137,4 @@ def _look_ahead(kappa: float, path: str, level: NoiseLevel) -> float:
     if path == "full":
         return kappa * level.s
     spread = LATENT_SPREAD if CUTS[path] == 1 else IMAGE_SPREAD
-    return kappa * spread * level.uncertain
+    return kappa * spread * level.posterior_spread

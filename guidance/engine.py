@@ -172,7 +172,7 @@ class GuidedRun:
         for repeat in range(1, self._repeats(sigma)):
             if made.reused:
                 break  # a cache would answer the next repeat with the same old prediction
-            x = self._travelled(x, made, sigma, level, repeat)
+            x = self._traveled(x, made, sigma, level, repeat)
             made = self._guided(x, sigma, level, model, repeat)
         return made
 
@@ -312,7 +312,7 @@ class GuidedRun:
         high = self.schedule.sigma_at(self.settings.travel_start)
         return self.settings.time_travel if lies_between(sigma, low, high) else 1
 
-    def _travelled(
+    def _traveled(
         self, x: Tensor, made: _Evaluated, sigma: float, level: NoiseLevel, repeat: int
     ) -> Tensor:
         """A noisy latent of the corrected prediction, at the noise level of x."""

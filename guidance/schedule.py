@@ -32,7 +32,7 @@ class NoiseLevel:
         return x / max(self.alpha, ALPHA_FLOOR)
 
     @property
-    def uncertain(self) -> float:
+    def posterior_spread(self) -> float:
         """``s / sqrt(alpha^2 + s^2)``: the posterior spread of a variable with spread 1."""
         return self.s / (self.alpha**2 + self.s**2) ** 0.5
 

@@ -41,7 +41,7 @@ def posterior(state: StepState) -> Tensor:
 
     As ``residual`` at little noise. At much noise that one goes far beyond all clean latents,
     whose spread is about 1."""
-    return state.level.uncertain * _unit(state.direction)
+    return state.level.posterior_spread * _unit(state.direction)
 
 
 def classifier(state: StepState) -> Tensor:

@@ -61,7 +61,7 @@ AVERAGE_FACE = Faces.from_points(torch.tensor([AVERAGE_POINTS]), 1.0)
 CONTEXT_WIDTH = 64
 
 # Everything the host's UNetModel must know to build the trained network (12.5 M parameters);
-# the host cannot guess it from the weights, since it recognises SD1.5 by 320 channels.
+# the host cannot guess it from the weights, since it recognizes SD1.5 by 320 channels.
 UNET_CONFIG = {
     "image_size": 32,
     "in_channels": 4,

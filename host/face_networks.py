@@ -1,4 +1,4 @@
-"""Face recognisers and landmark networks from files, under the host's memory management.
+"""Face recognizers and landmark networks from files, under the host's memory management.
 
 What a file needs before its first layer is in the file or in the conventions of the library that
 made it; both may be overruled.
@@ -47,7 +47,7 @@ USUAL_PACK = "buffalo_l"
 # Where insightface's library unpacks it, inside models/insightface.
 PACK_PLACE = f"models/{USUAL_PACK}"
 
-RECOGNIZERS = ModelKind("face recogniser", ("insightface", "onnx"), (".onnx", ".safetensors"))
+RECOGNIZERS = ModelKind("face recognizer", ("insightface", "onnx"), (".onnx", ".safetensors"))
 LANDMARK_NETWORKS = ModelKind("landmark network", ("insightface", "detection", "onnx"), (".onnx",))
 
 # Their names in buffalo_l, antelopev2 and AuraFace, buffalo_s.
@@ -71,7 +71,7 @@ LANDMARK_SOURCE = Source(
     place=PACK_PLACE,
 )
 
-# Side of the crops that ArcFace recognisers, and insightface's landmark networks, are trained on.
+# Side of the crops that ArcFace recognizers, and insightface's landmark networks, are trained on.
 RECOGNIZER_SIZE = 112
 INSIGHTFACE_LANDMARK_SIZE = 192
 
@@ -81,8 +81,8 @@ INSIGHTFACE_MEAN = 127.5
 RECOGNIZER_STD, LANDMARK_STD = 127.5, 128.0
 LARGEST_VALUE = 255.0
 
-# Divisor of the other landmark networks, on the same scale: grey ones (as in the MIT-licensed
-# network of the npm package faceplugin-face-recognition-js), and coloured ones.
+# Divisor of the other landmark networks, on the same scale: gray ones (as in the MIT-licensed
+# network of the npm package faceplugin-face-recognition-js), and colored ones.
 GRAY_STD, COLOR_STD = 256.0, 255.0
 
 # Embeddings have a power of two of numbers, at least this many; coordinates of points never do.
@@ -94,7 +94,7 @@ LEAST_LANDMARKS = 10
 
 @dataclass(frozen=True)
 class RecognizerOptions:
-    """How crops are prepared for a recogniser; None: as the file or its library has it.
+    """How crops are prepared for a recognizer; None: as the file or its library has it.
 
     Args:
         mean, std: subtracted and divided by, for pixel values from 0 to 255.
@@ -122,7 +122,7 @@ class LandmarkOptions(RecognizerOptions):
 
 
 def recognizer_choices() -> list[str]:
-    """Packs and files that the recogniser's loader offers."""
+    """Packs and files that the recognizer's loader offers."""
     return choices(RECOGNIZERS, USUAL_PACK)
 
 
@@ -132,7 +132,7 @@ def landmark_choices() -> list[str]:
 
 
 def find_recognizer(name: str) -> Path:
-    """The file of a recogniser; see ``find_network``."""
+    """The file of a recognizer; see ``find_network``."""
     return find_network(RECOGNIZERS, name, RECOGNIZER_SOURCE, _is_recognizer, RECOGNIZER_FILES)
 
 
@@ -144,7 +144,7 @@ def find_landmark_network(name: str) -> Path:
 
 
 def load_recognizer(path: Path, options: RecognizerOptions) -> FaceRecognizer:
-    """The recogniser in an ONNX file, or in a safetensors file with the weights of an IResNet.
+    """The recognizer in an ONNX file, or in a safetensors file with the weights of an IResNet.
 
     Raises:
         ValueError: the file is no such network, or cannot be differentiated.
@@ -159,11 +159,11 @@ def load_recognizer(path: Path, options: RecognizerOptions) -> FaceRecognizer:
     header = read_onnx_header(path)
     if not _is_recognizer(header):
         raise ValueError(
-            f"{path.name} is no face recogniser: expected one image input [1, 3, "
+            f"{path.name} is no face recognizer: expected one image input [1, 3, "
             f"{RECOGNIZER_SIZE}, {RECOGNIZER_SIZE}] and one embedding as output, such as "
             f"[1, 512], got {header}"
         )
-    mean, std = (0.0, 1.0) if header.normalises else (INSIGHTFACE_MEAN, RECOGNIZER_STD)
+    mean, std = (0.0, 1.0) if header.normalizes else (INSIGHTFACE_MEAN, RECOGNIZER_STD)
     preprocessing = _preprocessing(RECOGNIZER_SIZE, mean, std, options)
     return FaceRecognizer(ImageNetwork(path, preprocessing).network, preprocessing)
 
@@ -171,7 +171,7 @@ def load_recognizer(path: Path, options: RecognizerOptions) -> FaceRecognizer:
 def load_landmark_network(path: Path, options: LandmarkOptions) -> LandmarkNetwork:
     """The landmark network in an ONNX file.
 
-    A network of 192 x 192 colour pixels is one of insightface; others are taken to see the face's
+    A network of 192 x 192 color pixels is one of insightface; others are taken to see the face's
     box stretched to their input, and to answer in fractions of it.
 
     Raises:
@@ -187,7 +187,7 @@ def load_landmark_network(path: Path, options: LandmarkOptions) -> LandmarkNetwo
     size, gray = header.input[2], header.input[1] == 1
     insightface = size == INSIGHTFACE_LANDMARK_SIZE and not gray
     if insightface:
-        mean, std = (0.0, 1.0) if header.normalises else (INSIGHTFACE_MEAN, LANDMARK_STD)
+        mean, std = (0.0, 1.0) if header.normalizes else (INSIGHTFACE_MEAN, LANDMARK_STD)
     else:
         mean, std = 0.0, GRAY_STD if gray else COLOR_STD
     preprocessing = _preprocessing(size, mean, std, options, gray)

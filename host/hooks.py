@@ -274,7 +274,7 @@ class _HostRun:
         device = self.guider.model_patcher.load_device
         self._warn_of_unasked_steps()
         schedule = self.engine.schedule
-        left = schedule.noise_level(schedule.sigmas[-1]).uncertain
+        left = schedule.noise_level(schedule.sigmas[-1]).posterior_spread
         latent = model.process_latent_in(samples.to(device))
         return self.engine.finish(latent, clean=left <= LEAST_NOISE)
 

@@ -53,7 +53,7 @@ NETWORK_SOURCE = Source(
     "its own",
 )
 
-# Mean and standard deviation of ImageNet's colours for pixel values of 0 to 255, which torchvision
+# Mean and standard deviation of ImageNet's colors for pixel values of 0 to 255, which torchvision
 # publishes as 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of 1.
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
@@ -129,7 +129,7 @@ class InputOptions:
 
     Args:
         mean, std: of pixel values of 0 to 255, one number or one for each channel.
-        color_order: "rgb" or "bgr"; a network of one channel sees grey.
+        color_order: "rgb" or "bgr"; a network of one channel sees gray.
         size: side of the square input; 0: the network's own.
         free_size: side for a network that takes any size, when ``size`` is 0.
         fit: "stretch" or "crop", see Preprocessing.
@@ -232,7 +232,7 @@ def _preprocessing(file: OnnxSignature, name: str, options: InputOptions) -> Pre
         raise ValueError(f"{name} takes images of {channels} channels, expected 1 or 3")
     if len(options.mean) > channels or len(options.std) > channels:
         raise ValueError(
-            f"{name} sees grey pictures: expected a normalization of one number each, got "
+            f"{name} sees gray pictures: expected a normalization of one number each, got "
             f"mean {_listed(options.mean)} and std {_listed(options.std)}"
         )
     return Preprocessing(

@@ -36,7 +36,7 @@ class ModelKind:
     """A kind of model file.
 
     Args:
-        what: as a message calls it, such as "face recogniser".
+        what: as a message calls it, such as "face recognizer".
         folders: the host's names of folders, searched in this order; the first is recommended.
             Names the host does not know stand for folders of the same name under ``models``.
         extensions: of the files, lower case.
@@ -49,7 +49,7 @@ class ModelKind:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a file can be had: address, size and licence in words.
+    """Where a file can be had: address, size and license in words.
 
     Args:
         name: of the file or pack that comes from there; empty: whichever is asked for.
@@ -63,7 +63,7 @@ class Source:
     place: str = ""
 
     def __str__(self) -> str:
-        return f"{self.where} ({self.size}, licence: {self.license})"
+        return f"{self.where} ({self.size}, license: {self.license})"
 
 
 def search_paths(kind: ModelKind) -> list[Path]:

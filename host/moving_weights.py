@@ -2,7 +2,7 @@
 
 The host moves weights while a model runs: an offloaded weight lies in a transfer buffer that the
 next layer overwrites, a dynamic one in pages that may be evicted, a hooked one is rewritten in
-place between two conditionings, a quantised one exists in full precision only during its own
+place between two conditionings, a quantized one exists in full precision only during its own
 layer. A derivative that keeps such a weight until the backward pass is silently wrong, or costs
 the memory that the host meant to save. Layers of other packs (GGUF) make their weights anew in each
 forward pass in ways of their own: there the backward pass lets the layer make them once more.
@@ -55,7 +55,7 @@ class _Recast:
 
 
 def _dense(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """An ordinary tensor in ``dtype``: a quantised weight, a tensor subclass, is dequantised."""
+    """An ordinary tensor in ``dtype``: a quantized weight, a tensor subclass, is dequantized."""
     if type(weight) not in (Tensor, nn.Parameter):
         weight = weight.dequantize()
     return weight.to(dtype)
@@ -117,7 +117,7 @@ def _recasting_forward(module: nn.Module) -> Callable | None:
         return None
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return _convolution_forward
-    if isinstance(module, nn.Linear) or "out_features" in module.__dict__:  # quantised: no Linear
+    if isinstance(module, nn.Linear) or "out_features" in module.__dict__:  # quantized: no Linear
         return _linear_forward
     return None
 
@@ -176,12 +176,12 @@ def recast_in_backward(
             forward = _recasting_forward(module)
             if forward is None or "forward_comfy_cast_weights" in module.__dict__:
                 continue
-            quantised = not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
+            quantized = not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
             cast = module.comfy_cast_weights or module.weight_function or module.bias_function
-            if not (cast or quantised or module in hooked):
+            if not (cast or quantized or module in hooked):
                 continue  # resident: its weight is still there in the backward pass
             overrides.set(module, "forward_comfy_cast_weights", partial(forward, module, patcher))
-            if quantised:
+            if quantized:
                 overrides.set(module, "comfy_force_cast_weights", True)  # its input stays as it is
             else:
                 overrides.set(module, "comfy_cast_weights", True)  # hooked: take the cast path

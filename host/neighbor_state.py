@@ -18,14 +18,14 @@ from comfy.model_patcher import create_model_options_clone
 __all__ = ["NeighborState", "lent"]
 
 _ABSENT = object()
-# Objects of these packages are no neighbours: what they keep belongs to the run itself.
+# Objects of these packages are no neighbors: what they keep belongs to the run itself.
 _HOST = ("builtins", "collections", "comfy", "functools", "numpy", "torch", "typing")
 MOST_OBJECTS = 10_000  # that are looked through
 _OURS = __name__.removesuffix(".host.neighbor_state")
 
 
 class NeighborState:
-    """The state of the neighbours at the moment of its making.
+    """The state of the neighbors at the moment of its making.
 
     Bindings count: keys of the options, variables and defaults of patches, attributes of objects,
     and the entries of dicts in any of them. A tensor that is changed in place is not copied, nor a
@@ -60,7 +60,7 @@ class NeighborState:
                 holder.write(values)
 
     def put_back(self, model_options: dict[str, Any]) -> None:
-        """Make the neighbours, and the options that they write into, as they were."""
+        """Make the neighbors, and the options that they write into, as they were."""
         for holder, values in self._kept:
             holder.write(values)
         self._draw_from(self._drawn)

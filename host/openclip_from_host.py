@@ -138,7 +138,7 @@ def _is_trained(weight: Tensor) -> bool:
 def _file_lacks(clip: comfy.sd.CLIP, width: int) -> bool:
     """Whether the files of ``clip`` are known and none has a text projection of this width.
 
-    What the host leaves in a projection that the file does not have may be uninitialised memory.
+    What the host leaves in a projection that the file does not have may be uninitialized memory.
     """
     origin = clip.patcher.cached_patcher_init
     if origin is None:

@@ -1,4 +1,4 @@
-"""What weights do not say themselves: the colours and the activation of their training."""
+"""What weights do not say themselves: the colors and the activation of their training."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ __all__ = ["ACTIVATIONS", "NORMALIZATIONS", "Training", "training_of"]
 
 AUTOMATIC = "automatic"
 
-# Mean and standard deviation of colours in [0, 1], for what open_clip's weights were trained with.
+# Mean and standard deviation of colors in [0, 1], for what open_clip's weights were trained with.
 NORMALIZATIONS = {
     AUTOMATIC: None,
     "OpenAI": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),

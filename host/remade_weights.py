@@ -1,6 +1,6 @@
 """Layers of other packs that make their weight anew in every forward pass, as GGUF's do.
 
-Such a layer dequantises and patches in its own way, and multiplies: F.linear, a convolution or a
+Such a layer dequantizes and patches in its own way, and multiplies: F.linear, a convolution or a
 matrix product. Autograd would keep that weight, in full precision, until the backward pass. Here
 the backward pass runs the layer's own code once more, up to its product, and takes the weight.
 """

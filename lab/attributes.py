@@ -202,7 +202,7 @@ class Layout(Attribute):
     def energy(self, sets: Sequence[ConditionSet]) -> Energy:
         parser = self.guide.parser
         maps = parser(_layouts(sets))[0]
-        scores = ClassScores.judged(maps)
+        scores = ClassScores.inferred(maps)
         everywhere = maps.new_ones(len(maps), 1, *maps.shape[-2:])
         target = LabelMap(scores.probabilities(maps), everywhere)
         return Segmentation(parser, scores, target)

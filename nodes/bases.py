@@ -1,4 +1,4 @@
-"""What the nodes of the pack are made of: the title in front of errors, common inputs and outputs.
+"""The base classes of the nodes: the title in front of errors, common inputs and outputs.
 
 ComfyUI executes a locked clone of a node's class, so that nothing here keeps state.
 """
@@ -30,12 +30,12 @@ class Node(io.ComfyNode):
 
     @classmethod
     def schema(cls) -> io.Schema:
-        """What the node is, takes and gives; its number in the graph is added."""
+        """Describe the node: id, title, inputs and outputs; its number in the graph is added."""
         raise NotImplementedError
 
     @classmethod
     def run(cls, **inputs) -> io.NodeOutput:
-        """The node's outputs.
+        """Compute the node's outputs from its inputs, which come under their ids.
 
         Raises:
             ValueError: an input cannot be used; the sentence says what to do, without the title.
@@ -59,8 +59,8 @@ class Made:
     """What an energy node makes of its own inputs.
 
     Attributes:
-        energy: of the condition.
-        shown: what the node puts out beside the conditions.
+        energy: the energy of the condition that the node appends.
+        shown: the outputs beside the conditions, such as the crop that a network sees.
     """
 
     energy: Energy
@@ -76,7 +76,7 @@ class EnergyNode(Node):
 
     @classmethod
     def energy(cls, **inputs) -> Energy | Made:
-        """The energy that the node's own inputs describe.
+        """Make the energy that the node's own inputs describe.
 
         Raises:
             ValueError: an input cannot be used.
@@ -103,7 +103,7 @@ class EnergyNode(Node):
         conditions: tuple[Condition, ...] | None = None,
         **inputs,
     ) -> io.NodeOutput:
-        """The incoming conditions followed by this node's, which is called like its energy."""
+        """Append this node's condition, which has the name of its energy, to the incoming ones."""
         made = cls.energy(*args, **inputs)
         made = made if isinstance(made, Made) else Made(made)
         if start > end:
@@ -124,7 +124,7 @@ class LoaderNode(Node):
 
     @classmethod
     def find(cls, model_name: str) -> Path:
-        """The file.
+        """Look for the file ``model_name`` in ComfyUI's model folders.
 
         Raises:
             ValueError: it is not there; the sentence says where to get it.
@@ -133,7 +133,7 @@ class LoaderNode(Node):
 
     @classmethod
     def load(cls, path: Path, **options) -> object:
-        """What the node puts out.
+        """Open the file and return the network that the node puts out.
 
         Raises:
             ValueError: the file cannot be used.
@@ -142,12 +142,12 @@ class LoaderNode(Node):
 
     @classmethod
     def validate_inputs(cls, model_name: str = "") -> bool | str:
-        """A file that is missing is reported when the node runs, with where to get it."""
+        """Refuse names that are paths; a missing file is reported when the node runs."""
         return usable_name(model_name, "model_name")
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str = "", **_) -> tuple:
-        """Another file under the same name is another network."""
+        """Change with the file: another one under the same name is another network."""
         return stamp_of(lambda: cls.find(model_name), model_name)
 
     @classmethod

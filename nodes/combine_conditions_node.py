@@ -13,7 +13,7 @@ MOST_CHAINS = 32
 
 
 class ZMagicCombineConditions(Node):
-    """Several chains of conditions as one."""
+    """Join several chains of conditions into one."""
 
     @classmethod
     def schema(cls) -> io.Schema:

@@ -1,4 +1,4 @@
-"""Compare runs: a labelled sheet of their images, their energy curves, their figures."""
+"""The node that compares runs: a labeled sheet of images, energy curves, and a summary in JSON."""
 
 import json
 from collections import Counter
@@ -22,7 +22,7 @@ MOST_REFERENCES = 12
 
 
 class ZMagicCompareRuns(Node):
-    """Images and reports of several runs side by side."""
+    """Show images and reports of several runs side by side."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -37,7 +37,9 @@ class ZMagicCompareRuns(Node):
                 io.Autogrow.Input(
                     "images",
                     template=io.Autogrow.TemplatePrefix(
-                        io.Image.Input("image", tooltip="Images of one run, one row per image."),
+                        io.Image.Input(
+                            "image", tooltip="The images of one run; each has a row of its own."
+                        ),
                         prefix="image",
                         min=1,
                         max=MOST_RUNS,
@@ -48,13 +50,13 @@ class ZMagicCompareRuns(Node):
                     "reports",
                     template=io.Autogrow.TemplatePrefix(
                         io.String.Input(
-                            "report", force_input=True, tooltip="report_json of one run."
+                            "report", force_input=True, tooltip="The report_json of one run."
                         ),
                         prefix="report",
                         min=1,
                         max=MOST_RUNS,
                     ),
-                    tooltip="report_json of each Z-Magic Sampler, in the order of the labels.",
+                    tooltip="The report_json of each Z-Magic Sampler, in the order of the labels.",
                 ),
                 io.String.Input(
                     "labels",
@@ -65,7 +67,9 @@ class ZMagicCompareRuns(Node):
                     "references",
                     optional=True,
                     template=io.Autogrow.TemplatePrefix(
-                        io.Image.Input("reference", tooltip="A picture that a condition has."),
+                        io.Image.Input(
+                            "reference", tooltip="A picture that a condition was taken from."
+                        ),
                         prefix="reference",
                         min=0,
                         max=MOST_REFERENCES,
@@ -79,13 +83,20 @@ class ZMagicCompareRuns(Node):
                     multiline=True,
                     optional=True,
                     placeholder="identity\nlayout\na photo of a woman",
-                    tooltip="For that column: one line under each reference, in their order; "
-                    "further lines stand for themselves, such as a prompt.",
+                    tooltip=(
+                        "The texts of that column: one line under each reference, in their "
+                        "order; further lines have a row of their own, such as a prompt."
+                    ),
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="sheet", tooltip="The images under their labels."),
-                io.Image.Output(display_name="curves", tooltip="One plot per condition."),
+                io.Image.Output(
+                    display_name="curves",
+                    tooltip="The energies over the steps: one "
+                    "plot per condition, one line per "
+                    "run.",
+                ),
                 io.String.Output(
                     display_name="summary",
                     tooltip="JSON: for each label the energies of the finished images, the mean "

@@ -1,4 +1,4 @@
-"""What all energy nodes share: weight, window, region, and the chain that a condition joins."""
+"""The inputs that all energy nodes share: weight, window, region, and the chain they append to."""
 
 from comfy_api.latest import io
 
@@ -29,7 +29,7 @@ REFERENCE_BATCH = "One picture for all images, or one for each image of the batc
 
 
 def condition_inputs() -> list[io.Input]:
-    """What every condition has beside its energy."""
+    """Make the inputs that every condition has beside its energy."""
     return [
         io.Float.Input(
             "weight",
@@ -53,7 +53,7 @@ def condition_inputs() -> list[io.Input]:
             round=False,
             tooltip=(
                 "When guidance by this condition begins, as a fraction of the sampling; 0 is its "
-                "first step. Large shapes and colours are decided early."
+                "first step. Large shapes and colors are decided early."
             ),
         ),
         io.Float.Input(
@@ -72,7 +72,7 @@ def condition_inputs() -> list[io.Input]:
             "region",
             optional=True,
             tooltip=(
-                "Where the condition applies: white counts, black does not, grey in between. Any "
+                "Where the condition applies: white counts, black does not, gray in between. Any "
                 "size. Not connected: the whole picture."
             ),
         ),

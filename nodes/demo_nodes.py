@@ -1,4 +1,4 @@
-"""Loaders of what comes with the pack: the demo model, and the networks that judge its pictures."""
+"""Loaders of what comes with the pack: the demo model, and the networks that know its pictures."""
 
 from comfy_api.latest import io
 
@@ -21,7 +21,7 @@ CATEGORY = "Z-Magic/models"
 
 
 class ZMagicLoadDemo(Node):
-    """The portrait model that comes with the pack."""
+    """Load the portrait model that comes with the pack."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -50,21 +50,29 @@ class ZMagicLoadDemo(Node):
                 io.Vae.Output(display_name="VAE", tooltip="The model's own autoencoder."),
                 io.Image.Output(
                     display_name="photograph",
-                    tooltip="A portrait in the public domain, to take colours, edges or a "
+                    tooltip="A portrait in the public domain, to take colors, edges or a "
                     "likeness from.",
                 ),
                 io.Image.Output(
                     display_name="woman",
-                    tooltip="A rendered woman who does not exist, as a reference for identity.",
+                    tooltip=(
+                        "A synthetic portrait of a woman who does not exist, as a reference "
+                        "for identity."
+                    ),
                 ),
                 io.Image.Output(
                     display_name="man",
-                    tooltip="A rendered man who does not exist, as a reference for identity.",
+                    tooltip=(
+                        "A synthetic portrait of a man who does not exist, as a reference for "
+                        "identity."
+                    ),
                 ),
                 io.Image.Output(
                     display_name="layout",
-                    tooltip="A rendered portrait of other hair and clothing, as a reference for "
-                    "segmentation.",
+                    tooltip=(
+                        "A synthetic portrait with other hair and clothing, as a reference "
+                        "for segmentation."
+                    ),
                 ),
             ],
         )
@@ -83,7 +91,7 @@ class ZMagicLoadDemo(Node):
 
 
 class ZMagicLoadDemoNetworks(Node):
-    """The networks that judge the demo model's pictures."""
+    """Load the attribute networks that know the demo model's portraits."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -92,8 +100,9 @@ class ZMagicLoadDemoNetworks(Node):
             display_name="Load Z-Magic Demo Networks",
             category=CATEGORY,
             description=(
-                "Loads the small networks that come with this pack and judge the demo model's "
-                "portraits: text, face parts, identity and landmarks, without any other file."
+                "Loads the small attribute networks that come with this pack and know the demo "
+                "model's portraits: text, face parts, identity and landmarks, without any other "
+                "file."
             ),
             search_aliases=["demo networks", "tiny CLIP", "example networks", "Z-Magic"],
             inputs=[],
@@ -121,7 +130,7 @@ class ZMagicLoadDemoNetworks(Node):
 
     @classmethod
     def fingerprint_inputs(cls) -> tuple:
-        """Other files under the same names are other networks."""
+        """Change with the files: others under the same names are other networks."""
         return demo_stamps()
 
     @classmethod

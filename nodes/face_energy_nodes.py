@@ -1,4 +1,4 @@
-"""Energies of faces: whose face it is, and what shape it has."""
+"""Energy nodes of faces: whose face it is, and where its points are."""
 
 import torch
 from comfy_api.latest import io
@@ -26,7 +26,7 @@ __all__ = ["NODES"]
 
 
 class ZMagicFaceIdentity(EnergyNode):
-    """Whose face it is."""
+    """Pull the face in the picture towards the person in photographs."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -35,7 +35,7 @@ class ZMagicFaceIdentity(EnergyNode):
             display_name="Face Identity Energy",
             description=(
                 "Pulls the face in the picture towards the person in one or several photographs, "
-                "as a face recogniser sees them."
+                "as a face recognizer sees them."
             ),
             search_aliases=["face likeness", "face id", "arcface", "same person"],
             inputs=[
@@ -64,7 +64,7 @@ class ZMagicFaceIdentity(EnergyNode):
                 io.Image.Output(
                     display_name="reference_crop",
                     tooltip=(
-                        "What the recogniser sees of the references: the face, upright and filling "
+                        "What the recognizer sees of the references: the face, upright and filling "
                         "the picture. Look at it with Preview Image."
                     ),
                 ),
@@ -91,7 +91,7 @@ class ZMagicFaceIdentity(EnergyNode):
 
 
 class ZMagicLandmarks(EnergyNode):
-    """The shape of the face."""
+    """Pull the points of the face towards those of a target."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -152,7 +152,7 @@ class ZMagicLandmarks(EnergyNode):
                 io.Image.Output(
                     display_name="target_crop",
                     tooltip=(
-                        "What the network sees of the target image, grey where it has no face. "
+                        "What the network sees of the target image, gray where it has no face. "
                         "Look at it with Preview Image."
                     ),
                 ),
@@ -200,7 +200,7 @@ NODES = [ZMagicFaceIdentity, ZMagicLandmarks]
 
 
 def _image(crops: Tensor) -> Tensor:
-    """Crops ``[R, 3, s, s]`` as an IMAGE."""
+    """Turn crops ``[R, 3, s, s]`` into an IMAGE ``[R, s, s, 3]``."""
     return crops.detach().cpu().float().clamp(0.0, 1.0).movedim(1, -1).contiguous()
 
 
@@ -211,6 +211,6 @@ def _seen(landmark_network: LandmarkNetwork, photographs: Tensor, faces: Faces) 
 
 
 def _nothing(landmark_network: LandmarkNetwork) -> Tensor:
-    """The IMAGE of a crop that there is none of."""
+    """Make the IMAGE that stands for a crop where there is none."""
     size = landmark_network.preprocessing.size[0]
     return torch.full((1, size, size, 3), 0.5)

@@ -1,4 +1,4 @@
-"""Loaders of the networks that judge faces."""
+"""Loaders of the attribute networks of faces: recognizers and landmark networks."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ RANGES = {AUTOMATIC: None, "-1 to 1": True, "0 to 1": False}
 
 
 class ZMagicLoadFaceRecognizer(LoaderNode):
-    """A network that tells people apart."""
+    """Load a network that tells people apart by their faces."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -55,7 +55,7 @@ class ZMagicLoadFaceRecognizer(LoaderNode):
                     options=options,
                     default=first_choice(options),
                     tooltip=(
-                        "A pack of insightface, in which the recogniser is found, or a single "
+                        "A pack of insightface, in which the recognizer is found, or a single "
                         "ONNX file, or a safetensors file with the weights of an IResNet. They "
                         "are looked for in models/insightface."
                     ),
@@ -80,7 +80,7 @@ class ZMagicLoadFaceRecognizer(LoaderNode):
 
 
 class ZMagicLoadLandmarkNetwork(LoaderNode):
-    """A network that finds the points of a face."""
+    """Load a network that finds the points of a face."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -176,7 +176,7 @@ NODES = [ZMagicLoadFaceRecognizer, ZMagicLoadLandmarkNetwork]
 
 
 def _normalization_inputs() -> list[io.Input]:
-    """What both networks may need to be told about the colours that they see."""
+    """Make the inputs that tell both kinds of networks how their colors are scaled and ordered."""
     return [
         io.Float.Input(
             "mean",
@@ -202,7 +202,7 @@ def _normalization_inputs() -> list[io.Input]:
             advanced=True,
             tooltip=(
                 "What they are divided by then. 0 is automatic: 1 if the file does it itself, "
-                "else what the library does that made it (127.5 for insightface's recognisers)."
+                "else what the library does that made it (127.5 for insightface's recognizers)."
             ),
         ),
         io.Combo.Input(
@@ -211,8 +211,8 @@ def _normalization_inputs() -> list[io.Input]:
             default="RGB",
             advanced=True,
             tooltip=(
-                "The order of the colours that the network was trained on. insightface's networks "
-                "want RGB; networks that see grey pictures do not mind."
+                "The order of the colors that the network was trained on. insightface's networks "
+                "want RGB; networks that see gray pictures do not mind."
             ),
         ),
     ]

@@ -1,4 +1,4 @@
-"""Where the face is: by a detector that follows the run, or at a fixed place."""
+"""The node that locates the face: by a detector that follows the run, or at a fixed place."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ FaceLandmarks = io.Custom("FACE_LANDMARKS")  # of ComfyUI's MediaPipe node
 
 
 class ZMagicLocateFace(Node):
-    """Where the face is."""
+    """Tell the face energies where the face is."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -65,7 +65,7 @@ class ZMagicLocateFace(Node):
                     tooltip=(
                         "detector: the face is looked for, in the reference and again and again "
                         "in the picture. face landmarks, bounding box, fixed box: it is kept at "
-                        "one place of the picture. whole picture: its centre square, or the "
+                        "one place of the picture. whole picture: its center square, or the "
                         "region's, is taken for an aligned face."
                     ),
                 ),
@@ -77,7 +77,7 @@ class ZMagicLocateFace(Node):
                     default=first_choice(detectors),
                     tooltip=(
                         "For method detector: a pack of insightface (for non-commercial research "
-                        "only) or a file, UltraFace's too (MIT licence)."
+                        "only) or a file, UltraFace's too (MIT license)."
                     ),
                 ),
             ],
@@ -91,7 +91,7 @@ class ZMagicLocateFace(Node):
 
     @classmethod
     def validate_inputs(cls, method: dict | None = None, detector: str = "") -> bool | str:
-        """A detector that is not there is reported when the node runs, with where to get it.
+        """Leave a missing detector to the run of the node, which says where to get it.
 
         ComfyUI hands on no method that it does not know, and says nothing of it.
         """
@@ -101,7 +101,7 @@ class ZMagicLocateFace(Node):
 
     @classmethod
     def fingerprint_inputs(cls, method: dict, detector: str = "") -> tuple:
-        """Changes when the detector's file does."""
+        """Change with the detector's file."""
         if method["method"] != DETECTOR:
             return ()
         return stamp_of(lambda: find_detector(detector), detector)
@@ -124,7 +124,7 @@ def _methods() -> dict[str, list[io.Input]]:
         options=list(CHOICES),
         default=CHOICES[0],
         tooltip=(
-            "Which of several faces. With a region at the energy, of those whose centre lies in "
+            "Which of several faces. With a region at the energy, of those whose center lies in "
             "the region."
         ),
     )
@@ -133,7 +133,7 @@ def _methods() -> dict[str, list[io.Input]]:
         options=[CROPPED, FRAMED_ALIKE],
         default=CROPPED,
         tooltip=(
-            "cropped to the face: the centre square of the reference is taken for an aligned "
+            "cropped to the face: the center square of the reference is taken for an aligned "
             "face. framed like the picture: its face is at the place that is given for the "
             "picture."
         ),
@@ -291,7 +291,7 @@ def _near(
     reference_is: str = CROPPED,
     landmark_network: LandmarkNetwork | None = None,
 ) -> FaceLocator:
-    """At a place, or near it if a landmark network finds the points there."""
+    """Locate a face at a place, or near it if a landmark network finds its points there."""
     return FaceLocator(
         fixed=place,
         fixed_in_reference=reference_is == FRAMED_ALIKE,
@@ -305,7 +305,7 @@ _PLACES = {LANDMARKS: _at_landmarks, BOX: _in_box, FIXED: _in_fixed_box, WHOLE: 
 
 
 def _point_finder(network: LandmarkNetwork | None) -> FivePoints | None:
-    """What finds five points in a face's box."""
+    """Make a function that finds five points in a face's box, or None without a network."""
     if network is None:
         return None
     if network.points not in POINT_SETS:

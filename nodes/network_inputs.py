@@ -1,4 +1,4 @@
-"""What loaders of ONNX networks ask: how the network wants its pictures."""
+"""The inputs of loaders of ONNX networks: size, scale and colors of the pictures they want."""
 
 from comfy_api.latest import io
 
@@ -22,10 +22,10 @@ LARGEST_SIDE = 4096
 
 
 def network_inputs(free_size: int) -> list[io.Input]:
-    """How the network wants its pictures; the answers go to ``input_options``.
+    """Make the inputs that say how a network wants its pictures; ``input_options`` takes them.
 
     Args:
-        free_size: side that a network of any size gets, unless the user says another.
+        free_size: side in pixels that a network of any size gets, unless the user says another.
     """
     return [
         io.Combo.Input(
@@ -33,9 +33,10 @@ def network_inputs(free_size: int) -> list[io.Input]:
             options=[*NORMALIZATIONS, CUSTOM],
             default="imagenet",
             tooltip=(
-                "The scale of colours that the network was trained on. imagenet: most networks "
+                "The scale of colors that the network was trained on. imagenet: most networks "
                 "from PyTorch. -1 to 1 and 0 to 1: plain scales. custom: 'mean' and 'std' below. "
-                "The network's own documentation says which; a wrong one makes it half blind."
+                "The network's own documentation says which; with a wrong one it recognizes "
+                "little."
             ),
         ),
         io.Int.Input(
@@ -54,8 +55,8 @@ def network_inputs(free_size: int) -> list[io.Input]:
             default="RGB",
             advanced=True,
             tooltip=(
-                "The order of the colours that the network was trained on; BGR for networks that "
-                "were trained with OpenCV. Networks of one channel see grey."
+                "The order of the colors that the network was trained on; BGR for networks that "
+                "were trained with OpenCV. Networks of one channel see gray."
             ),
         ),
         io.String.Input(
@@ -64,14 +65,17 @@ def network_inputs(free_size: int) -> list[io.Input]:
             advanced=True,
             tooltip=(
                 "For the normalization 'custom': what is subtracted from pixel values of 0 to "
-                "255, one number or three in the network's order of colours."
+                "255, one number or three in the network's order of colors."
             ),
         ),
         io.String.Input(
             "std",
             default="127.5",
             advanced=True,
-            tooltip="For the normalization 'custom': what they are divided by then.",
+            tooltip=(
+                "For the normalization 'custom': what the difference is divided by, one "
+                "number or three."
+            ),
         ),
     ]
 
@@ -79,7 +83,7 @@ def network_inputs(free_size: int) -> list[io.Input]:
 def input_options(
     normalization: str, size: int, color_order: str, mean: str, std: str, **others
 ) -> InputOptions:
-    """The answers of ``network_inputs``; others go to InputOptions as they are.
+    """Turn the values of ``network_inputs`` into InputOptions; others pass as they are.
 
     Raises:
         ValueError: 'mean' or 'std' of a custom normalization are not one or three numbers.

@@ -1,4 +1,4 @@
-"""Any network from an ONNX file: its loader, and an energy of what it says."""
+"""The nodes of networks from ONNX files: a loader, and an energy of any output."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ MOST_CLASSES = 100_000
 
 
 class ZMagicLoadOnnx(LoaderNode):
-    """Any network that looks at a picture."""
+    """Load any network with one image input from an ONNX file."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -111,7 +111,7 @@ class ZMagicLoadOnnx(LoaderNode):
 
 
 class ZMagicOnnxEnergy(EnergyNode):
-    """What a network says of the picture."""
+    """Pull an output of a network towards a target."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -119,13 +119,13 @@ class ZMagicOnnxEnergy(EnergyNode):
             node_id="ZMagicOnnxEnergy",
             display_name="ONNX Energy",
             description=(
-                "Pulls what a network says of the picture towards a target: a value, a class, or "
-                "what it says of another picture. For every attribute that has no node of its own."
+                "Pulls an output of any network towards a target: a value, a class, or its output "
+                "for another picture. For every attribute that has no node of its own."
             ),
             search_aliases=["classifier guidance", "custom loss", "regressor"],
             inputs=[
                 sockets.OnnxNetwork.Input(
-                    "network", tooltip="The network that judges: Load ONNX Network."
+                    "network", tooltip="The attribute network: Load ONNX Network."
                 ),
                 io.String.Input(
                     "output",
@@ -141,7 +141,7 @@ class ZMagicOnnxEnergy(EnergyNode):
                     default=VALUE,
                     tooltip=(
                         "value: the numbers in 'value', such as an age. class: 'class_index' of a "
-                        "classifier, by cross entropy. image: what the network says of "
+                        "classifier, by cross entropy. image: the network's output for "
                         "'target_image', such as an embedding."
                     ),
                 ),
@@ -180,9 +180,9 @@ class ZMagicOnnxEnergy(EnergyNode):
                     "face_location",
                     optional=True,
                     tooltip=(
-                        "For networks that judge a face: where it is (Locate Face). They see a "
-                        "square around it. Not connected: the picture, or the region's bounding "
-                        "box."
+                        "For networks that were trained on faces: where the face is (Locate "
+                        "Face). They see a square around it. Not connected: the picture, or the "
+                        "region's bounding box."
                     ),
                 ),
                 io.Float.Input(
@@ -260,7 +260,7 @@ def _scores(output: Tensor) -> ClassScores:
         raise ValueError(
             "the output is a single number, which has no classes; choose 'value' at 'target_is'"
         )
-    return ClassScores.judged(output)
+    return ClassScores.inferred(output)
 
 
 def _value_target(text: str, output: Tensor, distance: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Energies that compare what OpenCLIP's towers see: text, style, image similarity."""
+"""Energy nodes that compare features of OpenCLIP's towers: text, style, image similarity."""
 
 import torch
 from comfy_api.latest import io
@@ -33,7 +33,7 @@ AT_LOADER = "Both are choices of Load OpenCLIP"
 
 
 class ZMagicText(EnergyNode):
-    """What the picture shows, in words."""
+    """Pull the picture towards prompts."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -51,7 +51,7 @@ class ZMagicText(EnergyNode):
                     "prompt",
                     default="",
                     multiline=True,
-                    placeholder="a watercolour painting\n0.5 :: morning light",
+                    placeholder="a watercolor painting\n0.5 :: morning light",
                     tooltip=(
                         "What the picture should show: one prompt a line. A number and '::' in "
                         "front of a line weigh it against the others, 1 without them."
@@ -73,9 +73,10 @@ class ZMagicText(EnergyNode):
                     min=1,
                     max=MOST_CROPS,
                     tooltip=(
-                        "Views of the picture that are judged in each step: 1 is the whole "
-                        "picture, more add random crops in perspective, which the model cannot "
-                        "satisfy by noise. Each costs memory and time; 4 to 8 is plenty."
+                        "Views of the picture that are compared with the prompts in each step: 1 "
+                        "is the whole picture, more add random crops in perspective, which the "
+                        "model cannot satisfy by noise. Each costs memory and time; 4 to 8 is "
+                        "plenty."
                     ),
                 ),
                 io.Float.Input(
@@ -133,7 +134,7 @@ class ZMagicText(EnergyNode):
 
 
 class ZMagicStyle(EnergyNode):
-    """How the picture is painted."""
+    """Pull the picture's textures and colors towards those of style pictures."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -141,7 +142,7 @@ class ZMagicStyle(EnergyNode):
             node_id="ZMagicStyle",
             display_name="Style Energy",
             description=(
-                "Pulls the picture's textures, brushwork and colours towards those of style "
+                "Pulls the picture's textures, brushwork and colors towards those of style "
                 "pictures, whatever they show."
             ),
             search_aliases=["style transfer", "Gram matrix", "texture", "VGG"],
@@ -220,7 +221,7 @@ class ZMagicStyle(EnergyNode):
 
 
 class ZMagicImageSimilarity(EnergyNode):
-    """What the picture shows, by example."""
+    """Pull the picture towards what reference pictures show."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -270,7 +271,7 @@ NODES = [ZMagicText, ZMagicStyle, ZMagicImageSimilarity]
 
 
 def _cut(text: str, end: str) -> str:
-    """What to say of a prompt whose end is not read."""
+    """Make the sentence about a prompt whose end is not read."""
     return (
         f"the prompt {quoted(text, 40)} is longer than the text tower reads: it does not see "
         f"{quoted(end, 200)}.\nShorten it, or put that on a line of its own"
@@ -284,7 +285,7 @@ def _targets(
     weights: Tensor,
     mask: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    """The Gram matrices of the style pictures, after each block that ``features`` returns."""
+    """Compute the Gram matrices of the style pictures, for each block that ``features`` has."""
     views, counts = reference_view(styles, mask, preprocessing)
     return mean_grams(features(views), weights, counts)
 

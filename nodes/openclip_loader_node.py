@@ -1,4 +1,4 @@
-"""The loader of OpenCLIP models."""
+"""The loader of OpenCLIP models: from files, or from CLIP models that ComfyUI has loaded."""
 
 from comfy_api.latest import io
 
@@ -17,7 +17,7 @@ CATEGORY = "Z-Magic/models"
 
 
 class ZMagicLoadOpenCLIP(Node):
-    """The network that text, style and similarity are judged by."""
+    """Load the attribute network of Text, Style and Image Similarity Energy."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -63,8 +63,9 @@ class ZMagicLoadOpenCLIP(Node):
                     default="auto",
                     advanced=True,
                     tooltip=(
-                        "Of the computation. auto: fp32 on the CPU, elsewhere what ComfyUI uses "
-                        "for text encoders. fp32 is exact and takes twice the memory of fp16."
+                        "The precision of the computation. auto: fp32 on the CPU, elsewhere what "
+                        "ComfyUI uses for text encoders. fp32 is exact and takes twice the memory "
+                        "of fp16."
                     ),
                 ),
                 io.ClipVision.Input(
@@ -87,7 +88,7 @@ class ZMagicLoadOpenCLIP(Node):
                     optional=True,  # graphs from before it was there lack it
                     advanced=True,
                     tooltip=(
-                        "The scale of colours that the weights were trained on. automatic: as "
+                        "The scale of colors that the weights were trained on. automatic: as "
                         "open_clip_config.json beside the file says, or the published weights that "
                         "it is named after; else as most weights of the architecture, which the "
                         "node says."
@@ -122,7 +123,7 @@ class ZMagicLoadOpenCLIP(Node):
 
     @classmethod
     def fingerprint_inputs(cls, architecture: str = "", weights: str = "", **others) -> tuple:
-        """Another file under the same name is another model."""
+        """Change with the file: another one under the same name is another model."""
         return stamp_of(lambda: find_weights(architecture, weights, download=False), weights)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Energies of the picture itself, without a network: colors, edges, low-level likeness."""
+"""Energy nodes that need no network: colors, edges, low-level likeness."""
 
 from comfy_api.latest import io
 from torch import Tensor
@@ -13,7 +13,7 @@ __all__ = ["NODES"]
 
 
 class ZMagicColorPalette(EnergyNode):
-    """Colours of the picture."""
+    """Pull the picture's colors towards a palette."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -21,8 +21,8 @@ class ZMagicColorPalette(EnergyNode):
             node_id="ZMagicColorPalette",
             display_name="Color Palette Energy",
             description=(
-                "Pulls the picture's colours towards those of a reference picture or of a list of "
-                "colours. Connect a reference or write colours."
+                "Pulls the picture's colors towards those of a reference picture or of a list of "
+                "colors. Connect a reference or write colors."
             ),
             search_aliases=["color palette", "color transfer", "recolor"],
             inputs=[
@@ -30,7 +30,7 @@ class ZMagicColorPalette(EnergyNode):
                     "reference",
                     optional=True,
                     tooltip=(
-                        "Its colours, in their proportions, become the picture's; what it shows "
+                        "Its colors, in their proportions, become the picture's; what it shows "
                         f"and where does not matter. Any size. {REFERENCE_BATCH}"
                     ),
                 ),
@@ -39,8 +39,8 @@ class ZMagicColorPalette(EnergyNode):
                     default="",
                     placeholder="#264653, #2a9d8f, #e9c46a",
                     tooltip=(
-                        "Hexadecimal colours separated by commas or spaces, used when no reference "
-                        "is connected. The picture decides how much of each, unless every colour "
+                        "Hexadecimal colors separated by commas or spaces, used when no reference "
+                        "is connected. The picture decides how much of each, unless every color "
                         "has a proportion: #264653:3, #e9c46a:1. Empty: use the reference."
                     ),
                 ),
@@ -52,9 +52,9 @@ class ZMagicColorPalette(EnergyNode):
                     step=0.05,
                     round=False,
                     tooltip=(
-                        "How much light and dark count against hue and saturation. 1 is true "
-                        "perceptual distance (CIE Lab), 0 leaves light and shade entirely free; "
-                        "0.5 keeps room for modelling and shadows."
+                        "How much light and dark count against hue and saturation. 1 is the "
+                        "perceptual distance of CIE Lab, 0 leaves light and shade entirely free; "
+                        "0.5 keeps room for shadows."
                     ),
                 ),
                 reference_mask_input("reference"),
@@ -76,7 +76,7 @@ class ZMagicColorPalette(EnergyNode):
             )
         if reference is None and not colors.strip():
             raise ValueError(
-                "expected a picture at 'reference' or hexadecimal colours such as "
+                "expected a picture at 'reference' or hexadecimal colors such as "
                 "'#264653, #2a9d8f' in 'colors', got neither"
             )
         if reference is not None:
@@ -87,7 +87,7 @@ class ZMagicColorPalette(EnergyNode):
 
 
 class ZMagicSketch(EnergyNode):
-    """Contours of the picture."""
+    """Pull the picture's edges onto lines."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -146,7 +146,7 @@ class ZMagicSketch(EnergyNode):
 
 
 class ZMagicReferenceImage(EnergyNode):
-    """Low-level likeness of the picture."""
+    """Pull the picture towards a reference, place by place."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -155,7 +155,7 @@ class ZMagicReferenceImage(EnergyNode):
             display_name="Reference Image Energy",
             description=(
                 "Pulls the picture towards a reference seen through a blur: its composition, "
-                "colours and light, with as much detail as the blur leaves."
+                "colors and light, with as much detail as the blur leaves."
             ),
             search_aliases=["image similarity", "img2img", "ILVR", "composition"],
             inputs=[
@@ -176,7 +176,7 @@ class ZMagicReferenceImage(EnergyNode):
                     tooltip=(
                         "Blur through which both are compared, as a fraction of the picture's "
                         "height. 0 compares every pixel, 0.02 leaves fine detail free, 0.1 "
-                        "prescribes little more than the distribution of colour and light."
+                        "prescribes little more than the distribution of color and light."
                     ),
                 ),
                 reference_mask_input("reference"),

@@ -1,7 +1,7 @@
-"""What comes in at IMAGE and MASK sockets, made sure of once for all nodes.
+"""Checks and conversions of what arrives at IMAGE and MASK sockets, the same for all nodes.
 
-ComfyUI hands pictures on in the precision that it was started with, packs add channels, sizes and
-scales of their own. Behind this border a picture is float32 on the CPU, RGB in [0, 1].
+ComfyUI hands pictures on in the precision that it was started with, and packs add channels, sizes
+and scales of their own. What these functions return is float32 on the CPU, RGB in [0, 1].
 """
 
 import torch
@@ -23,12 +23,12 @@ __all__ = [
 # Decoders and resampling overshoot [0, 1] a little; what goes further has another scale.
 LOWEST, HIGHEST = -0.5, 1.5
 
-# What a network sees where nothing of a reference counts: in the middle of every scale of colours.
+# What a network sees where nothing of a reference counts: in the middle of every scale of colors.
 NEUTRAL = 0.5
 
 
 def reference_mask_input(of: str) -> io.Mask.Input:
-    """The optional input that says which part of a reference counts.
+    """Make the optional input that says which part of a reference counts.
 
     Args:
         of: the name of the picture's input.
@@ -64,11 +64,11 @@ def refuse_mask_alone(mask: Tensor | None, of: str) -> None:
 def pictures(image: Tensor, name: str = "reference", mask: Tensor | None = None) -> Tensor:
     """The IMAGE ``[R, h, w, C]`` at input ``name`` as RGB in [0, 1], ``[R, 3, h, w]`` in float32.
 
-    What is transparent in it, or left out by the mask, is grey: for networks, which see a whole
+    What is transparent in it, or left out by the mask, is gray: for networks, which see a whole
     picture.
 
     Args:
-        image: of 1 (grey), 3 (RGB) or 4 (RGB and alpha) channels.
+        image: of 1 (gray), 3 (RGB) or 4 (RGB and alpha) channels.
         mask: the MASK at ``reference_mask``, for one or all pictures and of any size, or None.
 
     Raises:
@@ -79,14 +79,14 @@ def pictures(image: Tensor, name: str = "reference", mask: Tensor | None = None)
 
 
 def grayed(pictures: Tensor, counts: Tensor | None) -> Tensor:
-    """What ``pictures_and_mask`` gives as ``pictures`` does: grey where nothing counts."""
+    """What ``pictures_and_mask`` gives as ``pictures`` does: gray where nothing counts."""
     return pictures if counts is None else NEUTRAL + counts * (pictures - NEUTRAL)
 
 
 def pictures_and_mask(
     image: Tensor, mask: Tensor | None, name: str = "reference"
 ) -> tuple[Tensor, Tensor | None]:
-    """Pictures ``[R, 3, h, w]`` with all their colours, and how much of each pixel counts.
+    """Pictures ``[R, 3, h, w]`` with all their colors, and how much of each pixel counts.
 
     The arguments are those of ``pictures``.
 
@@ -123,14 +123,14 @@ def masks(mask: Tensor, name: str = "region") -> Tensor:
 
 
 def _image(image: Tensor, name: str) -> Tensor:
-    """``[R, C, h, w]``, C as it came."""
+    """Check an IMAGE and return it as ``[R, C, h, w]``, with as many channels C as it came with."""
     expected = "an RGB image [batch, height, width, 3]"
     values = _tensor(image, name, expected)
     if values.ndim != 4 or values.shape[-1] not in (1, 3, 4):
         raise ValueError(f"'{name}' must be {expected}, got {list(values.shape)}")
     if not values.is_floating_point():
         raise ValueError(
-            f"'{name}' holds whole numbers ({_kind(values)}), expected colours from 0 to "
+            f"'{name}' holds whole numbers ({_kind(values)}), expected colors from 0 to "
             "1 as fractions, as ComfyUI's own nodes make them.\nDivide them by 255"
         )
     return _checked(values.movedim(-1, 1), name, "picture")
@@ -167,7 +167,7 @@ def _checked(values: Tensor, name: str, what: str) -> Tensor:
 
 
 def _fitted(mask: Tensor, pictures: Tensor, name: str) -> Tensor:
-    """``mask [B, h', w']`` as ``[R, 1, h, w]``."""
+    """Scale ``mask [B, h', w']`` to the pictures' size: ``[R, 1, h, w]``."""
     if len(mask) not in (1, len(pictures)):
         raise ValueError(
             f"'reference_mask' holds {len(mask)} masks, expected 1 or one for each of the "

@@ -1,4 +1,4 @@
-"""Three doors to one engine: Z-Magic Sampler, Z-Magic Guider, Apply Z-Magic."""
+"""The three nodes that guide a sampling: Z-Magic Sampler, Z-Magic Guider, Apply Z-Magic."""
 
 import json
 import logging
@@ -25,9 +25,12 @@ def _vae_input() -> io.Vae.Input:
     return io.Vae.Input(
         "vae",
         optional=True,
-        tooltip="Shows the predicted image to the conditions. Connect the model's own VAE, or a "
-        "TAESD loaded with Load VAE (much cheaper, nearly as good for guiding). Without one the "
-        "settings' decoder decides.",
+        tooltip=(
+            "Turns each prediction of the model into the picture that the conditions see. "
+            "Connect the model's own VAE, or a TAESD loaded with Load VAE (much cheaper, "
+            "nearly as good for guiding). Not connected: as 'decoder' of Z-Magic Settings "
+            "says."
+        ),
     )
 
 
@@ -43,7 +46,7 @@ def _settings_input() -> Settings.Input:
     return Settings.Input(
         "settings",
         optional=True,
-        tooltip="How to guide; without a Z-Magic Settings node the preset is 'balanced'.",
+        tooltip="How to guide: Z-Magic Settings. Not connected: the preset 'balanced'.",
     )
 
 
@@ -80,7 +83,7 @@ def _curves(report: str) -> Tensor:
 
 
 class ZMagicApply(Node):
-    """MODEL in, guided MODEL out: works with the stock KSampler and any other sampler."""
+    """Build guidance into a MODEL, for the stock KSampler and any other sampler."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -110,7 +113,7 @@ class ZMagicApply(Node):
 
 
 class ZMagicGuider(Node):
-    """A GUIDER for SamplerCustomAdvanced."""
+    """Make a GUIDER for SamplerCustomAdvanced."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -118,8 +121,10 @@ class ZMagicGuider(Node):
             node_id="ZMagicGuider",
             display_name="Z-Magic Guider",
             category=CATEGORY,
-            description="A CFG guider whose predictions satisfy all conditions at once, for "
-            "SamplerCustomAdvanced.",
+            description=(
+                "Classifier-free guidance whose predictions satisfy all conditions at "
+                "once, for SamplerCustomAdvanced."
+            ),
             search_aliases=[*ALIASES, "CFGGuider", "BasicGuider"],
             inputs=[
                 io.Model.Input("model", tooltip="The diffusion model."),
@@ -154,7 +159,7 @@ class ZMagicGuider(Node):
 
 
 class ZMagicSampler(Node):
-    """KSampler with conditions, and a report of what they did."""
+    """Sample as KSampler does, with conditions and a report."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -184,7 +189,11 @@ class ZMagicSampler(Node):
                     tooltip="The same seed gives the same image.",
                 ),
                 io.Int.Input(
-                    "steps", default=20, min=1, max=10000, tooltip="Steps; 20 to 40 is good."
+                    "steps",
+                    default=20,
+                    min=1,
+                    max=10000,
+                    tooltip="Number of sampling steps; 20 to 40 is good.",
                 ),
                 _cfg_input(),
                 io.Combo.Input(
@@ -216,7 +225,12 @@ class ZMagicSampler(Node):
                     "size of the correction.",
                 ),
                 io.String.Output(
-                    display_name="report_json", tooltip="The same and more as JSON, for scripts."
+                    display_name="report_json",
+                    tooltip=(
+                        "The numbers of the report as JSON, with "
+                        "cost, warnings and notes, for scripts "
+                        "and Compare Z-Magic Runs."
+                    ),
                 ),
             ],
         )

@@ -1,4 +1,4 @@
-"""Segmentation: the loader of parsers, and the energy that asks for classes in their places."""
+"""The nodes of segmentation: the loader of segmenters, and the energy that asks for classes."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ MOST_MASKS = 32
 
 
 class ZMagicLoadSegmenter(LoaderNode):
-    """A network that says what each pixel shows."""
+    """Load a network that gives each pixel scores of classes."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -121,7 +121,7 @@ class ZMagicLoadSegmenter(LoaderNode):
 
 
 class ZMagicSegmentation(EnergyNode):
-    """What is where in the picture."""
+    """Pull the picture's layout towards a target."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -157,8 +157,8 @@ class ZMagicSegmentation(EnergyNode):
                     default=PHOTOGRAPH,
                     tooltip=(
                         "photograph: the segmenter parses it, and the picture gets its layout. "
-                        "color map: painted in the classes' colours; other colours leave the "
-                        "class free. index map: grey levels 0, 1, 2, ... of 255 are the numbers "
+                        "color map: painted in the classes' colors; other colors leave the "
+                        "class free. index map: gray levels 0, 1, 2, ... of 255 are the numbers "
                         "of the classes, 255 leaves the class free."
                     ),
                 ),
@@ -197,8 +197,8 @@ class ZMagicSegmentation(EnergyNode):
                     placeholder="#000000 #cc0000 #00ffff",
                     advanced=True,
                     tooltip=(
-                        "For a color map: the hexadecimal colours of classes 0, 1, 2, ... Empty: "
-                        "the 19 face classes in the colours of CelebAMask-HQ, see the help page."
+                        "For a color map: the hexadecimal colors of classes 0, 1, 2, ... Empty: "
+                        "the 19 face classes in the colors of CelebAMask-HQ, see the help page."
                     ),
                 ),
                 io.String.Input(
@@ -218,8 +218,8 @@ class ZMagicSegmentation(EnergyNode):
                     default=DISTANCES[0],
                     advanced=True,
                     tooltip=(
-                        "cross entropy: pulls hardest where the segmenter is surest of something "
-                        "else. squared error: leaves hopeless pixels alone."
+                        "cross entropy: pulls hardest where the segmenter is surest of another "
+                        "class. squared error: pulls little there."
                     ),
                 ),
                 io.Combo.Input(
@@ -259,7 +259,7 @@ class ZMagicSegmentation(EnergyNode):
                 "'compare' is logits, which only a photograph has, expected "
                 "'probabilities' for masks and label maps"
             )
-        scores = ClassScores.judged(example(segmenter)[0])
+        scores = ClassScores.inferred(example(segmenter)[0])
         weights = parse_class_weights(class_weights, scores.classes)
         if connected:
             numbers = parse_mask_classes(classes, len(connected), scores.classes)
@@ -287,7 +287,7 @@ NODES = [ZMagicLoadSegmenter, ZMagicSegmentation]
 def _parsed(
     segmenter: ImageNetwork, scores: ClassScores, photographs: Tensor, compare: str
 ) -> LabelMap:
-    """What the segmenter sees in photographs, as the target."""
+    """Parse photographs ``[R, 3, h, w]``: the target is what the segmenter sees in them."""
     maps = outputs_for(segmenter, photographs)
     values = scores.complete(maps) if compare == "logits" else scores.probabilities(maps)
     aspect = photographs.shape[-1] / photographs.shape[-2]
@@ -295,7 +295,7 @@ def _parsed(
 
 
 def _masks(connected: list[Tensor]) -> list[Tensor]:
-    """The MASKs at 'masks' as ``[B, h, w]`` each.
+    """Check the MASKs at 'masks' and return each as ``[B, h, w]``.
 
     Raises:
         ValueError: one is no mask, or all are black.

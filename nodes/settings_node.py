@@ -1,4 +1,4 @@
-"""Z-Magic Settings: every choice of the method behind one preset."""
+"""The node of the settings: every choice of the method behind one preset."""
 
 from comfy_api.latest import io
 
@@ -28,7 +28,7 @@ DEFAULTS = GuidanceSettings()
 
 
 class ZMagicSettings(Node):
-    """Every choice of the method behind one preset."""
+    """Choose a preset, and change any of its choices."""
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -67,27 +67,33 @@ class ZMagicSettings(Node):
             node_id="ZMagicSettings",
             display_name="Z-Magic Settings",
             category=CATEGORY,
-            description="How Z-Magic guides: a preset for most, every choice of the method for "
-            "those who compare.",
+            description=(
+                "Says how to guide: by a preset, which is enough for most pictures, and "
+                "by every choice of the method for those who compare."
+            ),
             search_aliases=[*ALIASES, "presets"],
             inputs=[
                 io.Combo.Input(
                     "preset",
                     options=list(PRESETS),
                     default="balanced",
-                    tooltip="balanced: dependent conditions, every step guided three times; three "
-                    "backwards through the model, whatever their number. fast: no backward. "
-                    "faithful: the paper's mathematics through the model. The baselines treat "
-                    "conditions as independent, for comparison.",
+                    tooltip=(
+                        "balanced: dependent conditions, every step guided three times; three "
+                        "backwards through the model, whatever their number. fast: no "
+                        "backward through the model. faithful: the paper's chain through the "
+                        "model. The baselines treat conditions as independent, for "
+                        "comparison."
+                    ),
                 ),
                 number(
                     "strength",
                     0.0,
                     10.0,
                     0.01,
-                    "How far a step follows the conditions, as a share of what is still open about "
-                    "the picture. 0 is plain sampling with a report; 0.1 to 0.4 is good; too much "
-                    "looks painted over.",
+                    "How far a step follows the conditions: with 'balanced' as a share of the "
+                    "posterior spread, which is how much of the picture is still open. 0 is plain "
+                    "sampling with a report; 0.1 to 0.4 is good for 'balanced', less for the "
+                    "other presets; too much looks painted over.",
                     advanced=False,
                 ),
                 choice(
@@ -99,16 +105,17 @@ class ZMagicSettings(Node):
                 choice(
                     "dependence",
                     "How the second condition sees what the first one did: finite_difference is "
-                    "accurate and cheap, exact is the reference (slow, much memory), first_order "
-                    "drops the curvature, off treats conditions as independent.",
+                    "accurate and cheap, exact differentiates twice (slow, much memory), "
+                    "first_order drops the curvature, off treats conditions as independent.",
                 ),
                 number(
                     "look_ahead",
                     0.0,
                     5.0,
                     0.01,
-                    "Length of the look-ahead in units of the noise level (kappa). 0 removes the "
-                    "dependence; 0.03 to 0.3 is good.",
+                    "How far the first condition moves the picture before the second one looks, "
+                    "in units of the noise level (gradient_path full) or of the posterior spread "
+                    "(the other paths). 0 removes the dependence; 0.03 to 0.3 is good.",
                 ),
                 choice("tasks", "rows: one task per condition. pairs: one task per ordered pair."),
                 choice(
@@ -127,17 +134,23 @@ class ZMagicSettings(Node):
                     0.0,
                     10.0,
                     0.05,
-                    "How far CAGrad may leave the mean to help the worst task. 0 is the mean; "
-                    "0.4 is good, but can go against a task; from 1 on a small step goes against "
-                    "none.",
+                    "How far CAGrad may leave the mean of the tasks to help the worst one, as a "
+                    "share of the mean's length. 0 is the mean; 0.4 is good, but can go against a "
+                    "task; from 1 on a small step goes against none.",
                 ),
                 choice(
                     "step_rule",
-                    "posterior: a share of what is still open. residual: a share of the remaining "
-                    "noise, far more in the first steps. classifier: the score itself. "
-                    "freedom: a share of the CFG difference. polyak: by the energies' values.",
+                    "The length of a correction. posterior: a share of the posterior spread. "
+                    "residual: a share of the remaining noise, far more in the first steps. "
+                    "classifier: the score itself. freedom: a share of the CFG difference. "
+                    "polyak: by the energies' values.",
                 ),
-                count("guide_every", 1, 100, "Guide every k-th step; 1 guides all, 2 halves cost."),
+                count(
+                    "guide_every",
+                    1,
+                    100,
+                    "Guide every k-th step only: 1 guides all, 2 halves the cost.",
+                ),
                 count(
                     "time_travel",
                     0,
@@ -146,8 +159,21 @@ class ZMagicSettings(Node):
                     "0 is as the preset, 1 is off, 2 to 5 follow the conditions closer at a "
                     "multiple of the cost.",
                 ),
-                number("travel_start", 0.0, 1.0, 0.01, "Start of the travel window, 0 = first."),
-                number("travel_end", 0.0, 1.0, 0.01, "End of the travel window, 1 = last step."),
+                number(
+                    "travel_start",
+                    0.0,
+                    1.0,
+                    0.01,
+                    "Start of the travel window as a fraction "
+                    "of the sampling; 0 is its first step.",
+                ),
+                number(
+                    "travel_end",
+                    0.0,
+                    1.0,
+                    0.01,
+                    "End of the travel window as a fraction of the sampling; 1 is its last step.",
+                ),
                 number(
                     "fresh_noise",
                     -1.0,
@@ -156,22 +182,31 @@ class ZMagicSettings(Node):
                     "Share of the noise that time travel draws anew; -1 is as the preset. Less "
                     "keeps more of every correction, more repairs the picture.",
                 ),
-                number("momentum", 0.0, 0.99, 0.05, "Share of the last direction kept; 0 is off."),
+                number(
+                    "momentum",
+                    0.0,
+                    0.99,
+                    0.05,
+                    "Share of the last direction that is kept in the next one; 0 is off.",
+                ),
                 count(
                     "random_shift",
                     0,
                     64,
-                    "Random shift of the decoded image in pixels before it is judged, against "
-                    "adversarial patterns; 0 is off, 4 to 8 is good for text and identity.",
+                    "Random shift in pixels of the decoded image before the conditions see it, "
+                    "against adversarial patterns; 0 is off, 4 to 8 is good for text and "
+                    "identity.",
                 ),
                 io.Combo.Input(
                     "decoder",
                     options=list(DECODERS),
                     default="auto",
                     advanced=True,
-                    tooltip="What shows the image to the conditions. auto: the connected VAE, "
-                    "else TAESD if installed in models/vae_approx, else linear RGB (blurred, "
-                    "nearly free).",
+                    tooltip=(
+                        "Turns predictions into the pictures that the conditions see. auto: "
+                        "the connected VAE, else TAESD if installed in models/vae_approx, "
+                        "else linear RGB (blurred, nearly free)."
+                    ),
                 ),
             ],
             outputs=[

@@ -109,10 +109,10 @@ class Server:
                     if time.monotonic() - heard <= patience:
                         continue
                     raise TimeoutError(
-                        f"the host has told nothing for {patience:.0f} s; its latest news: {latest}"
+                        f"ComfyUI has told nothing for {patience:.0f} s; its latest news: {latest}"
                     ) from None
                 if message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
-                    raise ConnectionError(f"the host went away; its latest news: {latest}")
+                    raise ConnectionError(f"ComfyUI went away; its latest news: {latest}")
                 heard = time.monotonic()
                 if message.type is aiohttp.WSMsgType.TEXT:
                     event = json.loads(message.data)
@@ -161,20 +161,20 @@ def _wait_until_ready(server: Server, process: subprocess.Popen, log: Path) -> N
             printed, heard = log.stat().st_size, time.monotonic()
         if process.poll() is not None:
             tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-15:])
-            raise RuntimeError(f"the host stopped while starting; the end of {log}:\n{tail}")
+            raise RuntimeError(f"ComfyUI stopped while starting; the end of {log}:\n{tail}")
         try:
             server.get("/system_stats")
             return
         except OSError:
             time.sleep(POLL_SECONDS)
     raise TimeoutError(
-        f"the host does not answer and has printed nothing for {START_PATIENCE:.0f} s; see {log}"
+        f"ComfyUI does not answer and has printed nothing for {START_PATIENCE:.0f} s; see {log}"
     )
 
 
 def _refusal(answer: dict) -> str:
     """What the host said when it refused a workflow."""
-    reasons = [str(answer.get("error", {}).get("message", "the host refused the workflow"))]
+    reasons = [str(answer.get("error", {}).get("message", "ComfyUI refused the workflow"))]
     for node_id, node in answer.get("node_errors", {}).items():
         for error in node["errors"]:
             where = f"{node['class_type']} (node {node_id})"

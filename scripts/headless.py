@@ -78,7 +78,7 @@ def load_host_on(device: str) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     found = comfy.model_management.get_torch_device().type
     if found != device:
-        raise RuntimeError(f"ZMAGIC_DEVICE asks for {device!r}, but the host runs on {found!r}")
+        raise RuntimeError(f"ZMAGIC_DEVICE asks for {device!r}, but ComfyUI runs on {found!r}")
 
 
 def load_host(*, cpu: bool = True, fp32: bool = False):

@@ -1,13 +1,13 @@
-"""Colour palette: the picture's colours should be distributed like the palette's.
+"""Color palette: the picture's colors should be distributed like the palette's.
 
 Three kinds of palette, all compared in CIE Lab, squared distances divided by 100^2:
 
-- a reference picture, or colours with proportions: the squared sliced Wasserstein distance
+- a reference picture, or colors with proportions: the squared sliced Wasserstein distance
   (Bonneel et al., "Sliced and Radon Wasserstein Barycenters of Measures", JMIV 2015). The
   directions are fixed, so that the energy is a function of the image; on each of them the
   one-dimensional optimal transport is exact, whatever the weights of the pixels.
-- colours without proportions: how much of each there is stays free, which a transport cannot
-  express. Every pixel is drawn to its nearest colours and every colour to its nearest pixels, with
+- colors without proportions: how much of each there is stays free, which a transport cannot
+  express. Every pixel is drawn to its nearest colors and every color to its nearest pixels, with
   soft minima (a soft Chamfer distance).
 """
 
@@ -27,16 +27,16 @@ __all__ = ["ColorPalette"]
 # Lab units in one unit of distance: white is at distance 1 from black.
 LAB_UNIT = 100.0
 
-# A distribution of colours needs no more pixels than this along the longer side; blocks of a larger
+# A distribution of colors needs no more pixels than this along the longer side; blocks of a larger
 # image are averaged.
 SIDE = 64
 
-# Slices. 32 evenly spread directions measure the square of a shift of all colours within 3 %.
+# Slices. 32 evenly spread directions measure the square of a shift of all colors within 3 %.
 DIRECTIONS = 32
 GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
 
-# Squared distance within which colours, or pixels, share a soft minimum: (10 Lab units)^2, clearly
-# different shades of one colour.
+# Squared distance within which colors, or pixels, share a soft minimum: (10 Lab units)^2, clearly
+# different shades of one color.
 SOFTNESS = 0.01
 
 # Copies of the palette (dtype and device) remembered by one energy; a run uses one.
@@ -44,23 +44,23 @@ COPIES_KEPT = 2
 
 
 class ColorPalette:
-    """Distance of the image's colours, weighted by the region, from a palette.
+    """Distance of the image's colors, weighted by the region, from a palette.
 
     With a picture or with proportions, over unit directions ``theta`` and quantiles ``t``:
 
         E = 3 mean_theta  integral_0^1 (Q_image(t; theta) - Q_palette(t; theta))^2 dt
 
-    so that a shift of all colours by d in Lab costs ``(|d| / 100)^2``. With colours ``c_j`` alone,
+    so that a shift of all colors by d in Lab costs ``(|d| / 100)^2``. With colors ``c_j`` alone,
     pixels ``x_p`` and ``m_p`` their share of the region:
 
         E = sum_p m_p softmin_j |x_p - c_j|^2 + mean_j softmin_p |x_p - c_j|^2
 
-    where a colour that covers a share f of the region costs ``-SOFTNESS log f`` in the second sum:
+    where a color that covers a share f of the region costs ``-SOFTNESS log f`` in the second sum:
     little for a small share, much for none.
 
     Args:
         reference: ``[R, 3, h, w]`` RGB in [0, 1], R 1 or the batch size of the images; or None.
-        colors: ``[J, 3]`` sRGB colours in [0, 1]; or None. Exactly one of the two is given.
+        colors: ``[J, 3]`` sRGB colors in [0, 1]; or None. Exactly one of the two is given.
         proportions: ``[J]`` positive shares of ``colors``, of any sum; None leaves them free.
         lightness: how much a difference in lightness counts against one in hue or chroma, >= 0;
             1 is Lab's own distance, 0 leaves light and shade free.
@@ -97,7 +97,7 @@ class ColorPalette:
         return _sliced_transport(points, masses, *palette)
 
     def _encode(self, colors: Tensor | None, proportions: Tensor | None) -> tuple[Tensor, ...]:
-        """The colours ``[1, 3, J]``, or the quantile functions of the slices; in float64."""
+        """The colors ``[1, 3, J]``, or the quantile functions of the slices; in float64."""
         if self.reference is not None:
             pictures, mask = self.reference.pictures.double(), self.reference.mask
             counts = torch.ones_like(pictures[:1, :1]) if mask is None else mask.double()
@@ -115,7 +115,7 @@ class ColorPalette:
             return tuple(part.to(dtype).to(device) for part in self._palette)
 
     def _cloud(self, image: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """The image's colours as points ``[B, 3, N]`` with masses ``[B, N]`` of sum 1."""
+        """The image's colors as points ``[B, 3, N]`` with masses ``[B, N]`` of sum 1."""
         block = math.ceil(max(image.shape[-2:]) / SIDE)
         colors, weights = pooled(image, weights, block)
         weights = weights.flatten(1).expand(len(image), -1)
@@ -132,16 +132,16 @@ def _check(
     reference: Tensor | None, colors: Tensor | None, proportions: Tensor | None, lightness: float
 ) -> None:
     if (reference is None) == (colors is None):
-        raise ValueError("expected a reference or colours, got both or neither")
+        raise ValueError("expected a reference or colors, got both or neither")
     if not lightness >= 0.0:
         raise ValueError(f"lightness must be >= 0, got {lightness}")
     if colors is not None and (colors.ndim != 2 or colors.shape[1] != 3 or len(colors) == 0):
-        raise ValueError(f"colours must be [J, 3], got {list(colors.shape)}")
+        raise ValueError(f"colors must be [J, 3], got {list(colors.shape)}")
     if proportions is None:
         return
     if colors is None or proportions.shape != colors.shape[:1] or not (proportions > 0.0).all():
         raise ValueError(
-            f"proportions must be one positive number for each colour, got {proportions.tolist()}"
+            f"proportions must be one positive number for each color, got {proportions.tolist()}"
         )
 
 

@@ -1,7 +1,7 @@
-"""Face identity: the face in the picture should be recognised as the one in the reference.
+"""Face identity: the face in the picture should be recognized as the one in the reference.
 
 The energy of face guidance in FreeDoM (Yu et al., "FreeDoM: Training-Free Energy-Guided Conditional
-Diffusion Model", ICCV 2023) with the cosine that recognisers of the ArcFace family (Deng et al.,
+Diffusion Model", ICCV 2023) with the cosine that recognizers of the ArcFace family (Deng et al.,
 CVPR 2019) are trained on, and with the alignment that they expect.
 """
 
@@ -34,9 +34,9 @@ def mean_embedding(recognizer: FaceRecognizer, pictures: Tensor, faces: Faces) -
 
 
 class FaceIdentity(FaceEnergy):
-    """``E = 1 - cos(f(crop(image)), r)``, ``f`` the recogniser and ``r`` the reference.
+    """``E = 1 - cos(f(crop(image)), r)``, ``f`` the recognizer and ``r`` the reference.
 
-    0 for the reference itself, about 1 between strangers, at most 2. The recogniser sees the
+    0 for the reference itself, about 1 between strangers, at most 2. The recognizer sees the
     aligned crop of the face, background included; the gradient reaches the region only.
 
     Args:

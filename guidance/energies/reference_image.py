@@ -1,6 +1,6 @@
 """Reference image: the picture should look like the reference seen through a blur.
 
-A low-level likeness of colours and large shapes, in the spirit of ILVR (Choi et al., "ILVR:
+A low-level likeness of colors and large shapes, in the spirit of ILVR (Choi et al., "ILVR:
 Conditioning Method for Denoising Diffusion Probabilistic Models", ICCV 2021): the blur decides how
 much detail is prescribed.
 """
@@ -20,7 +20,7 @@ class ReferenceImage:
     """``E = sum w |blur(image - reference)|^2 / (3 sum w)``, ``w`` the region, and of it
     what counts of the reference.
 
-    The blur is a normalised convolution over the region, in sRGB values. Unit: squared sRGB
+    The blur is a normalized convolution over the region, in sRGB values. Unit: squared sRGB
     difference, 0 for equal pictures, 1 for black against white.
 
     Args:

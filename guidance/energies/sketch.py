@@ -1,6 +1,6 @@
 """Sketch: the picture's edges should lie on the lines of the reference.
 
-Edges are scale-normalised Gaussian derivatives (Lindeberg, "Edge detection and ridge detection with
+Edges are scale-normalized Gaussian derivatives (Lindeberg, "Edge detection and ridge detection with
 automatic scale selection", IJCV 1998): sigma * |gradient of the blurred picture| does not depend on
 the resolution. Divided by their own RMS they do not depend on the contrast either.
 """
@@ -110,7 +110,7 @@ def _luma(image: Tensor) -> Tensor:
 def _edges(luma: Tensor, weights: Tensor, sigma: float) -> Tensor:
     """Edge strength of a photograph, ``[B, 1, H - 2, W - 2]``, border pixels left out.
 
-    The neighbours of a pixel of the region are within reach of the blur, so that they hold averages
+    The neighbors of a pixel of the region are within reach of the blur, so that they hold averages
     over the region even where they are outside.
     """
     smooth = normalized_blur(luma, weights, sigma)

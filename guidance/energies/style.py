@@ -1,4 +1,4 @@
-"""Style: textures, brushwork and their colours, whatever the picture shows.
+"""Style: textures, brushwork and their colors, whatever the picture shows.
 
 Gram matrices of a network's features (Gatys, Ecker and Bethge, "Image Style Transfer Using
 Convolutional Neural Networks", CVPR 2016). With the tokens after the third block of CLIP's image

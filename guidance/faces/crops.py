@@ -1,14 +1,14 @@
 """Where faces are in pictures, and the crops that face networks look at.
 
-Recognisers see a face aligned by five points, as insightface's library does it for ArcFace (Deng et
+Recognizers see a face aligned by five points, as insightface's library does it for ArcFace (Deng et
 al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019): a similarity
 transform moves the points to fixed places. Landmark networks see the box around the face. Both
 crops are differentiable in the picture as often as wanted; the location itself is a constant.
 
 Coordinates are fractions of the picture's width and height, (0, 0) its upper left and (1, 1) its
 lower right corner: they do not depend on its resolution. Pixel ``i`` of a row of ``n`` has its
-centre at ``(i + 0.5) / n``, so that a point which a library gives in pixels, whole numbers at pixel
-centres, is at ``(x + 0.5) / n``.
+center at ``(i + 0.5) / n``, so that a point which a library gives in pixels, whole numbers at pixel
+centers, is at ``(x + 0.5) / n``.
 """
 
 from collections.abc import Sequence
@@ -89,8 +89,8 @@ class Faces:
         units = points.new_tensor((aspect, 1.0))  # fractions to units of the height
         matrix = similarity(_layout_points().expand(len(points), -1, -1), points * units)
         x0, y0, x1, y1 = _layout_box()
-        centre = points.new_tensor(((x0 + x1) / 2.0, (y0 + y1) / 2.0))
-        middle = matrix[:, :, :2] @ centre + matrix[:, :, 2]  # [B, 2]
+        center = points.new_tensor(((x0 + x1) / 2.0, (y0 + y1) / 2.0))
+        middle = matrix[:, :, :2] @ center + matrix[:, :, 2]  # [B, 2]
         scale = matrix[:, :, 0].norm(dim=1, keepdim=True)  # [B, 1]
         half = scale * points.new_tensor(((x1 - x0) / 2.0, (y1 - y0) / 2.0))
         return Faces(points, torch.cat(((middle - half) / units, (middle + half) / units), dim=1))
@@ -106,7 +106,7 @@ class Faces:
 
     @staticmethod
     def filling(areas: Tensor, aspect: float) -> "Faces":
-        """Faces of which nothing is known: the centre square of each area is the aligned crop.
+        """Faces of which nothing is known: the center square of each area is the aligned crop.
 
         Args:
             areas: ``[B, 4]``, left, top, right and bottom edge in fractions.
@@ -122,7 +122,7 @@ class Faces:
 
     @staticmethod
     def whole(count: int, aspect: float) -> "Faces":
-        """``count`` faces of which nothing is known: the picture's centre square is the crop."""
+        """``count`` faces of which nothing is known: the picture's center square is the crop."""
         return Faces.filling(torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(count, -1), aspect)
 
     @staticmethod
@@ -160,7 +160,7 @@ def similarity(points: Tensor, template: Tensor) -> Tensor:
 
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
     TPAMI 1991. In the plane a rotation with scale is a complex number, and the optimum is
-    ``sum conj(p) q / sum |p|^2`` over the centred points p and q. It never mirrors.
+    ``sum conj(p) q / sum |p|^2`` over the centered points p and q. It never mirrors.
 
     Args:
         points, template: ``[B, N, 2]`` (or broadcast to it), N >= 2 points that do not coincide.
@@ -223,7 +223,7 @@ def box_crops(
         size: side of the crop in pixels.
         margin: side of the crop in sides of the box; by default LANDMARK_MARGIN for square crops
             and 1 for others.
-        square: the crop of insightface's landmark models, a square around the box's centre, its
+        square: the crop of insightface's landmark models, a square around the box's center, its
             side ``margin`` times the box's longer side; otherwise the box stretched to the crop.
 
     Returns:
@@ -239,10 +239,10 @@ def box_crops(
     if square:
         sides = sides.amax(1, keepdim=True).expand(-1, 2)
     sides = sides * (margin or (LANDMARK_MARGIN if square else 1.0))
-    centre = size / 2.0 if square else (size - 1.0) / 2.0
+    center = size / 2.0 if square else (size - 1.0) / 2.0
     scale = torch.diag_embed(size / sides)  # [B, 2, 2]
     origin = _in_pixels(middle, image)
-    shift = centre - (scale @ origin[..., None])  # [B, 2, 1]
+    shift = center - (scale @ origin[..., None])  # [B, 2, 1]
     crops = warped(image, torch.cat((scale, shift), dim=2), size)
     step = sides / frame
     back = torch.cat((torch.diag_embed(step), (middle - step / 2.0)[..., None]), dim=2)
@@ -267,5 +267,5 @@ def _layout_box() -> tuple[float, ...]:
 
 
 def _in_pixels(points: Tensor, image: Tensor) -> Tensor:
-    """Fractions ``[..., 2]`` to pixels of ``image``, whole numbers at the pixels' centres."""
+    """Fractions ``[..., 2]`` to pixels of ``image``, whole numbers at the pixels' centers."""
     return points * points.new_tensor((image.shape[-1], image.shape[-2])) - 0.5

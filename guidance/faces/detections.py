@@ -56,7 +56,7 @@ def preferred(detections: Sequence[Detection], choice: str, aspect: float) -> De
 
 
 def lies_in(box: Tensor, mask: Tensor) -> bool:
-    """Whether the centre of a box ``[4]`` lies where ``mask [H, W]`` is above 1/2."""
+    """Whether the center of a box ``[4]`` lies where ``mask [H, W]`` is above 1/2."""
     x, y = ((box[:2] + box[2:]) / 2.0).clamp(0.0, 1.0).tolist()
     row, column = (
         min(int(place * side), side - 1) for place, side in zip((y, x), mask.shape, strict=True)

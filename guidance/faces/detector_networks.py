@@ -87,7 +87,7 @@ class Scrfd:
             if len(found):
                 break
         frame = torch.tensor((width, height), dtype=torch.float64)
-        # The library's whole numbers are pixel centres.
+        # The library's whole numbers are pixel centers.
         places = (torch.from_numpy(np.asarray(found, dtype=float)[:, :4]) + 0.5) / frame.repeat(2)
         if points is not None:
             points = (torch.from_numpy(np.asarray(points, dtype=float)) + 0.5) / frame
@@ -100,7 +100,7 @@ class Scrfd:
 class UltraFace:
     """The detectors of github.com/Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB: boxes only.
 
-    The picture is fitted into the network's input with its shape kept; beside it is grey.
+    The picture is fitted into the network's input with its shape kept; beside it is gray.
     """
 
     def __init__(self, path: Path, header: OnnxSignature, min_score: float):

@@ -30,7 +30,7 @@ FALLBACKS = ("reference", "center")
 # the eyes, and one trained on photographs in 186, within 0.29; both in none of 50 noise images.
 MOST_LOOKS, STILL = 6, 0.05
 
-# Such a face has to have its centre in the given box, and to be this many times as wide and high at
+# Such a face has to have its center in the given box, and to be this many times as wide and high at
 # most, or as narrow and low.
 LARGEST_CHANGE = 2.0
 
@@ -54,14 +54,14 @@ class FaceLocator:
     Args:
         detect: finds faces; None: the location is fixed.
         fixed: where the face is without a detector, one for all images or one for each image of
-            the batch; None: the centre square of the region, or of the picture, is taken for an
+            the batch; None: the center square of the region, or of the picture, is taken for an
             aligned face.
         fixed_in_reference: the references are framed like the picture: ``fixed`` is where the
             face is in them, too.
         every: look again after this many steps, >= 1.
         choice: which of several faces, one of CHOICES.
         fallback: where a face is assumed before any was found, one of FALLBACKS: where it is in
-            the reference, or the centre of the region (of the picture without one).
+            the reference, or the center of the region (of the picture without one).
         points: finds the five points in the box of a detector that finds none, or near the place
             that is given instead of a detector; None: the average face in the box.
         advice: what to do about a run in which no face is found, for its warning.
@@ -101,11 +101,11 @@ class FaceLocator:
 
         References are photographs of their own: a fixed location is one of the generated picture
         and applies to them only if the locator says so. Otherwise, without a detector, their
-        centre square is taken for an aligned face.
+        center square is taken for an aligned face.
 
         Args:
             pictures: ``[R, 3, h, w]`` RGB in [0, 1].
-            region: ``[1 or R, 1, h, w]``: only faces whose centre lies in it count.
+            region: ``[1 or R, 1, h, w]``: only faces whose center lies in it count.
 
         Raises:
             ValueError: there are several fixed faces, but not one for each reference.

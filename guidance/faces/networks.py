@@ -22,7 +22,7 @@ class FaceRecognizer:
     """Embeds aligned face crops (ArcFace, Deng et al., CVPR 2019, and its relatives).
 
     Args:
-        network: the normalised crops ``[B, 3, size, size]`` to embeddings ``[B, D, ...]``.
+        network: the normalized crops ``[B, 3, size, size]`` to embeddings ``[B, D, ...]``.
         preprocessing: from a crop in [0, 1] to the network's input; it has a square size.
     """
 
@@ -49,7 +49,7 @@ class LandmarkNetwork:
     """Finds the points of a face inside its box by direct regression of their coordinates.
 
     Args:
-        network: the normalised crops ``[B, C, size, size]`` to ``[B, 2 * points]``, x before y.
+        network: the normalized crops ``[B, C, size, size]`` to ``[B, 2 * points]``, x before y.
         preprocessing: from a crop in [0, 1] to the network's input; it has a square size.
         points: how many the network finds.
         margin: side of the crop in sides of the face's box.

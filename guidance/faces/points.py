@@ -31,7 +31,7 @@ POINT_SETS = {
     # insightface's 106 points (alignment/coordinate_reg): pupils, tip of the nose, mouth corners.
     106: _PointSet((38,), (88,), (86,), (52,), (61,)),
     # MediaPipe's face mesh (Kartynnik et al., "Real-time Facial Surface Geometry from Monocular
-    # Video on Mobile GPUs", CVPR workshop 2019): corners of the eyes, with 478 points the centres
+    # Video on Mobile GPUs", CVPR workshop 2019): corners of the eyes, with 478 points the centers
     # of the irises, tip of the nose, corners of the mouth.
     468: _PointSet((33, 133), (362, 263), (1,), (61,), (291,)),
     478: _PointSet((468,), (473,), (1,), (61,), (291,)),

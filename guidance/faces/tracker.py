@@ -57,7 +57,7 @@ class FaceTracker:
 
         Args:
             image: ``[B, 3, H, W]`` RGB in [0, 1].
-            region: ``[1 or B, 1, H, W]``: only faces whose centre lies in it count.
+            region: ``[1 or B, 1, H, W]``: only faces whose center lies in it count.
 
         Raises:
             ValueError: the locator's fixed faces, or the layouts, are neither 1 nor B.
@@ -151,25 +151,25 @@ class FaceTracker:
         """Where faces are assumed that were never found, one for each image."""
         if self.locator.fixed is not None:
             return one_each(self.locator.fixed, image)
-        centred = _centred(image, region)
+        centered = _centered(image, region)
         if self.locator.detect is None or self.layout is None:
-            return centred
+            return centered
         if self.locator.fallback == "center":
-            return centred
+            return centered
         layout = one_each(self.layout, image)
         if region is None:
             return layout
         masks = [mask_of(region, b) for b in range(len(image))]
         return Faces.stacked(
             [
-                layout[b] if mask is None or lies_in(layout.boxes[b], mask) else centred[b]
+                layout[b] if mask is None or lies_in(layout.boxes[b], mask) else centered[b]
                 for b, mask in enumerate(masks)
             ]
         )
 
 
-def _centred(image: Tensor, region: Tensor | None) -> Faces:
-    """The centre square of each region, or of the picture, taken for an aligned face."""
+def _centered(image: Tensor, region: Tensor | None) -> Faces:
+    """The center square of each region, or of the picture, taken for an aligned face."""
     frame = image.new_tensor((image.shape[-1], image.shape[-2]) * 2)
     areas = region_boxes(region, image) / frame  # [1 or B, 4]
     return Faces.filling(areas, aspect_of(image)).expanded(len(image))

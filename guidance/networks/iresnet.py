@@ -1,4 +1,4 @@
-"""IResNet, the network of most ArcFace recognisers: face crops to embeddings.
+"""IResNet, the network of most ArcFace recognizers: face crops to embeddings.
 
 Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019, with the
 improved residual unit of section 3.1 (batch norm, 3x3 convolution, batch norm, PReLU, 3x3
@@ -37,7 +37,7 @@ COUNTER = "num_batches_tracked"
 
 
 class IResNet(nn.Module):
-    """``[B, 3, side, side]``, normalised, to embeddings ``[B, features]``, not of unit length.
+    """``[B, 3, side, side]``, normalized, to embeddings ``[B, features]``, not of unit length.
 
     Args:
         units: residual units in each of the four stages, see LAYERS.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..optional_packages import needed
 from ..wording import one_line, printable
 from .onnx_checks import Unusable
-from .onnx_signature import OnnxSignature, normalises
+from .onnx_signature import OnnxSignature, normalizes
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -126,7 +126,7 @@ def _by_onnxruntime(
     runtime: Any, model: "ModelProto", signature: OnnxSignature, free_size: tuple[int, int]
 ) -> tuple[list[Tensor], list[list[Tensor]]]:
     """Pictures ``[1, C, h, w]``, and for each the outputs ``[1, ...]`` by the file itself."""
-    scale = 255.0 if normalises(model.graph, signature.input_name) else 0.0
+    scale = 255.0 if normalizes(model.graph, signature.input_name) else 0.0
     count = signature.input[0] or 1
     if count > LARGEST_BATCH:
         raise ValueError(f"it takes {count} pictures at once")

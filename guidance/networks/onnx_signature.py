@@ -9,9 +9,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from onnx import GraphProto, ValueInfoProto
 
-__all__ = ["OnnxSignature", "normalises"]
+__all__ = ["OnnxSignature", "normalizes"]
 
-# Numbers of channels that an image has: grey, or three colours.
+# Numbers of channels that an image has: gray, or three colors.
 IMAGE_CHANNELS = (1, 3)
 
 # Larger images than any network takes.
@@ -30,13 +30,13 @@ class OnnxSignature:
         inputs: name to shape of every input that is no weight, in the file's order, None where a
             size is free.
         outputs: name to shape, in the file's order.
-        normalises: the network scales its input itself: its first operators subtract and
+        normalizes: the network scales its input itself: its first operators subtract and
             multiply.
     """
 
     inputs: dict[str, Shape]
     outputs: dict[str, Shape]
-    normalises: bool
+    normalizes: bool
 
     @staticmethod
     def of(graph: "GraphProto", constants: Collection[str] = ()) -> "OnnxSignature":
@@ -44,7 +44,7 @@ class OnnxSignature:
         inputs = {v.name: _shape_of(v) for v in graph.input if v.name not in constants}
         outputs = {value.name: _shape_of(value) for value in graph.output}
         first = next(iter(inputs), None)
-        return OnnxSignature(inputs, outputs, first is not None and normalises(graph, first))
+        return OnnxSignature(inputs, outputs, first is not None and normalizes(graph, first))
 
     def __str__(self) -> str:
         return f"{_described(self.inputs)} to {_described(self.outputs)}"
@@ -131,7 +131,7 @@ class OnnxSignature:
         return output.movedim(-1, 1)
 
 
-def normalises(graph: "GraphProto", input_name: str) -> bool:
+def normalizes(graph: "GraphProto", input_name: str) -> bool:
     """Whether the input passes a subtraction and a multiplication before anything else.
 
     The networks of face packs that were made with MXNet do so, in two operators or in a batch norm

@@ -1,1 +1,1 @@
-"""What energies share of pictures: regions, references, crops, colour spaces, preprocessing."""
+"""What energies share of pictures: regions, references, crops, color spaces, preprocessing."""

@@ -33,7 +33,7 @@ class ClassScores:
     are_probabilities: bool
 
     @staticmethod
-    def judged(example: Tensor) -> "ClassScores":
+    def inferred(example: Tensor) -> "ClassScores":
         """Read off scores ``[B, K, ...]`` for any picture, such as noise.
 
         Probabilities of several classes add to 1 everywhere, which logits do not; those of a

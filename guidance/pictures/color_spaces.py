@@ -23,10 +23,10 @@ LINEAR_TO_RELATIVE_XYZ = (
 LAB_KNEE = (6.0 / 29.0) ** 3
 
 
-def srgb_to_lab(colours: Tensor) -> Tensor:
+def srgb_to_lab(colors: Tensor) -> Tensor:
     """``[B, 3, ...]`` sRGB, nominally in [0, 1], to Lab: L in [0, 100], a and b about +-100."""
-    matrix = colours.new_tensor(LINEAR_TO_RELATIVE_XYZ)
-    xyz = torch.einsum("kc,bc...->bk...", matrix, _linear(colours))
+    matrix = colors.new_tensor(LINEAR_TO_RELATIVE_XYZ)
+    xyz = torch.einsum("kc,bc...->bk...", matrix, _linear(colors))
     x, y, z = _lab_curve(xyz).unbind(1)
     return torch.stack((116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)), dim=1)
 

@@ -1,4 +1,4 @@
-"""Label maps: which class is asked for where, from colours, numbers, masks or a network's scores.
+"""Label maps: which class is asked for where, from colors, numbers, masks or a network's scores.
 
 Pixels for which no class is asked are free: their weight is 0.
 """
@@ -16,11 +16,11 @@ from .soft_edges import FREE, TOLERANCE, without_mixed_colors, without_mixed_lev
 
 __all__ = ["LabelMap"]
 
-# Where two colours of a palette are nearer than twice the tolerance (the face colours are 0.2
+# Where two colors of a palette are nearer than twice the tolerance (the face colors are 0.2
 # apart), it is less than half their distance.
 LESS_THAN_HALF = 0.45
 
-# Colours that a message names.
+# Colors that a message names.
 NAMED_COLORS = 4
 
 # Where masks overlap or leave off, weights below this are rounding.
@@ -64,15 +64,15 @@ class LabelMap:
         classes: int,
         counts: Tensor | None = None,
     ) -> "LabelMap":
-        """The class whose colour a pixel has; pixels of other colours, and mixtures, are free.
+        """The class whose color a pixel has; pixels of other colors, and mixtures, are free.
 
         Args:
             pictures: ``[R, 3, h, w]`` RGB in [0, 1].
-            palette: ``[J, 3]``, one colour for each of the first J classes, J <= classes.
+            palette: ``[J, 3]``, one color for each of the first J classes, J <= classes.
             counts: ``[R, 1, h, w]`` in [0, 1], the pixels that count, or None for all.
 
         Raises:
-            ValueError: no pixel has the colour of a class.
+            ValueError: no pixel has the color of a class.
         """
         apart = torch.pdist(palette.double()).min().item() if len(palette) > 1 else math.inf
         best = torch.full_like(pictures[:, 0], min(TOLERANCE, LESS_THAN_HALF * apart))
@@ -88,27 +88,27 @@ class LabelMap:
 
     @staticmethod
     def from_gray(pictures: Tensor, classes: int, counts: Tensor | None = None) -> "LabelMap":
-        """The class whose number the grey of a pixel is, of 255; 255, and mixtures, are free.
+        """The class whose number the gray of a pixel is, of 255; 255, and mixtures, are free.
 
         Args:
             pictures: ``[R, 3, h, w]`` in [0, 1].
             counts: ``[R, 1, h, w]`` in [0, 1], the pixels that count, or None for all.
 
         Raises:
-            ValueError: the picture is not grey, has numbers that are no class, or is free all over.
+            ValueError: the picture is not gray, has numbers that are no class, or is free all over.
         """
         levels = (pictures * 255.0).round().long()
         levels = torch.stack([_counting(each, counts) for each in levels.unbind(1)], dim=1)
         if (levels != levels[:, :1]).any():
             raise ValueError(
-                "an index map must be a grey picture whose levels are the numbers of the "
-                "classes, got a coloured one"
+                "an index map must be a gray picture whose levels are the numbers of the "
+                "classes, got a colored one"
             )
         levels = without_mixed_levels(levels[:, 0])
         if (levels == FREE).all():
             raise ValueError(
                 f"no pixel of the target asks for a class: the index map is white (255), "
-                "which is free, wherever it counts.\nPaint the classes' numbers as grey levels: "
+                "which is free, wherever it counts.\nPaint the classes' numbers as gray levels: "
                 f"those of the segmenter are 0 to {classes - 1}"
             )
         return LabelMap.from_indices(levels, classes)

@@ -11,7 +11,7 @@ CHANNELS = ("rgb", "bgr", "gray")
 FITS = ("stretch", "crop")
 INTERPOLATIONS = ("bilinear", "bicubic")
 
-# Luma of the ITU-R BT.601 standard, which OpenCV and PIL use for grey pictures.
+# Luma of the ITU-R BT.601 standard, which OpenCV and PIL use for gray pictures.
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -26,7 +26,7 @@ class Preprocessing:
         size: height and width of the network's input, None to keep the picture's.
         mean, std: per channel in the network's order, on the [0, 1] scale; one number for all.
         channels: "rgb", "bgr" or "gray" (one channel).
-        fit: "stretch" to the size, or scale the shorter side and "crop" the centre.
+        fit: "stretch" to the size, or scale the shorter side and "crop" the center.
         interpolation: "bilinear" or "bicubic", antialiased.
 
     Raises:

@@ -14,7 +14,7 @@ __all__ = ["Reference", "cover", "ordinary"]
 # Resolutions kept by one reference; a run asks for one or two (the image, a smaller decoding).
 FITTED_KEPT = 2
 
-# Below this share of a pixel its colour is rounding.
+# Below this share of a pixel its color is rounding.
 LEAST_MASK = 1e-6
 
 

@@ -126,7 +126,7 @@ def fitted_boxes(boxes: Tensor, image: Tensor, aspect: float) -> Tensor:
     """The boxes with another ratio of width to height, inside the image.
 
     The side that is too short grows evenly as far as the image has room; what is still too long
-    then is cut evenly, as the centre crop of a network's own preprocessing does.
+    then is cut evenly, as the center crop of a network's own preprocessing does.
 
     Args:
         boxes: ``[N, 4]`` as ``region_boxes`` gives them.
@@ -187,9 +187,9 @@ def _extent(occupied: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     return first, first + side
 
 
-def _placed(centre: Tensor, side: Tensor, length: int) -> Tensor:
-    """The first edge of a side around ``centre``, moved so that it lies in ``[0, length]``."""
-    return torch.minimum((centre - side / 2.0).clamp(min=0.0), length - side)
+def _placed(center: Tensor, side: Tensor, length: int) -> Tensor:
+    """The first edge of a side around ``center``, moved so that it lies in ``[0, length]``."""
+    return torch.minimum((center - side / 2.0).clamp(min=0.0), length - side)
 
 
 def _filter(first: Tensor, last: Tensor, length: int, count: int, interpolation: str) -> Tensor:
@@ -197,9 +197,9 @@ def _filter(first: Tensor, last: Tensor, length: int, count: int, interpolation:
     step = ((last - first) / count)[:, None]  # [N, 1]
     places = torch.arange(count, dtype=first.dtype, device=first.device) + 0.5
     pixels = torch.arange(length, dtype=first.dtype, device=first.device) + 0.5
-    centres = (first[:, None] + places * step).clamp(0.0, length)  # [N, count]
+    centers = (first[:, None] + places * step).clamp(0.0, length)  # [N, count]
     # The kernel is stretched over the pixels that one result stands for: no aliasing.
-    distance = (pixels - centres[..., None]).abs() / step[..., None].clamp(min=1.0)
+    distance = (pixels - centers[..., None]).abs() / step[..., None].clamp(min=1.0)
     weights = _triangle(distance) if interpolation == "bilinear" else _cubic(distance)
     return weights / weights.sum(-1, keepdim=True)
 

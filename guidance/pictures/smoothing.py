@@ -1,4 +1,4 @@
-"""Averages that see a region only: normalised convolution and pooling.
+"""Averages that see a region only: normalized convolution and pooling.
 
 Knutsson and Westin, "Normalized and differential convolution", CVPR 1993: average the weighted
 values and the weights, and divide. Pixels of weight 0, and those beyond the border, have no

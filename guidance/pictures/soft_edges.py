@@ -1,7 +1,7 @@
 """Soft edges of label maps: pixels that are mixtures of two classes belong to neither.
 
-Drawing programs smooth the edges of what is painted, and resizing mixes neighbours. The mixture of
-two classes' colours, or numbers, is often near those of a third one that nobody painted there. Such
+Drawing programs smooth the edges of what is painted, and resizing mixes neighbors. The mixture of
+two classes' colors, or numbers, is often near those of a third one that nobody painted there. Such
 a pixel is told from a painted one by its surroundings: what is painted is flat somewhere, and not
 in between of what lies around it.
 """
@@ -18,7 +18,7 @@ __all__ = ["FREE", "TOLERANCE", "without_mixed_colors", "without_mixed_levels"]
 # The number that segmentation data sets give to pixels without a label.
 FREE = 255
 
-# Largest distance in sRGB of a pixel from the colour it is taken for: above the rounding of 8 bits
+# Largest distance in sRGB of a pixel from the color it is taken for: above the rounding of 8 bits
 # and of JPEG.
 TOLERANCE = 0.09
 
@@ -28,7 +28,7 @@ ROUNDING, NOISE = 2.1 / 255.0, 0.05
 # How far a mixture may be from the straight line between what it is mixed of: rounding, noise.
 OFF_THE_LINE = 0.06
 
-# How far resampling and JPEG overshoot the colour beside an edge, as a share of the step.
+# How far resampling and JPEG overshoot the color beside an edge, as a share of the step.
 OVERSHOOT = 0.25
 
 # A mixture is at most this far from one of its parts: a share of the shorter side, and in pixels.
@@ -37,17 +37,17 @@ REACH, LEAST_REACH = 0.04, 3
 # Of a map whose classes are areas at least this share lies inside of one.
 LEAST_PLAIN = 0.3
 
-# Colours of no class that edges may be mixed of, such as the paper; the most frequent ones.
+# Colors of no class that edges may be mixed of, such as the paper; the most frequent ones.
 OTHER_COLORS = 8
 
 
 def without_mixed_colors(pictures: Tensor, classes: Tensor, palette: Tensor) -> Tensor:
-    """``classes`` with FREE where a pixel is a mixture of its neighbours' colours.
+    """``classes`` with FREE where a pixel is a mixture of its neighbors' colors.
 
     Args:
         pictures: ``[R, 3, h, w]`` RGB in [0, 1].
-        classes: ``[R, h, w]``, each pixel's class by its colour, or FREE.
-        palette: ``[J, 3]``, the colours of the classes.
+        classes: ``[R, h, w]``, each pixel's class by its color, or FREE.
+        palette: ``[J, 3]``, the colors of the classes.
 
     Returns:
         ``[R, h, w]``.
@@ -57,7 +57,7 @@ def without_mixed_colors(pictures: Tensor, classes: Tensor, palette: Tensor) -> 
 
 
 def without_mixed_levels(levels: Tensor) -> Tensor:
-    """Numbers of classes ``[R, h, w]``, FREE where a pixel is in between of its neighbours'."""
+    """Numbers of classes ``[R, h, w]``, FREE where a pixel is in between of its neighbors'."""
     return torch.stack([_unmixed_levels(each) for each in levels])
 
 
@@ -92,7 +92,7 @@ def _unmixed(picture: Tensor, classes: Tensor, palette: Tensor) -> Tensor:
 
 
 class _Part(NamedTuple):
-    """What edges may be mixed of: a class, or FREE for another colour; where it is close, near."""
+    """What edges may be mixed of: a class, or FREE for another color; where it is close, near."""
 
     number: int
     color: Tensor
@@ -133,7 +133,7 @@ def _off_line(colors: Tensor, near: Tensor, other: Tensor) -> Tensor:
 
 
 def _in_triangle(colors: Tensor, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
-    """Whether colours are mixtures of three."""
+    """Whether colors are mixtures of three."""
     sides = torch.stack((second - first, third - first), dim=1)  # [3, 2]
     shares = (colors - first) @ torch.linalg.pinv(sides).T  # [N, 2]
     off = (colors - first - shares @ sides.T).norm(dim=1)
@@ -142,7 +142,7 @@ def _in_triangle(colors: Tensor, first: Tensor, second: Tensor, third: Tensor) -
 
 
 def _others(picture: Tensor, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The most frequent colours of flat areas of no class, and where they are."""
+    """The most frequent colors of flat areas of no class, and where they are."""
     if not flat.any():
         return []
     found, counts = (picture[:, flat].T * 255.0).round().unique(dim=0, return_counts=True)

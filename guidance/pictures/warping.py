@@ -23,7 +23,7 @@ def warped(image: Tensor, matrices: Tensor, size: int) -> Tensor:
     Args:
         image: ``[B, C, H, W]``.
         matrices: ``[B, 2, 3]`` in float64 on the CPU: from pixels of the picture to pixels of the
-            crop, whole numbers at pixel centres. Their linear part has an inverse.
+            crop, whole numbers at pixel centers. Their linear part has an inverse.
         size: side of the crops in pixels.
 
     Returns:
@@ -49,7 +49,7 @@ def _sampled(image: Tensor, matrices: Tensor, size: int) -> Tensor:
         (size, size),
         mode="bilinear",
         padding_mode="zeros",
-        align_corners=True,  # whole numbers are pixel centres, as in OpenCV
+        align_corners=True,  # whole numbers are pixel centers, as in OpenCV
     )
 
 
@@ -64,7 +64,7 @@ def _shrunken(
     """
     ends = matrix.new_tensor(((-1.0, -1.0), (size, -1.0), (-1.0, size), (size, size)))
     inverse = torch.linalg.inv(matrix[0, :, :2])
-    corners = (ends - matrix[0, :, 2]) @ inverse.T + 0.5  # [4, 2]: edges of pixels, not centres
+    corners = (ends - matrix[0, :, 2]) @ inverse.T + 0.5  # [4, 2]: edges of pixels, not centers
     (left, right, columns), (top, bottom, rows) = (
         _window(corners[:, axis], factors[axis], picture.shape[-1 - axis]) for axis in (0, 1)
     )

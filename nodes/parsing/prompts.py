@@ -16,7 +16,7 @@ NUMERIC = frozenset("0123456789.,+-eE%_ \t")
 
 
 def parse_prompts(text: str) -> list[tuple[str, float]]:
-    """Prompts and their weights: one prompt a line, ``2.0 :: a watercolour`` counts twice.
+    """Prompts and their weights: one prompt a line, ``2.0 :: a watercolor`` counts twice.
 
     Without ``number ::`` in front a line is a prompt of weight 1 as it stands, colons included.
     Empty lines are left out.
@@ -45,7 +45,7 @@ def _parsed(line: str) -> tuple[str, float]:
     if weight is None or not prompt:
         raise ValueError(
             "a line must be a prompt or a positive weight, '::' and a prompt, such as "
-            f"'2.0 :: a watercolour', with weights of {SMALLEST_WEIGHT:g} to {LARGEST_WEIGHT:g}, "
+            f"'2.0 :: a watercolor', with weights of {SMALLEST_WEIGHT:g} to {LARGEST_WEIGHT:g}, "
             f"got {quoted(line)}"
         )
     return rest.strip(), weight

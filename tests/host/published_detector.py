@@ -49,7 +49,7 @@ def write_scrfd(
 class RandomScrfd(nn.Module):
     """Picture ``[1, 3, H, W]`` to scores ``[N, 1]``, boxes ``[N, 4]`` and points ``[N, 10]``.
 
-    Boxes are distances of the edges from the anchor's centre in strides, points are offsets.
+    Boxes are distances of the edges from the anchor's center in strides, points are offsets.
     """
 
     def __init__(self, seed: int):
@@ -106,7 +106,7 @@ def _rows(maps: Tensor) -> Tensor:
 
 
 def _offsets() -> Tensor:
-    """The five points of an average face around the centre of its crop, in strides, ``[10]``."""
+    """The five points of an average face around the center of its crop, in strides, ``[10]``."""
     return ((torch.tensor(ARCFACE_POINTS) / ARCFACE_SIZE - 0.5) * FACE_SIDE).flatten()
 
 

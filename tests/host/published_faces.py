@@ -18,7 +18,7 @@ LANDMARK_SIZE = 192
 
 
 def write_recognizer_pack(folder: Path, name: str = "buffalo_l", depth: int = 50) -> Path:
-    """Write recogniser and landmark network to ``insightface/models/<name>`` below ``folder``.
+    """Write recognizer and landmark network to ``insightface/models/<name>`` below ``folder``.
 
     Args:
         depth: of the IResNet in w600k_r50.onnx: 50 as in the pack (175 MB), or 18 (97 MB), which
@@ -78,7 +78,7 @@ def write_recognizer(path: Path, network: IResNet) -> None:
 def write_landmark_network(path: Path, seed: int = 0) -> None:
     """A small network in the layout of 2d106det.onnx, an export of MXNet.
 
-    Input ``data [None, 3, 192, 192]`` from 0 to 255, which it normalises itself, in RGB; output
+    Input ``data [None, 3, 192, 192]`` from 0 to 255, which it normalizes itself, in RGB; output
     ``fc1 [1, 212]``, x and y of 106 points from -1 to 1 across the crop: roughly a face.
     """
     random = np.random.default_rng(seed)
@@ -92,8 +92,8 @@ def write_landmark_network(path: Path, seed: int = 0) -> None:
         "fc1_bias": _face_points().flatten(),
     }
     nodes = [
-        helper.make_node("Sub", ["data", "minus"], ["centred"], name="_minusscalar0"),
-        helper.make_node("Mul", ["centred", "multiply"], ["x0"], name="_mulscalar0"),
+        helper.make_node("Sub", ["data", "minus"], ["centered"], name="_minusscalar0"),
+        helper.make_node("Mul", ["centered", "multiply"], ["x0"], name="_mulscalar0"),
     ]
     for i in (1, 2, 3):
         nodes += [

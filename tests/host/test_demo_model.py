@@ -91,13 +91,13 @@ def test_samples_lie_where_the_autoencoder_works(demo, samples):
 
 def symmetry(image: torch.Tensor) -> torch.Tensor:
     """Correlation of the brightness of ``[B, H, W, 3]`` with its mirror image, ``[B]``."""
-    grey = image.mean(-1)
-    grey = grey - grey.mean((1, 2), keepdim=True)
-    return (grey * grey.flip(-1)).sum((1, 2)) / grey.square().sum((1, 2))
+    gray = image.mean(-1)
+    gray = gray - gray.mean((1, 2), keepdim=True)
+    return (gray * gray.flip(-1)).sum((1, 2)) / gray.square().sum((1, 2))
 
 
 def detail(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Spread of the colours in the upper corners (the wall) and in the middle (the face)."""
+    """Spread of the colors in the upper corners (the wall) and in the middle (the face)."""
     blocks = image.unfold(1, 16, 16).unfold(2, 16, 16).std((-1, -2)).mean(-1)  # [B, 8, 8]
     return torch.stack((blocks[:, 0, 0], blocks[:, 0, -1])).amax(0), blocks[:, 3:5, 3:5].mean(
         (1, 2)

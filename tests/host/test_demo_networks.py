@@ -81,7 +81,7 @@ def test_the_parser_sees_a_head_above_clothing(networks, file):
     assert classes[nose[1], nose[0]] == SKIN
 
 
-def test_the_recogniser_tells_them_apart(networks):
+def test_the_recognizer_tells_them_apart(networks):
     from zmagic.guidance.energies.face_identity import mean_embedding
 
     pictures = {file: (portrait(file), face_in(file)) for file in PORTRAITS}
@@ -100,7 +100,7 @@ def test_the_recogniser_tells_them_apart(networks):
     "captions",
     [
         [f"a photo of a person with {hair} hair" for hair in ("black", "brown", "blond")],
-        [f"a photo of a person wearing {colour}" for colour in ("green", "white", "black")],
+        [f"a photo of a person wearing {color}" for color in ("green", "white", "black")],
     ],
     ids=["hair", "clothing"],
 )

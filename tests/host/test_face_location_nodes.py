@@ -128,9 +128,9 @@ def test_one_detector_serves_all_nodes():
 
 
 def test_min_score_decides():
-    grey = torch.full((1, 3, 64, 64), 0.5)
+    gray = torch.full((1, 3, 64, 64), 0.5)
     strict, lenient = locator(min_score=0.95), locator(min_score=0.5)
-    assert strict.in_picture(grey) == [None] and lenient.in_picture(grey) != [None]
+    assert strict.in_picture(gray) == [None] and lenient.in_picture(gray) != [None]
 
 
 def test_options_reach_the_locator():

@@ -190,8 +190,8 @@ def test_what_is_missing_is_explained(empty, face_networks, node, title, inputs)
 @pytest.mark.parametrize(
     ("node", "file", "message"),
     [
-        (ZMagicLoadFaceRecognizer, "fr_landmark.onnx", "is no face recogniser: expected .* 136"),
-        (ZMagicLoadFaceRecognizer, "fr_detect.onnx", "is no face recogniser: .* to 2 tensors"),
+        (ZMagicLoadFaceRecognizer, "fr_landmark.onnx", "is no face recognizer: expected .* 136"),
+        (ZMagicLoadFaceRecognizer, "fr_detect.onnx", "is no face recognizer: .* to 2 tensors"),
         (ZMagicLoadLandmarkNetwork, "fr_feature.onnx", "is no landmark network: .* 512"),
         (ZMagicLoadLandmarkNetwork, "fr_detect.onnx", "is no landmark network"),
     ],
@@ -258,7 +258,7 @@ def test_insightface_computes_the_same_with_the_pack(models, pack):
 
     library = model_zoo.get_model(str(models / "insightface/models/buffalo_l/2d106det.onnx"))
     face = pytest.importorskip("insightface.app.common").Face(bbox=box)
-    points = torch.from_numpy(library.get(bgr, face))  # whole numbers are pixel centres
+    points = torch.from_numpy(library.get(bgr, face))  # whole numbers are pixel centers
     ours = landmark_network("buffalo_l").landmarks(image, faces)[0] * frame[:2] - 0.5
     assert library.taskname == "landmark_2d_106" and ours.shape == (106, 2)
     torch.testing.assert_close(ours.float(), points, atol=0.01, rtol=0.0)  # pixels
@@ -282,13 +282,13 @@ def test_preparation_comes_from_the_file_or_the_inputs(models, pack):
     assert recognizer("buffalo_l").preprocessing.channels == "rgb"
     assert recognizer("buffalo_l", color_order="BGR").preprocessing.channels == "bgr"
 
-    insightface, grey = landmark_network("buffalo_l"), landmark_network()
-    assert scale(insightface) == pytest.approx((0.0, 1.0))  # its file normalises
-    assert scale(grey) == pytest.approx((0.0, 256.0))
+    insightface, gray = landmark_network("buffalo_l"), landmark_network()
+    assert scale(insightface) == pytest.approx((0.0, 1.0))  # its file normalizes
+    assert scale(gray) == pytest.approx((0.0, 256.0))
     assert insightface.preprocessing.size == (192, 192) and insightface.points == 106
     assert (insightface.margin, insightface.square, insightface.signed) == (1.5, True, True)
-    assert grey.preprocessing.channels == "gray" and grey.points == 68
-    assert (grey.margin, grey.square, grey.signed) == (1.0, False, False)
+    assert gray.preprocessing.channels == "gray" and gray.points == 68
+    assert (gray.margin, gray.square, gray.signed) == (1.0, False, False)
     own = landmark_network(crop="square", margin=1.2, output_range="-1 to 1", mean=100.0, std=50.0)
     assert (own.margin, own.square, own.signed) == (1.2, True, True)
     assert scale(own) == pytest.approx((100.0, 50.0))

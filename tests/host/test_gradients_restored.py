@@ -122,7 +122,7 @@ def test_nested_blocks():
 
 
 def test_result_without_derivative_says_so():
-    """A cached prediction, or one made without gradients, must be recognisable as such."""
+    """A cached prediction, or one made without gradients, must be recognizable as such."""
     with torch.inference_mode():
         specimen = architectures.sd15()
 

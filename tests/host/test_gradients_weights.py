@@ -86,8 +86,8 @@ def test_constants_rewritten_before_the_backward_pass():
         assert not scale.any()
 
 
-def _quantised_flux() -> architectures.Specimen:
-    """Flux with every attention and MLP weight in fp8, loaded as from a quantised file.
+def _quantized_flux() -> architectures.Specimen:
+    """Flux with every attention and MLP weight in fp8, loaded as from a quantized file.
 
     Its products are in full precision also where the device has fp8 ones: those round their inputs,
     and no difference quotient sees through that.
@@ -112,9 +112,9 @@ def _quantised_flux() -> architectures.Specimen:
     return specimen
 
 
-def test_quantised_model():
+def test_quantized_model():
     with torch.inference_mode():
-        specimen = _quantised_flux()
+        specimen = _quantized_flux()
     layers = [
         module
         for module in specimen.patcher.model.modules()
@@ -122,21 +122,21 @@ def test_quantised_model():
     ]
     assert len(layers) > 5
     _, (first, second) = sample(specimen, _errors)
-    print(f"\nquantised flux gradient {first:.1e}  hessian {second:.1e}")
+    print(f"\nquantized flux gradient {first:.1e}  hessian {second:.1e}")
     assert first < 1e-3
     assert second < 2e-3
 
 
-def test_layer_with_quantised_product():
-    """A layer that quantises its input too (as on a GPU): the derivative is that of its weight."""
+def test_layer_with_quantized_product():
+    """A layer that quantizes its input too (as on a GPU): the derivative is that of its weight."""
     operations = comfy.ops.mixed_precision_ops({}, torch.float32)
     with torch.inference_mode():
         layer = operations.Linear(32, 16, device="cpu")
         layer.bias = nn.Parameter(torch.randn(16), requires_grad=False)
-        quantised = comfy.quant_ops.QuantizedTensor.from_float(
+        quantized = comfy.quant_ops.QuantizedTensor.from_float(
             torch.randn(16, 32), "TensorCoreFP8Layout"
         )
-        layer.weight = nn.Parameter(quantised, requires_grad=False)
+        layer.weight = nn.Parameter(quantized, requires_grad=False)
         layer.layout_type, layer.quant_format = "TensorCoreFP8Layout", "float8_e4m3fn"
         x, g = torch.randn(2, 3, 32), torch.randn(2, 3, 16)
         plain = layer(x)
@@ -145,7 +145,7 @@ def test_layer_with_quantised_product():
             y = layer(x_)
             (gradient,) = torch.autograd.grad(y.sin(), x_, normal(g), create_graph=True)
             (second,) = torch.autograd.grad(gradient.sum(), x_)
-        weight = quantised.dequantize()
+        weight = quantized.dequantize()
         assert relative(y, x @ weight.t() + layer.bias) < 1e-6
         assert relative(gradient, (g * y.cos()) @ weight) < 1e-5
         assert relative(second, (-g * y.sin() * (weight.sum(1))) @ weight) < 1e-4

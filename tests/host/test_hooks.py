@@ -33,7 +33,7 @@ def conditions(**options) -> tuple[Condition, ...]:
     generator = torch.Generator().manual_seed(4)
     first, second = torch.rand(2, 1, 3, 64, 64, generator=generator)
     return (
-        Condition("colours", ColorPalette(reference=first), **options),
+        Condition("colors", ColorPalette(reference=first), **options),
         Condition("likeness", ReferenceImage(second), **options),
     )
 

@@ -17,7 +17,7 @@ from .derivatives import repeated
 from .test_hooks import CHEAP, EPS, conditions, sample
 
 OFF = HostSettings(preset("balanced", strength=0.0), "linear_rgb")
-# So weak that nothing but the neighbour's own effect is left.
+# So weak that nothing but the neighbor's own effect is left.
 WEAK = HostSettings(preset("faithful", strength=1e-7, time_travel=1), "linear_rgb")
 # A repeat whose latent is the one before but for a correction of no size.
 WEAK_REPEATS = HostSettings(
@@ -152,7 +152,7 @@ STATEFUL = {
 @pytest.mark.parametrize("settings", [WEAK, WEAK_REPEATS], ids=["look-aheads", "repeats"])
 @pytest.mark.parametrize("state", STATEFUL)
 def test_a_neighbor_with_a_state_advances_once_a_step(specimen, state, settings):
-    """At no strength the picture is the neighbour's own, whose state has come as far as alone."""
+    """At no strength the picture is the neighbor's own, whose state has come as far as alone."""
 
     def run(attached):
         model = specimen.patcher.clone()

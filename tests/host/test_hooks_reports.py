@@ -177,7 +177,7 @@ def test_a_noisy_latent_has_no_final_energies(specimen):
         node.sample(model, "disable", *common, first, 2, 10_000, "disable")
     noisy, clean = traces
     assert not noisy.final and any("still has noise" in note for note in noisy.notes)
-    assert set(clean.final) == {"colours", "likeness"} and not clean.notes
+    assert set(clean.final) == {"colors", "likeness"} and not clean.notes
     assert "likeness" not in noisy.summary()
 
 
@@ -197,7 +197,7 @@ def test_another_size_within_one_guided_model_is_said_where_a_map_is_stretched(s
     first, second = conditions()
     (warning,) = warnings_of((first, Condition("left", second.energy, region=region)))
     assert "8x12" in warning and "8x8" in warning and "stretched" in warning
-    assert not warnings_of((Condition("colours", ColorPalette(reference=torch.rand(1, 3, 8, 8))),))
+    assert not warnings_of((Condition("colors", ColorPalette(reference=torch.rand(1, 3, 8, 8))),))
     (warning,) = warnings_of((Condition("map", ReferenceImage(torch.rand(1, 3, 8, 8))),))
     assert "map" in warning
 

@@ -32,7 +32,7 @@ def world():
 
 
 @pytest.mark.slow
-def test_a_second_recogniser_sees_the_person_too(world, face_networks):
+def test_a_second_recognizer_sees_the_person_too(world, face_networks):
     """The guide's cosine rises, and so does the likeness to dlib, whatever the guide's tricks."""
     from nodes import common_ksampler
 

@@ -85,7 +85,7 @@ def test_a_missing_file_is_explained_in_one_sentence(folders, name):
     message = str(caught.value)
     assert message.splitlines() == [
         f"test network '{name}' not found. Put it in {folders[0]}",
-        "Get it: https://example.org/networks (1 MB, licence: CC0)",
+        "Get it: https://example.org/networks (1 MB, license: CC0)",
         "Searched: zmagic_first, zmagic_second; there are c.onnx",
     ]
 

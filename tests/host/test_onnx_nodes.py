@@ -138,7 +138,7 @@ def test_a_network_of_any_size_gets_the_one_that_is_asked_for(models):
             r"network 'gone.onnx' not found\. Put it in .*onnx\nGet it: any ONNX file",
         ),
         ("fr_age.onnx", {"size": 100}, "takes images of 64 x 64 pixels only, got size 100"),
-        ("fr_eye.onnx", {"normalization": "imagenet"}, "fr_eye.onnx sees grey pictures"),
+        ("fr_eye.onnx", {"normalization": "imagenet"}, "fr_eye.onnx sees gray pictures"),
     ],
 )
 def test_errors_name_the_loader(models, name, inputs, message):

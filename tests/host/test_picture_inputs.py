@@ -34,9 +34,9 @@ def test_any_precision_becomes_single(dtype):
     assert mask.dtype == torch.float32 and mask.shape == (2, 40, 30)
 
 
-def test_grey_and_overshooting_pictures_are_taken_as_meant():
-    grey = picture()[..., :1]
-    assert torch.equal(pictures(grey), grey.movedim(-1, 1).expand(-1, 3, -1, -1))
+def test_gray_and_overshooting_pictures_are_taken_as_meant():
+    gray = picture()[..., :1]
+    assert torch.equal(pictures(gray), gray.movedim(-1, 1).expand(-1, 3, -1, -1))
     bright = picture() * 1.3 - 0.1
     assert torch.equal(pictures(bright), bright.clamp(0.0, 1.0).movedim(-1, 1))
     assert masks(torch.ones(8, 8, dtype=torch.bool)).shape == (1, 8, 8)
@@ -86,7 +86,7 @@ def test_other_masks_are_refused_in_a_sentence(mask, message):
 @pytest.mark.parametrize("node", NODES)
 @pytest.mark.parametrize("hidden_by", ["alpha", "mask"])
 def test_what_is_hidden_of_a_reference_does_not_count(node, hidden_by):
-    """A cut-out on whatever colours lie under its transparency."""
+    """A cut-out on whatever colors lie under its transparency."""
     subject, counts = picture(), torch.zeros(1, 40, 30)
     counts[:, 8:30, 6:24] = 1.0
     image = torch.rand(2, 3, 80, 60)
@@ -138,7 +138,7 @@ def test_references_of_which_nothing_counts(image, mask, message):
         pictures(image, mask=mask)
 
 
-def test_networks_see_grey_where_nothing_counts():
+def test_networks_see_gray_where_nothing_counts():
     image = torch.cat((picture(), torch.zeros(1, 40, 30, 1)), -1)
     image[:, :20, :, 3] = 1.0
     seen = pictures(image)

@@ -98,7 +98,7 @@ def test_it_stops_if_no_reference_has_a_face(networks, detect, coffee, count):
             run(networks, FaceLocator(detect), coffee.expand(count, -1, -1, -1))
 
 
-def test_the_crop_that_the_recogniser_sees(networks, detect, astronaut):
+def test_the_crop_that_the_recognizer_sees(networks, detect, astronaut):
     _, crop = identity(networks, FaceLocator(detect), astronaut)
     size = networks[2].size
     assert crop.shape == (1, size, size, 3)
@@ -127,7 +127,7 @@ def test_a_face_outside_the_fixed_box_is_said(networks, astronaut, caplog):
 @pytest.mark.parametrize("file", [WOMAN_FILE, MAN_FILE, LAYOUT_FILE], ids=lambda file: file.stem)
 def test_nothing_is_said_of_faces_in_their_places(networks, file, caplog):
     portrait = load_photograph(file)
-    # The face as large as the recogniser wants it: its box is 0.7 of such a crop's sides.
+    # The face as large as the recognizer wants it: its box is 0.7 of such a crop's sides.
     left, top, right, bottom = (face_in(file).boxes[0] * 128).round().int().tolist()
     side = round((right - left) / 0.7)
     middle = (left + right) // 2

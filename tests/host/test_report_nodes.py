@@ -10,7 +10,7 @@ from zmagic.nodes.compare_runs_node import ZMagicCompareRuns
 
 
 def compare(count: int = 2, labels: str = "one, two", **optional):
-    """Sheet, curves and summary of runs with grey images."""
+    """Sheet, curves and summary of runs with gray images."""
     images = {f"image{k}": torch.full((1, 128, 128, 3), 0.5) for k in range(count)}
     run = Trace({}, [], {"Text": [0.5]}).to_json()
     reports = {f"report{k}": run for k in range(count)}

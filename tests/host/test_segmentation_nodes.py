@@ -121,7 +121,7 @@ def test_fingerprint_is_the_files(models):
         (FILE, {"normalization": "custom", "mean": "a"}, "'mean' must be one or three .* got 'a'"),
         (FILE, {"normalization": "custom", "std": "1, 2"}, "'std' must be one or three numbers"),
         (FILE, {"normalization": "custom", "std": "0"}, "'std' must be above 0, got '0'"),
-        ("fr_eye.onnx", {}, "fr_eye.onnx sees grey pictures"),
+        ("fr_eye.onnx", {}, "fr_eye.onnx sees gray pictures"),
         (
             "fr_eye.onnx",
             {"normalization": "0 to 1"},
@@ -150,7 +150,7 @@ def test_a_photograph_is_parsed(segmenter, photograph, inputs):
 
 
 def test_a_label_map_of_what_the_parser_sees_is_nearly_met(segmenter, photograph):
-    """As colours, as numbers and as masks; all three ask for the same."""
+    """As colors, as numbers and as masks; all three ask for the same."""
     image = photograph.movedim(-1, 1)
     with torch.no_grad():
         classes = segmenter(image)[0].argmax(1)  # [1, h, w]
@@ -219,7 +219,7 @@ def test_references_are_parsed_once(segmenter, photograph):
         ({"target_image": torch.rand(8, 8, 3)}, r"'target_image' must be an RGB image"),
         (
             {"target_image": torch.rand(1, 8, 8, 3), "target_is": "color map", "colors": "red"},
-            "'colors' must be hexadecimal colours",
+            "'colors' must be hexadecimal colors",
         ),
         (
             {"target_image": torch.full((1, 8, 8, 3), 0.5), "target_is": "color map"},

@@ -169,7 +169,7 @@ def test_a_file_that_a_shared_workflow_names_and_is_not_here(server, name, node,
     assert re.search(
         rf"\(node {number}\): .*'elsewhere.onnx' not found. Put it in .*{where}\n", message
     )
-    assert re.search("Get it: |Or get ", message) and "licence: " in message
+    assert re.search("Get it: |Or get ", message) and "license: " in message
     assert "Searched: " in message
 
 

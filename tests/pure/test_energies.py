@@ -11,7 +11,7 @@ COLORS = torch.tensor([[0.15, 0.27, 0.33], [0.16, 0.62, 0.56], [0.91, 0.77, 0.42
 ENERGIES = {
     "palette of a picture": lambda reference: ColorPalette(reference, lightness=0.5),
     "palette with proportions": lambda reference: ColorPalette(None, COLORS, torch.arange(1, 4)),
-    "palette of colours": lambda reference: ColorPalette(None, COLORS),
+    "palette of colors": lambda reference: ColorPalette(None, COLORS),
     "sketch of a photograph": lambda reference: Sketch(reference, line_width=0.06),
     "sketch of a drawing": lambda reference: Sketch(reference, drawing=True, line_width=0.06),
     "wide sketch": lambda reference: Sketch(reference, line_width=0.2),
@@ -35,7 +35,7 @@ def image() -> Tensor:
 
 
 def soft_region(batch: int = 2) -> Tensor:
-    """Grey inside, exactly 0 in the left part and in a hole."""
+    """Gray inside, exactly 0 in the left part and in a hole."""
     region = torch.rand(batch, 1, *SIZE, dtype=torch.float64)
     region[..., :6] = 0.0
     region[..., 5:9, 10:13] = 0.0
@@ -68,7 +68,7 @@ def test_hessian_product(energy, image, with_region):
     image.requires_grad_(True)
     (slope,) = torch.autograd.grad(energy(image, region).sum(), image, create_graph=True)
     (product,) = torch.autograd.grad(slope, image, direction)
-    step = 1e-9  # shorter than the way to the next pixel that sorts of colours would pass
+    step = 1e-9  # shorter than the way to the next pixel that sorts of colors would pass
     expected = (
         gradient(energy, image.detach() + step * direction, region)
         - gradient(energy, image.detach() - step * direction, region)

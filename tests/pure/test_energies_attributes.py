@@ -9,11 +9,11 @@ from zmagic.guidance.energies.color_palette import _directions
 from zmagic.guidance.pictures.color_spaces import srgb_to_lab
 from zmagic.guidance.pictures.references import cover
 
-# ---------------------------------------------------------------- colour
+# ---------------------------------------------------------------- color
 
 
-def test_lab_of_known_colours():
-    # CIE Lab (D65) of the sRGB primaries, as tabulated in colour science references.
+def test_lab_of_known_colors():
+    # CIE Lab (D65) of the sRGB primaries, as tabulated in color science references.
     colors = torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).double()
     expected = [
         [100.0, 0.0, 0.0],
@@ -50,7 +50,7 @@ def test_transport_weights_are_multiplicities():
     torch.testing.assert_close(energy(image, region), energy(spread))
 
 
-def test_a_shift_of_all_colours_costs_its_square():
+def test_a_shift_of_all_colors_costs_its_square():
     color = torch.tensor([[0.4, 0.5, 0.6]], dtype=torch.float64)
     image = torch.tensor([0.5, 0.45, 0.3], dtype=torch.float64).view(1, 3, 1, 1).expand(1, 3, 9, 9)
     difference = srgb_to_lab(image[..., 0, 0]) - srgb_to_lab(color)
@@ -69,7 +69,7 @@ def test_proportions_are_met_exactly():
     assert swapped(image).item() > 0.01
 
 
-def test_free_proportions_ask_for_every_colour_and_no_other():
+def test_free_proportions_ask_for_every_color_and_no_other():
     colors = torch.tensor([[0.1, 0.2, 0.6], [0.9, 0.7, 0.2]], dtype=torch.float64)
     energy = ColorPalette(None, colors)
 
@@ -85,12 +85,12 @@ def test_free_proportions_ask_for_every_colour_and_no_other():
 
 def test_lightness_can_be_left_free():
     reference = torch.rand(1, 3, 12, 12, dtype=torch.float64) * 0.5
-    grey = torch.full_like(reference, 0.3)
+    gray = torch.full_like(reference, 0.3)
     lighter = torch.full_like(reference, 0.8)
     free = ColorPalette(reference, lightness=0.0)
-    torch.testing.assert_close(free(grey), free(lighter), rtol=1e-3, atol=0.0)
+    torch.testing.assert_close(free(gray), free(lighter), rtol=1e-3, atol=0.0)
     strict = ColorPalette(reference, lightness=1.0)
-    assert strict(lighter) > strict(grey) + 0.05
+    assert strict(lighter) > strict(gray) + 0.05
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_reference_image_is_the_mean_square_without_blur():
     torch.testing.assert_close(ReferenceImage(reference, blur=0.0)(image), expected)
 
 
-def test_blur_forgives_detail_not_colour():
+def test_blur_forgives_detail_not_color():
     reference = torch.full((1, 3, 48, 48), 0.5, dtype=torch.float64)
     checked = reference.clone()
     checked[..., ::2, ::2] += 0.2

@@ -61,8 +61,8 @@ def recognizer(embed) -> FaceRecognizer:
 @pytest.fixture(scope="module")
 def landmark_network(face_networks) -> LandmarkNetwork:
     network = load_onnx(face_networks / "fr_landmark.onnx")
-    grey = Preprocessing((64, 64), (0.0,), (256.0 / 255.0,), "gray")
-    return LandmarkNetwork(network, grey, 68, margin=1.0, square=False, signed=False)
+    gray = Preprocessing((64, 64), (0.0,), (256.0 / 255.0,), "gray")
+    return LandmarkNetwork(network, gray, 68, margin=1.0, square=False, signed=False)
 
 
 def scaled(mean: float, std: float, channels: str = "rgb") -> Preprocessing:
@@ -314,7 +314,7 @@ def test_empty_region_is_finite_and_does_not_guide(energy, small):
 
 
 def test_a_region_without_a_locator_is_the_portrait(make, small):
-    """Its bounding box' centre square is what the network sees, as a picture of its own."""
+    """Its bounding box' center square is what the network sees, as a picture of its own."""
     region = torch.zeros(1, 1, 96, 80)
     region[..., 20:72, 12:64] = 1.0
     energy = make()

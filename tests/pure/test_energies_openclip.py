@@ -371,7 +371,7 @@ def test_one_view_is_the_whole_picture(text, tower, preprocessing, image):
 
 
 def test_crops_lie_in_the_picture_and_reach_its_sides(preprocessing):
-    """Each view of a picture whose colours are its coordinates says where it was taken."""
+    """Each view of a picture whose colors are its coordinates says where it was taken."""
     height, width = 30, 90
     y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
     places = torch.stack((x, y, torch.zeros_like(x)))[None]
@@ -381,7 +381,7 @@ def test_crops_lie_in_the_picture_and_reach_its_sides(preprocessing):
     extents = torch.stack([torch.stack((v[0, 0].min(), v[0, 0].max())) for v in views])
     assert views[0].shape == (1, 3, SIDE, SIDE)
     assert extents.min() >= -1e-5 and extents.max() <= 1.0 + 1e-5
-    assert extents[:, 0].min() < 0.1 and extents[:, 1].max() > 0.9  # beyond the centre crop
+    assert extents[:, 0].min() < 0.1 and extents[:, 1].max() > 0.9  # beyond the center crop
     sides = (extents[:, 1] - extents[:, 0]) * width / height
     assert 0.45 < sides.min() < 0.65 and 0.85 < sides.max() <= 1.0 + 1e-3
 

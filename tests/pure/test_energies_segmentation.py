@@ -129,10 +129,10 @@ def test_only_the_region_moves_and_only_it_counts(energy, image):
     torch.testing.assert_close(energy(far, region), energy(image, region))
 
 
-def test_a_grey_region_scales_the_gradient(energy, image):
-    grey = torch.full((1, 1, *SIZE), 0.5, dtype=torch.float64)
-    torch.testing.assert_close(energy(image, grey), energy(image))
-    torch.testing.assert_close(gradient(energy, image, grey), 0.5 * gradient(energy, image))
+def test_a_gray_region_scales_the_gradient(energy, image):
+    gray = torch.full((1, 1, *SIZE), 0.5, dtype=torch.float64)
+    torch.testing.assert_close(energy(image, gray), energy(image))
+    torch.testing.assert_close(gradient(energy, image, gray), 0.5 * gradient(energy, image))
 
 
 def test_empty_region_is_finite_and_does_not_guide(energy, image):
@@ -203,7 +203,7 @@ def test_runs_on_another_device():
 
 
 def pixelwise(image: Tensor) -> Tensor:
-    """The picture itself as three maps of scores, one for each colour."""
+    """The picture itself as three maps of scores, one for each color."""
     return image
 
 
@@ -272,19 +272,19 @@ def test_a_probability_that_has_reached_zero_still_pulls():
     assert gradient(less, image).abs().max() > 0.0
 
 
-def test_scores_are_recognised():
+def test_scores_are_recognized():
     maps = torch.randn(2, 5, 6, 8)
-    assert ClassScores.judged(maps) == ClassScores(5, False)
-    assert ClassScores.judged(maps.softmax(1)) == ClassScores(5, True)
-    assert ClassScores.judged(maps[:, :1]) == ClassScores(2, False)
-    assert ClassScores.judged(maps[:, :1].sigmoid()) == ClassScores(2, True)
+    assert ClassScores.inferred(maps) == ClassScores(5, False)
+    assert ClassScores.inferred(maps.softmax(1)) == ClassScores(5, True)
+    assert ClassScores.inferred(maps[:, :1]) == ClassScores(2, False)
+    assert ClassScores.inferred(maps[:, :1].sigmoid()) == ClassScores(2, True)
 
 
 @pytest.mark.parametrize("sigmoid", [False, True])
 def test_a_single_score_is_that_of_class_one(sigmoid):
     logits = torch.randn(1, 1, 6, 8, dtype=torch.float64)
     maps = logits.sigmoid() if sigmoid else logits
-    scores = ClassScores.judged(maps)
+    scores = ClassScores.inferred(maps)
     probabilities = scores.probabilities(maps)
     torch.testing.assert_close(probabilities[:, 1:], logits.sigmoid())
     torch.testing.assert_close(probabilities.sum(1), torch.ones(1, 6, 8, dtype=torch.float64))
@@ -329,26 +329,26 @@ def test_index_map_round_trip():
     assert torch.equal(target.weights[:, 0], (indices != 255).float())
 
 
-def test_colour_map_round_trip():
+def test_color_map_round_trip():
     palette = parse_palette("", 19)
     indices = torch.randint(0, 19, (2, *SIZE))
     pictures = palette[indices].movedim(-1, 1)
     noisy = pictures + 0.04 * (torch.rand_like(pictures) - 0.5)
-    noisy[..., :4] = 1.0  # white is nobody's colour
+    noisy[..., :4] = 1.0  # white is nobody's color
     target = LabelMap.from_colors(noisy, palette, 19)
     assert torch.equal(target.values.argmax(1)[..., 4:], indices[..., 4:])
     assert not target.weights[..., :4].any() and target.weights[..., 4:].all()
 
 
-def test_near_colours_are_told_apart():
+def test_near_colors_are_told_apart():
     palette = parse_palette("#000000 #050505 #0a0a0a", 3)
     indices = torch.randint(0, 3, (1, *SIZE))
     target = LabelMap.from_colors(palette[indices].movedim(-1, 1), palette, 3)
     assert torch.equal(target.values.argmax(1), indices)
 
 
-def test_face_colours_are_those_of_the_data_set():
-    """CelebAMask-HQ numbers its parts so, and gives its tools these colours in that order."""
+def test_face_colors_are_those_of_the_data_set():
+    """CelebAMask-HQ numbers its parts so, and gives its tools these colors in that order."""
     theirs = (
         "background", "skin", "nose", "glasses", "left eye", "right eye", "left brow", "right brow",
         "left ear", "right ear", "mouth", "upper lip", "lower lip", "hair", "hat", "earring",
@@ -396,7 +396,7 @@ def test_soft_masks_of_several_sizes_and_batches():
         ),
         (
             lambda: LabelMap.from_gray(parse_palette("", 19)[None, :, :, None].mT, 19),
-            "must be a grey picture .* got a coloured one",
+            "must be a gray picture .* got a colored one",
         ),
         (
             lambda: LabelMap.from_gray(torch.ones(1, 3, 2, 2), 19),

@@ -496,5 +496,5 @@ def test_without_a_choice_settings_are_the_default_preset():
 def test_unknown_presets_and_fields_are_refused():
     with pytest.raises(ValueError, match="preset must be one of balanced"):
         preset("turbo")
-    with pytest.raises(ValueError, match="unknown settings: colour"):
-        preset("fast", colour=1)
+    with pytest.raises(ValueError, match="unknown settings: color"):
+        preset("fast", color=1)

@@ -23,7 +23,7 @@ from zmagic.guidance.pictures.preprocessing import Preprocessing
 
 PICTURES = Path(insightface.__file__).parent / "data" / "images"
 
-# The faces in the group photograph by the centres of their boxes, left to right, in fractions;
+# The faces in the group photograph by the centers of their boxes, left to right, in fractions;
 # read off the picture.
 GROUP = [(0.085, 0.365), (0.25, 0.237), (0.405, 0.381), (0.62, 0.46), (0.75, 0.145), (0.92, 0.375)]
 
@@ -62,7 +62,7 @@ def noise() -> torch.Tensor:
     return torch.rand(1, 3, 512, 512)
 
 
-def centres(faces: Faces) -> torch.Tensor:
+def centers(faces: Faces) -> torch.Tensor:
     return (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2.0
 
 
@@ -141,11 +141,11 @@ def test_a_region_chooses_a_person(detect, group, index):
     region = part(group, x - 0.05, y - 0.12, x + 0.05, y + 0.12)
     expected = torch.tensor([GROUP[index]], dtype=torch.float64)
     (faces,) = FaceLocator(detect).in_picture(group, region)
-    torch.testing.assert_close(centres(faces), expected, atol=0.03, rtol=0.0)
+    torch.testing.assert_close(centers(faces), expected, atol=0.03, rtol=0.0)
     # The same during a run, even if the mask is soft and of another size.
     soft = F.interpolate(region, size=(111, 160), mode="bilinear", antialias=True)
     tracked = FaceTracker(FaceLocator(detect))(group, soft)
-    torch.testing.assert_close(centres(tracked), expected, atol=0.03, rtol=0.0)
+    torch.testing.assert_close(centers(tracked), expected, atol=0.03, rtol=0.0)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_region_chooses_a_person(detect, group, index):
 def test_choice_between_six(detect, group, choice, index):
     (faces,) = FaceLocator(detect, choice=choice).in_picture(group)
     expected = torch.tensor([GROUP[index]], dtype=torch.float64)
-    torch.testing.assert_close(centres(faces), expected, atol=0.03, rtol=0.0)
+    torch.testing.assert_close(centers(faces), expected, atol=0.03, rtol=0.0)
 
 
 def test_the_largest_face(detect, group):
@@ -175,10 +175,10 @@ def test_the_most_certain_face_is_one_of_them(detect, group):
 def test_before_a_face_is_found_it_is_assumed_as_in_the_reference(detect, noise, astronaut):
     (layout,) = FaceLocator(detect).in_picture(astronaut)
     assert same(FaceTracker(FaceLocator(detect), layout)(noise), layout)
-    # Without a reference's layout, and if asked for, in the centre.
+    # Without a reference's layout, and if asked for, in the center.
     assert same(FaceTracker(FaceLocator(detect))(noise), Faces.whole(1, 1.0))
-    centred = FaceTracker(FaceLocator(detect, fallback="center"), layout)
-    assert same(centred(noise), Faces.whole(1, 1.0))
+    centered = FaceTracker(FaceLocator(detect, fallback="center"), layout)
+    assert same(centered(noise), Faces.whole(1, 1.0))
 
 
 def test_before_a_face_is_found_in_a_region_it_is_assumed_there(detect, noise, astronaut):
@@ -197,10 +197,10 @@ def test_a_face_that_appears_is_followed_and_not_forgotten(detect, noise, astron
     assert same(tracker(noise), Faces.whole(1, 1.0))
     tracker.begin_step(1)
     first = tracker(astronaut)
-    assert (centres(first) - ASTRONAUT.mean(0)).abs().max() < 0.03
+    assert (centers(first) - ASTRONAUT.mean(0)).abs().max() < 0.03
     tracker.begin_step(2)
     moved = tracker(astronaut.roll(51, -1))
-    torch.testing.assert_close(centres(moved)[0, 0], centres(first)[0, 0] + 0.1, atol=0.01, rtol=0)
+    torch.testing.assert_close(centers(moved)[0, 0], centers(first)[0, 0] + 0.1, atol=0.01, rtol=0)
     tracker.begin_step(3)
     assert same(tracker(noise), moved)
 
@@ -209,9 +209,9 @@ def test_each_image_of_a_batch_has_its_own_location(detect, noise, astronaut):
     tracker = FaceTracker(FaceLocator(detect))
     tracker.begin_step(0)
     faces = tracker(torch.cat((astronaut, noise, astronaut.flip(-1))))
-    assert (centres(faces)[0] - ASTRONAUT.mean(0)).abs().max() < 0.03
+    assert (centers(faces)[0] - ASTRONAUT.mean(0)).abs().max() < 0.03
     assert same(faces[1], Faces.whole(1, 1.0))
-    assert abs(centres(faces)[0, 0] + centres(faces)[2, 0] - 1.0) < 0.03
+    assert abs(centers(faces)[0, 0] + centers(faces)[2, 0] - 1.0) < 0.03
     crops = aligned_crops(torch.cat((astronaut, noise, astronaut)), faces)
     assert crops.shape == (3, 3, 112, 112)
 
@@ -220,7 +220,7 @@ def test_regions_of_a_batch(detect, group):
     regions = torch.cat([part(group, x - 0.05, y - 0.1, x + 0.05, y + 0.1) for x, y in GROUP[1:3]])
     faces = FaceTracker(FaceLocator(detect))(group.expand(2, -1, -1, -1), regions)
     torch.testing.assert_close(
-        centres(faces), torch.tensor(GROUP[1:3], dtype=torch.float64), atol=0.03, rtol=0.0
+        centers(faces), torch.tensor(GROUP[1:3], dtype=torch.float64), atol=0.03, rtol=0.0
     )
 
 
@@ -341,8 +341,8 @@ def test_in_noise_the_face_stays_near_the_place(find_points, seed):
     noise = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(seed))
     place = near_the_astronaut()
     found = FaceTracker(FaceLocator(fixed=place, points=find_points))(noise)
-    assert (centres(found) > place.boxes[:, :2]).all() and (
-        centres(found) < place.boxes[:, 2:]
+    assert (centers(found) > place.boxes[:, :2]).all() and (
+        centers(found) < place.boxes[:, 2:]
     ).all()
     change = (found.boxes[:, 2:] - found.boxes[:, :2]) / (place.boxes[:, 2:] - place.boxes[:, :2])
     assert change.max() < 2.0 and change.min() > 0.5
@@ -381,7 +381,7 @@ def test_a_face_near_a_place_is_followed_and_not_forgotten(find_points, astronau
     moved = tracker(astronaut.roll(10, -1))
     assert len(looks) > count
     torch.testing.assert_close(
-        centres(moved)[0, 0], centres(first)[0, 0] + 10 / 512, atol=0.006, rtol=0.0
+        centers(moved)[0, 0], centers(first)[0, 0] + 10 / 512, atol=0.006, rtol=0.0
     )
 
 

@@ -39,7 +39,7 @@ def pixels(crop: torch.Tensor) -> np.ndarray:
 
 
 def fractions(points: np.ndarray, picture: np.ndarray) -> torch.Tensor:
-    """Pixels as OpenCV counts them, whole numbers at pixel centres, to fractions."""
+    """Pixels as OpenCV counts them, whole numbers at pixel centers, to fractions."""
     return torch.from_numpy((points + 0.5) / [picture.shape[1], picture.shape[0]])[None]
 
 
@@ -47,10 +47,10 @@ def faces_at(points: np.ndarray, picture: np.ndarray) -> Faces:
     return Faces.from_points(fractions(points, picture), picture.shape[1] / picture.shape[0])
 
 
-def template_seen(scale: float, angle: float, centre: tuple[float, float]) -> np.ndarray:
+def template_seen(scale: float, angle: float, center: tuple[float, float]) -> np.ndarray:
     """Five points whose aligned crop shows the picture turned, and scaled by ``scale``."""
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return (TEMPLATE - 56.0) @ turn.T / scale + centre
+    return (TEMPLATE - 56.0) @ turn.T / scale + center
 
 
 # ---------------------------------------------------------------- transform
@@ -80,7 +80,7 @@ def test_alignment_is_the_librarys(photograph, scale, angle):
     crop = pixels(aligned_crops(tensor(photograph), faces_at(points, photograph))[0])
     exact = face_align.norm_crop(photograph.astype(np.float32), points.astype(np.float32))
     rounded = face_align.norm_crop(photograph, points.astype(np.float32)).astype(float)
-    # In grey levels of 255. Some versions of OpenCV round the sampling places to 1/32 pixel.
+    # In gray levels of 255. Some versions of OpenCV round the sampling places to 1/32 pixel.
     assert np.abs(crop - exact).max() < 4.0 and np.abs(crop - exact).mean() < 0.3
     assert np.abs(crop - rounded).mean() < 0.6
 

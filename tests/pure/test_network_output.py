@@ -49,7 +49,7 @@ def energy_of(form: str, distance: str, picture: Tensor, **options) -> NetworkOu
     """The energy whose target is what the network says of a picture."""
     network = Smooth(form, **options)
     target = features_first(network(PREPROCESSING(picture)))
-    scores = ClassScores.judged(target)
+    scores = ClassScores.inferred(target)
     if distance == "cross entropy":
         target = scores.probabilities(target)
     return NetworkOutput(network, PREPROCESSING, target, distance, scores)
@@ -151,7 +151,7 @@ def test_probabilities_do_not_get_a_second_softmax(form, image):
         )(image)
         for softmax in (False, True)
     ]
-    assert ClassScores.judged(outputs).are_probabilities
+    assert ClassScores.inferred(outputs).are_probabilities
     torch.testing.assert_close(*values, rtol=1e-3, atol=1e-4)
 
 
@@ -242,7 +242,7 @@ def test_descent_on_pixels_raises_a_real_networks_class(face_networks):
     with torch.no_grad():
         scores = network(preprocessing(image))[0]
     chosen = scores.argmin().item()
-    assert ClassScores.judged(scores) == ClassScores(3, False)
+    assert ClassScores.inferred(scores) == ClassScores(3, False)
     target = class_target(chosen, 3, scores)
     energy = NetworkOutput(network, preprocessing, target, "cross entropy", ClassScores(3, False))
     before = energy(image).item()

@@ -68,23 +68,23 @@ SCALES = [("m", 127.5), ("s", 1 / 128), ("w", np.ones((3, 3, 1, 1)))]
         ([("Sub", "data", "m", "a"), ("Div", "a", "s", "b"), ("Conv", "b", "w", "out")], True),
         # and of PyTorch origin
         ([("Conv", "data", "w", "out")], False),
-        # a PReLU in pieces behind the first convolution is no normalisation
+        # a PReLU in pieces behind the first convolution is no normalization
         ([("Conv", "data", "w", "a"), ("Sub", "a", "m", "b"), ("Mul", "b", "s", "out")], False),
         ([("Mul", "data", "s", "a"), ("Conv", "a", "w", "out")], False),
     ],
 )
-def test_normalises(tmp_path, nodes, expected):
+def test_normalizes(tmp_path, nodes, expected):
     path = write(tmp_path / "a.onnx", *(node(*each) for each in nodes), constants=SCALES)
-    assert read_onnx_header(path).normalises is expected
+    assert read_onnx_header(path).normalizes is expected
 
 
-def test_a_batch_norm_called_bn_data_normalises(tmp_path):
+def test_a_batch_norm_called_bn_data_normalizes(tmp_path):
     path = write(
         tmp_path / "a.onnx",
         node("BatchNormalization", "data", "w", "w", "w", "w", "out", name="bn_data"),
         constants=[("w", np.ones(3))],
     )
-    assert read_onnx_header(path).normalises
+    assert read_onnx_header(path).normalizes
 
 
 @pytest.mark.parametrize("part", [0.0, 0.2, 0.9])

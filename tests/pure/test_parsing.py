@@ -136,7 +136,7 @@ def test_parse_colors():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "at least one colour"),
+        ("", "at least one color"),
         ("#12345", "got '#12345'"),
         ("red", "got 'red'"),
         ("#fff:0", "got '#fff:0'"),
@@ -192,9 +192,9 @@ def test_parsed_texts():
         (lambda: parse_class_weights("4:1", 4), "classes 0 to 3 .* got '4:1'"),
         (lambda: parse_class_weights("hair:2", 4), "got 'hair:2'"),
         (lambda: parse_class_weights("0:0 1:0", 2), "at least one class a weight above 0"),
-        (lambda: parse_palette("", 5), "colours of the segmenter's 5 classes"),
+        (lambda: parse_palette("", 5), "colors of the segmenter's 5 classes"),
         (lambda: parse_palette("#fff #000 #fff", 5), "same one for classes 0 and 2"),
-        (lambda: parse_palette("#fff #000", 1), "names 2 colours, the segmenter has 1"),
+        (lambda: parse_palette("#fff #000", 1), "names 2 colors, the segmenter has 1"),
         (lambda: parse_palette("#fff:1", 1), "without proportions"),
         (lambda: parse_palette("red", 1), "got 'red'"),
         (lambda: parse_blocks("0"), "'blocks' must be numbers from 1 .* got '0'"),

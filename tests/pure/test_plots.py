@@ -14,9 +14,9 @@ from zmagic.guidance.trace import StepRecord, Trace
 RED, GREEN, BLUE = torch.eye(3)
 
 
-def plain(colour: torch.Tensor, count: int = 1, side: int = 128) -> torch.Tensor:
-    """Images ``[count, side, side, 3]`` of one colour."""
-    return colour.expand(count, side, side, 3).clone()
+def plain(color: torch.Tensor, count: int = 1, side: int = 128) -> torch.Tensor:
+    """Images ``[count, side, side, 3]`` of one color."""
+    return color.expand(count, side, side, 3).clone()
 
 
 def report(cosine: float, batch: int = 2, steps: int = 3) -> dict:
@@ -30,9 +30,9 @@ def report(cosine: float, batch: int = 2, steps: int = 3) -> dict:
     return {"steps": [vars(record) for record in trace.steps], "final": trace.final}
 
 
-def where(sheet: torch.Tensor, colour: torch.Tensor) -> tuple[list, list]:
-    """Columns and rows between which a sheet ``[1, H, W, 3]`` has a colour: first and last."""
-    there = ((sheet[0] - colour).abs().amax(-1) < 0.02).nonzero()
+def where(sheet: torch.Tensor, color: torch.Tensor) -> tuple[list, list]:
+    """Columns and rows between which a sheet ``[1, H, W, 3]`` has a color: first and last."""
+    there = ((sheet[0] - color).abs().amax(-1) < 0.02).nonzero()
     return [value.tolist() for value in (there.amin(0).flip(0), there.amax(0).flip(0))]
 
 

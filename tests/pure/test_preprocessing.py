@@ -53,7 +53,7 @@ def test_cropping_to_other_shapes_keeps_proportions(size, shape):
     torch.testing.assert_close(down, right, rtol=0.05, atol=0.0)
 
 
-def test_normalisation_is_torchvisions():
+def test_normalization_is_torchvisions():
     image = torch.rand(2, 3, 8, 9)
     result = Preprocessing((8, 9), MEAN, STD)(image)
     torch.testing.assert_close(result, vision.normalize(image, list(MEAN), list(STD)))

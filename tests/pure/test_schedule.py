@@ -51,8 +51,8 @@ def test_the_noise_model_is_that_of_the_sampler(made):
 
 def test_a_sigma_of_the_variance_preserving_schedule_is_that_of_the_exploding_one():
     preserving, exploding = ddim()[0], euler()[0]
-    assert preserving.noise_level(2.0).uncertain == pytest.approx(
-        exploding.noise_level(2.0).uncertain
+    assert preserving.noise_level(2.0).posterior_spread == pytest.approx(
+        exploding.noise_level(2.0).posterior_spread
     )
 
 

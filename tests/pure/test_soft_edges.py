@@ -45,7 +45,7 @@ def classes(target: LabelMap) -> set[int]:
 
 
 def portrait(size: int, fill, paper=None) -> Image.Image:
-    """A head with hard edges; ``fill`` makes a class the colour that it is painted in."""
+    """A head with hard edges; ``fill`` makes a class the color that it is painted in."""
     paper = fill(0) if paper is None else paper
     picture = Image.new("L" if isinstance(paper, int) else "RGB", (size, size), paper)
     draw = ImageDraw.Draw(picture)

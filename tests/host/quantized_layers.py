@@ -1,7 +1,7 @@
 """Layers as another pack brings them: an 8-bit weight, made whole anew in each forward pass.
 
 They have the outside of the layers that GGUF loaders bring (a class of operations for the host, a
-cast of their own) and of those that quantisation libraries bring (a forward of their own).
+cast of their own) and of those that quantization libraries bring (a forward of their own).
 """
 
 import comfy.ops
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 BLOCK = 32  # values that share a scale
 
 
-class _Quantised(nn.Module):
+class _Quantized(nn.Module):
     """Holds a weight as 8-bit blocks, and a patch of low rank that it adds when it makes it."""
 
     comfy_cast_weights = True
 
-    def quantise(self, generator: torch.Generator) -> None:
+    def quantize(self, generator: torch.Generator) -> None:
         weight = self.weight
         blocks = F.pad(weight.flatten(), (0, -weight.numel() % BLOCK)).reshape(-1, BLOCK)
         scales = blocks.abs().amax(1, keepdim=True).clamp_min(1e-8) / 127
@@ -41,11 +41,11 @@ class _Quantised(nn.Module):
 class CastingOperations(comfy.ops.manual_cast):
     """With casts of their own, on the host's seam."""
 
-    class Linear(_Quantised, comfy.ops.manual_cast.Linear):
+    class Linear(_Quantized, comfy.ops.manual_cast.Linear):
         def forward_comfy_cast_weights(self, x, *args, **kwargs):
             return F.linear(x, *self.cast_bias_weight(x))
 
-    class Conv2d(_Quantised, comfy.ops.manual_cast.Conv2d):
+    class Conv2d(_Quantized, comfy.ops.manual_cast.Conv2d):
         def forward_comfy_cast_weights(self, x, *args, **kwargs):
             return self._conv_forward(x, *self.cast_bias_weight(x))
 
@@ -53,7 +53,7 @@ class CastingOperations(comfy.ops.manual_cast):
 class MultiplyingOperations(comfy.ops.manual_cast):
     """With a forward of their own, which knows nothing of the host."""
 
-    class Linear(_Quantised, comfy.ops.manual_cast.Linear):
+    class Linear(_Quantized, comfy.ops.manual_cast.Linear):
         forward_comfy_cast_weights = None
 
         def forward(self, x):
@@ -61,7 +61,7 @@ class MultiplyingOperations(comfy.ops.manual_cast):
             product = x @ weight.t()
             return product if bias is None else product + bias
 
-    class Conv2d(_Quantised, comfy.ops.manual_cast.Conv2d):
+    class Conv2d(_Quantized, comfy.ops.manual_cast.Conv2d):
         forward_comfy_cast_weights = None
 
         def forward(self, x):
@@ -69,12 +69,12 @@ class MultiplyingOperations(comfy.ops.manual_cast):
             return F.conv2d(x, weight, bias, self.stride, self.padding)
 
 
-def quantise(module: nn.Module) -> int:
-    """Quantise every layer that can be; bytes of all weights when they are whole."""
+def quantize(module: nn.Module) -> int:
+    """Quantize every layer that can be; bytes of all weights when they are whole."""
     generator = torch.Generator().manual_seed(12)
     size = 0
     for layer in module.modules():
-        if isinstance(layer, _Quantised):
+        if isinstance(layer, _Quantized):
             size += layer.weight.nbytes
-            layer.quantise(generator)
+            layer.quantize(generator)
     return size

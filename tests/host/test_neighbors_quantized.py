@@ -1,4 +1,4 @@
-"""Models whose layers another pack brings, with quantised weights: right, and nothing kept."""
+"""Models whose layers another pack brings, with quantized weights: right, and nothing kept."""
 
 import comfy.ops
 import pytest
@@ -8,14 +8,14 @@ from zmagic.lab.saved_bytes import SavedBytes
 
 from . import architectures
 from .derivatives import sample
-from .quantised_layers import CastingOperations, MultiplyingOperations, quantise
+from .quantized_layers import CastingOperations, MultiplyingOperations, quantize
 
 
 def _specimen(name: str, operations: type):
-    """The quantised specimen, and the bytes of its weights when they are whole."""
+    """The quantized specimen, and the bytes of its weights when they are whole."""
     with torch.inference_mode():
         specimen = architectures.with_operations(architectures.DIFFUSION[name](), operations)
-        return specimen, quantise(specimen.patcher.model)
+        return specimen, quantize(specimen.patcher.model)
 
 
 def _saved(evaluation) -> int:
