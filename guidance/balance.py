@@ -7,7 +7,7 @@ MGDA: Desideri, Multiple-gradient descent algorithm, 2012; min-norm point of the
 Sum: the independent sum of FreeDoM (Yu et al., ICCV 2023, arXiv 2303.09833).
 
 A balancer never sees the gradients, only their Gram matrix, and treats each sample of a batch
-as its own problem.
+separately.
 """
 
 import torch
@@ -42,17 +42,17 @@ def balance(gram: Tensor, valid: Tensor, method: str, c: float) -> Tensor:
 
 
 def plain_sum(gram: Tensor, valid: Tensor, c: float) -> Tensor:
-    """FreeDoM: every task counts once."""
+    """Weights of the independent sum, as in FreeDoM: 1 for every valid task."""
     return valid.to(gram)
 
 
 def cagrad(gram: Tensor, valid: Tensor, c: float) -> Tensor:
-    """CAGrad: ``d = (g0 + c |g0| / |g_w| g_w) / (1 + c)`` with ``g0`` the mean of the tasks.
+    """Weights of CAGrad, whose ``d = (g0 + c |g0| / |g_w| g_w) / (1 + c)``.
 
-    ``w = argmin over the simplex of <g_w, g0> + c |g0| |g_w|`` (method section 5). For c < 1 the
-    result stays within ``c |g0|`` of ``g0`` before the division, and its smallest inner product
-    with a task is at least that of ``g0``, but can be negative; for c >= 1 none is negative, so
-    that to first order no task gets worse.
+    ``g0`` is the mean of the tasks and ``w = argmin over the simplex of <g_w, g0> + c |g0| |g_w|``
+    (method section 5). For c < 1 the result stays within ``c |g0|`` of ``g0`` before the division,
+    and its smallest inner product with a task is at least that of ``g0``, but can be negative; for
+    c >= 1 none is negative, so that to first order no task gets worse.
     A Pareto-stationary set of tasks (``|g_w|`` about 0) returns ``g0``.
     """
     mean = valid.to(gram) / valid.sum(1, keepdim=True).clamp_min(1)
@@ -69,14 +69,14 @@ def cagrad(gram: Tensor, valid: Tensor, c: float) -> Tensor:
 
 
 def mgda(gram: Tensor, valid: Tensor, c: float) -> Tensor:
-    """MGDA: the shortest vector of the tasks' convex hull."""
+    """Weights of MGDA: ``d`` is the shortest vector of the tasks' convex hull."""
     mean = valid.to(gram) / valid.sum(1, keepdim=True).clamp_min(1)
     none = torch.zeros_like(mean)
     return _simplex_minimum(gram, none, torch.ones_like(mean[:, 0]), mean)
 
 
 def pcgrad(gram: Tensor, valid: Tensor, c: float) -> Tensor:
-    """PCGrad: each task loses its component against every task it conflicts with, then the sum.
+    """Weights of PCGrad: each task loses its part against every task in conflict, then the sum.
 
     The paper visits the other tasks in random order; here it is their connected order, so that
     the same seed gives the same image.

@@ -31,12 +31,12 @@ class Condition:
     """One attribute the image must satisfy.
 
     Args:
-        name: shown in reports and errors.
+        name: what reports and errors call the condition.
         energy: ``energy(image [B,3,H,W], region) -> [B]``, lower is better.
         weight: strength relative to the other conditions, >= 0; 0 switches it off. The engine
             divides every gradient by its own RMS first, so equal weights pull equally.
-        start, end: window as fractions of the sampling, 0 <= start <= end <= 1, counted like the
-            host's ``start_percent`` and ``end_percent``.
+        start, end: its window as fractions of the sampling, 0 <= start <= end <= 1, counted like
+            ComfyUI's ``start_percent`` and ``end_percent``.
         region: ``[1 or B, H, W]`` mask in [0, 1] of any resolution, or None for the whole image.
 
     Raises:
@@ -65,7 +65,7 @@ class Condition:
 
     @property
     def networks(self) -> tuple:
-        """What the energy runs on; whoever calls it must have them in memory by then."""
+        """The networks that the energy runs on; its caller must have them in memory by then."""
         return networks_of(self.energy)
 
     def is_active(self, sigma: float, sigma_at: Callable[[float], float]) -> bool:
@@ -115,9 +115,9 @@ def begin_step(conditions: Iterable[Condition], step: int | None, seed: int = 0)
     """Tell the energies that follow the run that ``step`` begins; None: the finished image.
 
     Args:
-        conditions: those of the step.
-        step: its number in the run.
-        seed: of the random choices that an energy makes for this step.
+        conditions: the conditions that are active in the step.
+        step: the number of the sampler step in the run, from 0.
+        seed: the seed of the random choices that an energy makes for this step.
     """
     for condition in conditions:
         if isinstance(condition.energy, RandomEnergy):
@@ -127,10 +127,10 @@ def begin_step(conditions: Iterable[Condition], step: int | None, seed: int = 0)
 
 
 def reports(conditions: Iterable[Condition], kind: str) -> list[str]:
-    """What the energies have to say of their run, each sentence behind its condition's name.
+    """Sentences of the energies about their run, each behind the name of its condition.
 
     Args:
-        conditions: of the run.
+        conditions: the conditions of the run.
         kind: ``notes`` or ``warnings``, the method of the energy that is asked if it has it.
     """
     return [

@@ -32,7 +32,7 @@ def contact_sheet(
     columns: Sequence[tuple[str, Tensor]],
     conditions: Sequence[tuple[str, Tensor | None]] = (),
 ) -> Tensor:
-    """Labelled columns of images side by side, one row per image of the batch.
+    """Labeled columns of images side by side, one row per image of the batch.
 
     Args:
         columns: ``(label, images [B, H, W, 3] in [0, 1])``; batches of different length leave
@@ -67,7 +67,7 @@ def contact_sheet(
 
 
 def sentence(text: str, width: int, height: int) -> Tensor:
-    """A sentence in place of a picture, ``[1, height, width, 3]`` in [0, 1]; it is wrapped."""
+    """Draw a sentence in place of a picture, ``[1, height, width, 3]`` in [0, 1]; it is wrapped."""
     return _tensor(_condition((width, height), text, None))
 
 

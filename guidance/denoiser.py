@@ -1,4 +1,4 @@
-"""The denoiser as one guided evaluation sees it: what it said of x itself is remembered."""
+"""The denoiser as one guided evaluation sees it: its prediction of x itself is remembered."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Model:
 
 
 class Denoiser:
-    """The caller's denoiser during one evaluation: remembers what it said of x itself."""
+    """The caller's denoiser during one evaluation: remembers its prediction of x itself."""
 
     def __init__(self, model: Model):
         self.first: Tensor | None = None  # the prediction of x; the others are look-aheads

@@ -1,4 +1,4 @@
-"""Whether the gradients of a run go through the denoiser: as long as they can."""
+"""The gradient path of a run: through the denoiser as long as that has a gradient."""
 
 from .settings import NO_BACKPROP
 
@@ -14,8 +14,8 @@ class DenoiserGradient:
     """The gradient path of a run, which loses the denoiser's Jacobian where there is none.
 
     Args:
-        path: the one that is wanted, see ``GuidanceSettings``.
-        check: the gradient is to be compared with the slope of the prediction, once.
+        path: the gradient path that is wanted, see ``GuidanceSettings``.
+        check: whether the gradient is to be compared with the slope of the prediction, once.
     """
 
     def __init__(self, path: str, check: bool):
@@ -34,7 +34,7 @@ class DenoiserGradient:
         return IMAGE_WITHOUT if self._wanted.startswith("image") else WITHOUT
 
     def lose(self, cause: str | None) -> str:
-        """Go on without the Jacobian: a sentence that says why.
+        """Go on without the Jacobian, and return a sentence that says why.
 
         Args:
             cause: what went wrong with gradients, for the whole run; None: one prediction came

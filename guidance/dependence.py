@@ -24,7 +24,7 @@ class ConditionGradients:
     """``g_i = -lambda_i grad E_i`` at one point; lambda is frozen for the whole step.
 
     Args:
-        vectors: n tensors like u.
+        vectors: the n gradients ``g_i``, tensors like u.
         scales: ``lambda`` as ``[n, B]``; 0 where a condition has no gradient to follow.
         finite: ``[n, B]``; False where the gradient is not finite. Where it is finite and the
             scale is 0, the gradient is 0.
@@ -36,7 +36,7 @@ class ConditionGradients:
 
     @property
     def valid(self) -> Tensor:
-        """``[n, B]``: the conditions that have a gradient."""
+        """Which conditions have a gradient to follow, bool ``[n, B]``."""
         return self.scales > 0.0
 
 
@@ -77,12 +77,12 @@ def dependent_tasks(
     order: str,
     look_ahead: float,
 ) -> Tasks:
-    """The task vectors of one guided step.
+    """Evaluate the task vectors of one guided step.
 
     Args:
         field, point, gradients: the energies, their evaluation at u, and ``g_i(u)``.
         dependence, tasks, order: see ``GuidanceSettings``.
-        look_ahead: k, in units of u.
+        look_ahead: the length k of the look-ahead, in units of u.
     """
     valid = gradients.valid
     n, batch = valid.shape

@@ -26,7 +26,7 @@ __all__ = ["Decode", "Direction", "Look", "balanced_direction"]
 # Stages before the cut of each gradient path: what the pairs are differentiated through lies
 # behind the cut, what one vector-Jacobian product serves lies before it (method section 4).
 CUTS = {"full": 0, "prediction": 1, "no_backprop": 1, "image": 2, "image_no_backprop": 2}
-# Typical spread of the variable behind the cut: the host's latents have about unit variance,
+# Typical spread of the variable behind the cut: ComfyUI's latents have about unit variance,
 # an image in [0, 1] has about a quarter of that.
 LATENT_SPREAD, IMAGE_SPREAD = 1.0, 0.25
 
@@ -35,9 +35,9 @@ Decode = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Look:
-    """One evaluation to be made: where, of which conditions, and who counts it.
+    """One evaluation to be made: at which point, of which conditions, and who counts it.
 
-    ``prediction`` is that of the denoiser where it is not to be differentiated.
+    ``prediction`` is the denoiser's at ``x`` where it is not to be differentiated, else None.
     """
 
     x: Tensor
@@ -50,7 +50,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Direction:
-    """What one evaluation found: the direction in x, and what belongs to it.
+    """The result of one evaluation: the direction in x, and how it was made.
 
     ``pulled`` is a product through the denoiser at x, None on a path without its Jacobian.
     """
@@ -66,13 +66,13 @@ class Direction:
 def balanced_direction(
     look: Look, denoise: Denoise, decode: Decode, settings: GuidanceSettings, path: str
 ) -> Direction:
-    """The balanced direction in x.
+    """Evaluate the balanced direction in x.
 
     Args:
-        look: the point, and what is looked at.
+        look: the point x, its noise level, and the conditions to evaluate.
         denoise: ``x -> D(x)``; decode: predicted latent to image ``[B, 3, H, W]``.
-        settings: of the run.
-        path: gradient path of this evaluation, which may be another one than the run's. One
+        settings: the settings of the run.
+        path: the gradient path of this evaluation, which may be another one than the run's. One
             without the denoiser's Jacobian starts at ``look.prediction``.
 
     Raises:
@@ -132,8 +132,8 @@ def _combine(tasks: Tasks, settings: GuidanceSettings) -> tuple[Tensor, Tensor]:
 
 
 def _look_ahead(kappa: float, path: str, level: NoiseLevel) -> float:
-    """``k = kappa * s`` in x (method section 2). Behind the denoiser the same share of what is
-    still uncertain there."""
+    """``k = kappa * s`` in x (method section 2); on the other paths the same share of the
+    posterior spread, times the typical spread of the variable (section 4)."""
     if path == "full":
         return kappa * level.s
     spread = LATENT_SPREAD if CUTS[path] == 1 else IMAGE_SPREAD

@@ -1,4 +1,4 @@
-"""Distances between directions: what CLIP's two towers are trained to compare."""
+"""Distances between the directions of embeddings, which CLIP's two towers are trained on."""
 
 import torch
 from torch import Tensor
@@ -17,11 +17,11 @@ def unit(embeddings: Tensor) -> Tensor:
 
 
 class Targets:
-    """Directions to turn to and to turn away from.
+    """Embeddings whose directions an embedding is to take, or to avoid.
 
         E(e) = sum_p |w_p| (1 - sign(w_p) cos(e, t_p)) / sum_p |w_p|
 
-    Between 0 and 2; with one target of positive weight it is 1 - cosine.
+    The energy is between 0 and 2; with one target of positive weight it is 1 - cosine.
 
     Args:
         embeddings: ``[P, D]`` of any length, for all pictures, or ``[B, P, D]``, for each its own.

@@ -1,4 +1,4 @@
-"""What every attribute energy is: a differentiable function of an image, one value per sample."""
+"""The protocol of attribute energies: differentiable functions of images, one value per sample."""
 
 from typing import Protocol, runtime_checkable
 
@@ -52,11 +52,11 @@ class RunEnergy(Energy, Protocol):
     """
 
     def begin_run(self) -> "RunEnergy":
-        """This energy with fresh state, for one run; the original stays as it is."""
+        """Return this energy with fresh state, for one run; the original stays as it is."""
         ...
 
     def begin_step(self, step: int | None) -> None:
-        """The next evaluation is the first one of this step; None: it is the finished image."""
+        """Begin a step: the next evaluation is its first one; None: of the finished image."""
         ...
 
 
@@ -69,7 +69,7 @@ class RandomEnergy(Energy, Protocol):
     """
 
     def draw_from(self, seed: int) -> None:
-        """The coming step's seed; comes before ``begin_step``."""
+        """Take the seed of the coming step; comes before ``begin_step``."""
         ...
 
 

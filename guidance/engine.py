@@ -3,8 +3,8 @@
 prediction  D = denoise(x)
 g_i         = -lambda_i grad E_i                      guidance of each condition
 tasks       = g_i(x) + (I + k H_i) g_j(x_i)           pairs, or their sums by rows
-d           = CAGrad(tasks)
-D'          = D + strength * RMS(D - x / alpha) * d / RMS(d)
+d           = CAGrad(tasks)                           the default balance
+D'          = D + strength * posterior spread * d / RMS(d)    step rule ``posterior``, the default
 """
 
 import logging
@@ -78,11 +78,12 @@ class GuidedRun:
     ):
         """
         Args:
-            conditions: in the order in which they were connected.
+            conditions: the conditions, in the order in which they were connected.
             settings: how to guide.
-            decode: predicted clean latent ``[B, ...]`` to image ``[B, 3, H, W]`` in [0, 1].
+            decode: takes a predicted clean latent ``[B, ...]`` to images ``[B, 3, H, W]`` in
+                [0, 1].
             schedule: the noise levels of the sampler.
-            streams: of the random shifts, crops and the re-noising; None: those of seed 0.
+            streams: the random draws of shifts, crops and re-noising; None: those of seed 0.
             check_slope: make sure once, by one more forward, that the denoiser's gradient is the
                 slope of its prediction; guide without its Jacobian if it is not.
             gradients: makes the context in which gradients are taken, entered once for each look.
@@ -100,7 +101,7 @@ class GuidedRun:
 
     @property
     def trace(self) -> Trace:
-        """What happened so far."""
+        """The record of the run so far."""
         return self._report.trace
 
     def warn(self, message: str) -> None:
@@ -140,8 +141,8 @@ class GuidedRun:
 
         Args:
             x: noisy latent ``[B, ...]``.
-            sigma: its noise level, > 0.
-            denoise: ``x -> D(x)``, called once per evaluation.
+            sigma: the noise level of x, > 0.
+            denoise: the denoiser ``x -> D(x)``, called once per evaluation.
             cfg_gap: returns ``cfg * (D_cond - D_uncond)`` of the last call of denoise, or None;
                 asked after the first one.
             reused: whether the last call of denoise was answered without the model, by a cache
@@ -166,7 +167,7 @@ class GuidedRun:
         return prediction
 
     def _repeated(self, x: Tensor, sigma: float, model: Model) -> _Evaluated:
-        """The last one of all repeats."""
+        """Evaluate as often as time travel repeats the step, and return the last evaluation."""
         level = self.schedule.noise_level(sigma)
         made = self._guided(x, sigma, level, model, 0)
         for repeat in range(1, self._repeats(sigma)):
@@ -194,7 +195,7 @@ class GuidedRun:
         """Record what is known at the end of the run and return the trace.
 
         Args:
-            latent: what the sampler returned, ``[B, ...]``.
+            latent: the latent that the sampler returned, ``[B, ...]``.
             clean: whether it is free of noise; the energies of a noisy latent mean nothing.
         """
         guided = [s for s in self.schedule.sigmas if s > 0.0 and self._is_guided_step(s)]
@@ -285,7 +286,7 @@ class GuidedRun:
         return denoiser(look.x)
 
     def _slope_is_right(self, pulled: PullBack | None, model: Model) -> bool:
-        """Once a run, after the first step with a gradient through the denoiser."""
+        """Check once a run, after the first step with a gradient through the denoiser."""
         if not self._jacobian.unchecked or pulled is None:
             return True
         counted = self.trace.extra_forwards
@@ -296,7 +297,7 @@ class GuidedRun:
         except ERRORS:  # of a node that cannot do without gradients here: it had them before
             log.debug("the slope could not be checked", exc_info=True)
             right = True
-        if model.was_reused:  # a cache answered: this says nothing of the model
+        if model.was_reused:  # a cache answered: the comparison does not show the model
             return True
         self._jacobian.unchecked = False
         if not right:

@@ -1,4 +1,4 @@
-"""What is put around the sentence of an error that its reader can mend.
+"""Names and advice around the sentence of an error that its reader can correct.
 
 The code that finds something wrong says so in its own terms. Whoever called it knows more: which
 condition, which node, what to turn there. That is added on the way out, once, by the context

@@ -35,7 +35,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 DENOISER = "denoiser"
-# What code that cannot be differentiated raises. A host's interruption is none of them.
+# What code that cannot be differentiated raises. ComfyUI's interruption is none of them.
 ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -51,7 +51,7 @@ class NotDifferentiable(RuntimeError):
     """A stage has no gradient: its result came without one, or it failed with one.
 
     Args:
-        stage: its name.
+        stage: the name of the stage.
         cause: what went wrong with gradients; None if the result came without one (cached or
             detached by other code).
     """
@@ -181,11 +181,12 @@ class EnergyField:
     ):
         """
         Args:
-            stages: from the variable to the image ``[B, 3, H, W]``; empty if it is the image.
-            conditions: the n conditions.
+            stages: the stages from the variable to the image ``[B, 3, H, W]``; empty if the
+                variable is the image.
+            conditions: the n conditions whose energies are evaluated.
             shifts: for each picture a circular shift (rows, columns) before the energies see it;
                 empty: none.
-            second_order: gradients will be differentiated again.
+            second_order: whether gradients will be differentiated again.
         """
         self.stages = stages
         self.conditions = conditions

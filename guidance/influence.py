@@ -1,4 +1,4 @@
-"""Which conditions have no effect, and why: none of them is passed over in silence."""
+"""Which conditions have no effect, and why: there is a sentence for each of them."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -44,7 +44,7 @@ class Influence:
         """Warnings on conditions that had no effect in a finished run, with the reason; notes.
 
         Args:
-            conditions: all of the run.
+            conditions: all conditions of the run.
             sigmas: noise levels at which the run could guide.
             sigma_at: a fraction of the sampling to its sigma, decreasing.
         """

@@ -1,7 +1,7 @@
 """Is the gradient that came through the denoiser the slope of its prediction?
 
 A node may compute a part of the model without gradients. Then the prediction still requires a
-gradient, only not the right one, and nothing else tells.
+gradient, but a wrong one, and nothing else shows it.
 """
 
 from collections.abc import Callable
@@ -27,8 +27,10 @@ class PullBack:
     """One vector-Jacobian product of the denoiser: ``pulled = J^T cotangent`` at ``x``.
 
     Args:
-        x: noisy latent ``[B, ...]``; prediction: ``D(x)``, like it.
-        cotangent: like the prediction; pulled: like x.
+        x: the noisy latent ``[B, ...]``.
+        prediction: the denoiser's ``D(x)``, like x.
+        cotangent: the vector that was pulled back, like the prediction.
+        pulled: the product, like x.
     """
 
     x: Tensor

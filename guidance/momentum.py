@@ -1,4 +1,4 @@
-"""Momentum: part of the direction of earlier steps goes on."""
+"""Momentum: a share of the directions of earlier steps is kept in later ones."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ class Momentum:
     """A moving average of the directions of one run, each scaled to RMS 1.
 
     Args:
-        share: of the average so far that is kept, in [0, 1); 0 for none.
+        share: how much of the average so far is kept, in [0, 1); 0 for none.
     """
 
     def __init__(self, share: float):

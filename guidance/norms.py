@@ -1,4 +1,4 @@
-"""Per-sample norms: every image of a batch is its own problem."""
+"""Norms and inner products per sample: no image of a batch depends on another one."""
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ def rms(v: Tensor) -> Tensor:
 
 
 def peak(v: Tensor) -> Tensor:
-    """Largest magnitude per sample, ``[B]``, at least the smallest normal number."""
+    """The largest magnitude per sample, ``[B]``, at least the smallest normal number."""
     return v.flatten(1).abs().amax(1).clamp_min(torch.finfo(v.dtype).tiny)
 
 

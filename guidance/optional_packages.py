@@ -24,6 +24,6 @@ def needed(module: str, package: str | None = None) -> ModuleType:
 
 
 def install_line(package: str, upgrade: bool = False) -> str:
-    """What to do about a package, for the Python that runs this."""
+    """The sentence that says how to install a package into the Python that runs this."""
     option = " --upgrade" if upgrade else ""
     return f'run "{sys.executable}" -m pip install{option} {package}, and restart this program'

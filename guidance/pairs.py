@@ -15,7 +15,7 @@ def candidates(n: int, order: str) -> dict[int, list[int]]:
     """For each condition that can come first those that can follow it, whatever the sample.
 
     Args:
-        n: number of conditions, >= 2.
+        n: the number of conditions, >= 2.
         order: see ``GuidanceSettings``.
     """
     if order == "as_connected":
@@ -39,8 +39,8 @@ def follows(ranks: Tensor, valid: Tensor, order: str) -> Tensor:
     """The pairs that count, ``[n, n, B]``: entry ``[i, j, b]`` is pair ``(i, j)`` of sample b.
 
     Args:
-        ranks: ``[n, B]``, on the CPU.
-        valid: ``[n, B]``, the conditions that have a gradient to follow.
+        ranks: the place of each condition in the order, ``[n, B]``, on the CPU.
+        valid: bool ``[n, B]``, the conditions that have a gradient to follow.
     """
     n = len(ranks)
     behind = ranks[None] > ranks[:, None]  # [n, n, B]
@@ -53,7 +53,7 @@ def groups(targets: Tensor, tasks: str) -> list[Tensor]:
     """The sets of targets ``[n, B]`` of which each makes one task: all together, or one by one.
 
     Args:
-        targets: those of one first condition, ``[n, B]``.
+        targets: the conditions that follow one first condition, bool ``[n, B]``.
         tasks: see ``GuidanceSettings``.
     """
     if tasks == "rows":

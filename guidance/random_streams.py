@@ -2,7 +2,7 @@
 
 A stream is chosen by (purpose, seed, index of the picture, sigma, repeat). A picture therefore
 meets the same draws alone and in a batch, in one sampling run and in one that is split, and never
-the draws of the host, which seeds its own generator with the bare seed.
+ComfyUI's draws, which seeds its own generator with the bare seed.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ class RandomStreams:
     def __init__(self, seed: int = 0, indices: Sequence[int] | None = None):
         """
         Args:
-            seed: of the run.
-            indices: for each picture of the batch its index as the host counts it, so that one
+            seed: the seed of the run.
+            indices: for each picture of the batch its index as ComfyUI counts it, so that one
                 picture taken out of a batch keeps its draws; None: 0, 1, 2 and so on.
         """
         self.seed = seed
@@ -51,7 +51,7 @@ class RandomStreams:
         ]
 
     def step_seed(self, sigma: float) -> int:
-        """A seed for choices that are one for all pictures of a step."""
+        """A seed for random choices that are the same for all pictures of a step."""
         return self._seed("step", sigma)
 
     def _indices(self, batch: int) -> Sequence[int]:

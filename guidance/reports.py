@@ -1,4 +1,4 @@
-"""Reports of runs read back from JSON, which anybody may have written, and lines in them."""
+"""Reports of runs read back from JSON of any origin, and the lines that plots draw of them."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a guided run has to tell: records of its steps, warnings, and a report at its end."""
+"""The report of a guided run: records of its steps, warnings, and what its end shows."""
 
 import logging
 import time
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 
 class RunReport:
-    """The trace of one run, and what its end has to know: which conditions had an effect.
+    """The trace of one run, and which of its conditions had an effect.
 
     Args:
-        settings: of the run.
+        settings: the settings of the run.
     """
 
     def __init__(self, settings: GuidanceSettings):
@@ -67,9 +67,9 @@ class RunReport:
         """Keep what happened in one evaluation.
 
         Args:
-            step: of the sampler; sigma: noise level.
-            active: the conditions that were asked; energies: theirs, ``[B]`` each.
-            meter: counted the evaluation.
+            step: the number of the sampler step; sigma: its noise level.
+            active: the conditions that were evaluated; energies: theirs, ``[B]`` each.
+            meter: the counts of the evaluation.
             started: when it began, by ``time.perf_counter``.
             details: further fields of the ``StepRecord``.
         """
@@ -95,10 +95,10 @@ class RunReport:
         *,
         travels: bool,
     ) -> None:
-        """Say what had no effect in the finished run, and what the energies have to say.
+        """Add what had no effect in the finished run, and the sentences of the energies.
 
         Args:
-            conditions: all of the run.
+            conditions: all conditions of the run.
             sigmas: noise levels at which the run could guide.
             percent_to_sigma: a fraction of the sampling to its sigma, decreasing.
             travels: whether time travel repeats a prediction at one of them.

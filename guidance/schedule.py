@@ -28,16 +28,19 @@ class NoiseLevel:
     s: float
 
     def clean(self, x: Tensor) -> Tensor:
-        """``x / alpha``: the noisy latent on the scale of the prediction."""
+        """Return ``x / alpha``, the noisy latent on the scale of the prediction."""
         return x / max(self.alpha, ALPHA_FLOOR)
 
     @property
     def posterior_spread(self) -> float:
-        """``s / sqrt(alpha^2 + s^2)``: the posterior spread of a variable with spread 1."""
+        """The posterior spread ``s / sqrt(alpha^2 + s^2)``, in [0, 1].
+
+        It is the standard deviation of ``x0 ~ N(0, 1)`` given ``x``: how much is still open.
+        """
         return self.s / (self.alpha**2 + self.s**2) ** 0.5
 
     def noise(self, x: Tensor, prediction: Tensor) -> Tensor:
-        """``n`` of ``x = alpha * prediction + s * n``."""
+        """Return the noise ``n`` of ``x = alpha * prediction + s * n``, like x."""
         return (x - self.alpha * prediction) / max(self.s, torch.finfo(x.dtype).tiny)
 
 
@@ -46,10 +49,11 @@ class Schedule:
     """The noise levels of one sampling, and the noise model at each.
 
     Args:
-        sigmas: of the sampler's steps, in their order, and last the one at which it ends.
+        sigmas: the noise levels of the sampler's steps, in their order, and last the one at which
+            it ends.
         noise_level: the noise model at a sigma, also at one between two steps.
-        sigma_at: a fraction of the sampling, 0 its start and 1 its end, to its sigma; the windows
-            of conditions are given in such fractions.
+        sigma_at: takes a fraction of the sampling, 0 its start and 1 its end, to its sigma; the
+            windows of conditions are given in such fractions.
     """
 
     sigmas: tuple[float, ...]
@@ -61,8 +65,8 @@ class Schedule:
         """``x = x0 + sigma * n``: variance exploding models, and EDM (Karras et al., NeurIPS 2022).
 
         Args:
-            sigmas: noise levels of the steps, decreasing, with the last, which is 0 for a picture
-                without noise; a tensor ``[steps + 1]`` will do.
+            sigmas: the noise levels of the steps, decreasing; the last one is that of the result,
+                0 for a picture without noise. A tensor ``[steps + 1]`` will do.
 
         Raises:
             ValueError: ``sigmas`` are less than two, not decreasing, negative, or no numbers.
@@ -91,8 +95,8 @@ class Schedule:
         ``sqrt(a)``.
 
         Args:
-            alphas_cumprod: ``a`` at each of the steps, increasing, with the last, which is 1 for a
-                picture without noise; all in (0, 1].
+            alphas_cumprod: ``a`` at each of the steps, increasing, all in (0, 1]; the last one is
+                that of the result, 1 for a picture without noise.
 
         Raises:
             ValueError: ``alphas_cumprod`` are less than two, not increasing, or outside (0, 1].

@@ -41,28 +41,31 @@ class GuidanceSettings:
     The defaults are the preset ``balanced``.
 
     Args:
-        strength: size of the correction; 0 leaves the sampling untouched (section 6).
+        strength: size of the correction, >= 0, in the unit of ``step_rule``; 0 leaves the
+            sampling untouched (section 6).
         gradient_path: where the chain rule of the pairs is evaluated (section 4): in the noisy
             latent (``full``), the predicted clean latent (``prediction``) or the decoded image
             (``image``); ``no_backprop`` and ``image_no_backprop`` are the latter two with a
             scalar in place of the denoiser's Jacobian.
         dependence: how a pair's Hessian-vector product is evaluated (section 2); ``off`` treats
             the conditions as independent.
-        look_ahead: kappa, the length of the look-ahead in units of the noise level (section 2).
+        look_ahead: kappa, the length of the look-ahead in units of the noise level (``full``,
+            section 2) or of the posterior spread (the other paths, section 4).
         tasks: ``rows`` groups the pairs that share their first condition, ``pairs`` keeps all
             n(n-1) of them apart (section 3).
         order: which ordered pairs take part (section 7): all, those along the chain of nodes, or
             those along the order found in each step.
-        balance, cagrad_c: how the tasks are combined (section 5).
-        step_rule: how far the prediction moves (section 6).
-        guide_every: guide every k-th sampler step.
-        time_travel: times a guided prediction is made within the window
+        balance, cagrad_c: how the tasks are combined, and CAGrad's radius c (section 5).
+        step_rule: the length of a correction at strength 1 (section 6); ``posterior``: the
+            posterior spread.
+        guide_every: k guides every k-th sampler step.
+        time_travel: how often a guided prediction is made within the window
             [travel_start, travel_end] (fractions of the sampling), re-noising in between; 1 is
             once, without re-noising.
-        fresh_noise: share of the noise, by variance, that re-noising draws anew; None as FreeDoM
-            does, which steps down to the next noise level and up again: nearly all in few steps.
-        momentum: share of the previous direction kept, 0 for none.
-        random_shift: largest random circular shift of the decoded image in pixels, 0 for none.
+        fresh_noise: the share of the noise, by variance, that re-noising draws anew; None: as
+            FreeDoM, which steps down to the next noise level and up again: nearly all in few steps.
+        momentum: the share of the previous direction that is kept, 0 for none.
+        random_shift: the largest random circular shift of the decoded image in pixels, 0 for none.
 
     Raises:
         ValueError: a value is not among its choices or outside its range.
@@ -132,11 +135,11 @@ class GuidanceSettings:
         return self.dependence == "exact"
 
 
-# Each step guided once, by a share of the noise that is left: what the paper and its baselines do.
+# Each step guided once, by a share of the noise that is left, as the paper and its baselines do.
 ONCE = GuidanceSettings(step_rule="residual", time_travel=1, fresh_noise=None)
 
-# `balanced` is what wins `python -m lab.tables`: a chain in the predicted latent, thrice a
-# step, with steps and noise that leave the picture whole.
+# `balanced` has the best ranks of `python -m lab.tables`: a chain in the predicted latent, three
+# times a step, with step lengths and noise that keep the picture intact.
 PRESETS = {
     "balanced": GuidanceSettings(),
     "fast": replace(ONCE, gradient_path="image_no_backprop"),
@@ -149,7 +152,7 @@ PRESETS = {
 
 
 def preset(name: str, **changes: Any) -> GuidanceSettings:
-    """The preset ``name`` with some fields changed.
+    """Return the preset ``name`` with some fields changed.
 
     Raises:
         ValueError: there is no such preset or field.

@@ -13,13 +13,14 @@ __all__ = ["STEP_RULES", "StepState", "renoise", "step"]
 
 @dataclass(frozen=True)
 class StepState:
-    """What a step rule may look at.
+    """The values that a step rule is computed from.
 
     Args:
-        x: noisy latent ``[B, ...]``; prediction: the denoised ``D(x)``; direction: ``d``.
+        x: the noisy latent ``[B, ...]``; prediction: the denoised ``D(x)``; direction: the
+            combined direction ``d``; both like x.
         level: the noise model at x.
-        merit: ``[B]``, sum of ``lambda_i * E_i``, whose descent direction the tasks are.
-        cfg_gap: ``cfg * (D_cond - D_uncond)``, or None when the host did not compute it.
+        merit: the sum of ``lambda_i * E_i``, ``[B]``, whose descent directions the tasks are.
+        cfg_gap: ``cfg * (D_cond - D_uncond)``, or None when it was not computed.
     """
 
     x: Tensor
@@ -37,10 +38,11 @@ def residual(state: StepState) -> Tensor:
 
 
 def posterior(state: StepState) -> Tensor:
-    """``s / sqrt(alpha^2 + s^2) * d / RMS(d)``: a share of what is still open about the latent.
+    """``s / sqrt(alpha^2 + s^2) * d / RMS(d)``: a share of the posterior spread.
 
-    As ``residual`` at little noise. At much noise that one goes far beyond all clean latents,
-    whose spread is about 1."""
+    At little noise it is about as long as ``residual``, which at much noise goes far beyond all
+    clean latents: their spread is about 1.
+    """
     return state.level.posterior_spread * _unit(state.direction)
 
 
@@ -92,9 +94,9 @@ def renoise(
 
     Args:
         prediction: clean latent ``[B, ...]``.
-        noise: of the present noisy latent, like it.
-        level: the noise level.
-        kept: share of ``noise`` that stays, as a factor of its size, in [0, 1].
+        noise: the noise of the present noisy latent, like it.
+        level: the noise level to return to.
+        kept: the factor in [0, 1] by which ``noise`` is scaled to stay.
         fresh: standard normal noise, like ``noise``, that takes the rest of its variance.
     """
     noise = kept * noise + (1.0 - kept**2) ** 0.5 * fresh

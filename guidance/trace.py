@@ -1,4 +1,4 @@
-"""What happened in a guided run, step by step, as plain numbers."""
+"""The record of a guided run, step by step, as plain numbers."""
 
 import json
 import math
@@ -94,7 +94,7 @@ class Trace:
         return json.dumps(_finite(content), allow_nan=False)
 
     def summary(self) -> str:
-        """One line for the log."""
+        """One line about the run for the log."""
         totals = self.totals()
         forwards = totals["forwards"].get("denoiser", 0)
         backwards = totals["backwards"].get("denoiser", 0)

@@ -30,17 +30,17 @@ def quoted(value: object, longest: int = LONGEST_QUOTE) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` with what no encoding has, lone surrogates, as escapes."""
+    """Return ``text`` with lone surrogates, which no encoding has, as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def encodable(text: str) -> str:
-    """``text`` without what no encoding has, for libraries that encode it."""
+    """Return ``text`` without lone surrogates, for libraries that encode it."""
     return text.encode("utf-8", "ignore").decode("utf-8")
 
 
 def one_line(reason: object) -> str:
-    """What another library says, an error or a text, fit for a line of ours."""
+    """Cut an error or a text of another library to one line for our messages."""
     text = printable(TERMINAL_CODES.sub("", str(reason)))
     text = " ".join(text.split()) or type(reason).__name__
     return text if len(text) <= LONGEST_DETAIL else text[:LONGEST_DETAIL] + "..."

@@ -1,4 +1,4 @@
-"""One file per attribute energy."""
+"""The attribute energies, one in each file."""
 
 from ..energy import Energy, RandomEnergy, RunEnergy
 from .color_palette import ColorPalette

@@ -110,7 +110,7 @@ class ColorPalette:
         return _quantiles(points, masses / masses.sum())
 
     def _copy_palette(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-        # Outside inference mode whoever asks first: the result is remembered for others.
+        # Outside inference mode, whoever asks first: the result is remembered for others.
         with torch.inference_mode(False), torch.no_grad():
             return tuple(part.to(dtype).to(device) for part in self._palette)
 

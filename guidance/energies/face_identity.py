@@ -27,7 +27,7 @@ def mean_embedding(recognizer: FaceRecognizer, pictures: Tensor, faces: Faces) -
         faces: one face in each photograph.
 
     Returns:
-        ``[D]``.
+        the embedding ``[D]``, of unit length.
     """
     embeddings = recognizer(aligned_crops(pictures, faces, recognizer.size))  # [R, D]
     return F.normalize(F.normalize(embeddings).mean(0), dim=0)
@@ -36,12 +36,12 @@ def mean_embedding(recognizer: FaceRecognizer, pictures: Tensor, faces: Faces) -
 class FaceIdentity(FaceEnergy):
     """``E = 1 - cos(f(crop(image)), r)``, ``f`` the recognizer and ``r`` the reference.
 
-    0 for the reference itself, about 1 between strangers, at most 2. The recognizer sees the
-    aligned crop of the face, background included; the gradient reaches the region only.
+    The energy is 0 for the reference itself, about 1 between strangers, at most 2. The recognizer
+    sees the aligned crop of the face, background included; the gradient reaches the region only.
 
     Args:
-        recognizer: embeds aligned crops.
-        reference: ``[D]``, such as ``mean_embedding`` gives it, or ``[B, D]``: for each picture its
+        recognizer: the attribute network that embeds aligned crops.
+        reference: the embedding ``[D]`` of ``mean_embedding``, or ``[B, D]``: for each picture its
             own.
         locator, layout: where the face is, see FaceEnergy.
 
@@ -67,7 +67,7 @@ class FaceIdentity(FaceEnergy):
 
     @property
     def networks(self) -> tuple:
-        """What the energy runs on; see the Energy protocol."""
+        """The networks that the energy runs on; see the Energy protocol."""
         return networks_of(self.recognizer, self.locator)
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:

@@ -1,7 +1,7 @@
-"""Image similarity: the picture should mean what the reference pictures mean.
+"""Image similarity: the picture should show what the reference pictures show.
 
-The distance is that of CLIP's image embeddings (Radford et al., "Learning Transferable Visual
-Models From Natural Language Supervision", ICML 2021): what is shown and how, not where.
+Distances are those of CLIP's image embeddings (Radford et al., "Learning Transferable Visual
+Models From Natural Language Supervision", ICML 2021), which tell what is shown and how, not where.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,8 @@ class ImageSimilarity:
     Args:
         network: the image tower, ``[B, 3, h, w] -> [B, D]``.
         preprocessing: from a picture to its input.
-        references: ``f(reference_r)``, ``[R, D]``.
-        weights: ``[R]``, relative to each other; negative pushes away.
+        references: the embeddings ``f(reference_r)``, ``[R, D]``.
+        weights: one weight for each, ``[R]``, relative to each other; negative pushes away.
 
     Raises:
         ValueError: the weights do not fit the references.
@@ -43,7 +43,7 @@ class ImageSimilarity:
 
     @property
     def networks(self) -> tuple:
-        """What the energy runs on; see the Energy protocol."""
+        """The networks that the energy runs on; see the Energy protocol."""
         return (self.network,)
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:

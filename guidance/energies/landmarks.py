@@ -47,8 +47,8 @@ def chosen_points(group: str, points: int) -> list[int]:
     """The numbers of the points of a group, in order.
 
     Args:
-        group: one of POINT_GROUPS.
-        points: how many the network finds.
+        group: the part of the face, one of POINT_GROUPS.
+        points: how many points the network finds.
 
     Raises:
         ValueError: the group is unknown, or it is not known which points belong to it.
@@ -74,11 +74,11 @@ class Landmarks(FaceEnergy):
     gradient reaches the region only.
 
     Args:
-        landmark_network: finds the points.
-        target: ``[1 or B, P, 2]``, all points, in fractions of the crop; all NaN for an image of
+        landmark_network: the attribute network that finds P points.
+        target: all points ``[1 or B, P, 2]`` in fractions of the crop; all NaN for an image of
             the batch of which nothing is asked, whose energy is 0.
         locator: where the face is, see FaceEnergy.
-        points: which of them count, one of POINT_GROUPS.
+        points: which of the points count, one of POINT_GROUPS.
         layout: where the face is assumed at first, see FaceEnergy.
 
     Raises:
@@ -105,7 +105,7 @@ class Landmarks(FaceEnergy):
 
     @property
     def networks(self) -> tuple:
-        """What the energy runs on; see the Energy protocol."""
+        """The networks that the energy runs on; see the Energy protocol."""
         return networks_of(self.landmark_network, self.locator)
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:

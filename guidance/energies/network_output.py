@@ -1,6 +1,6 @@
-"""Network output: what a network says of the picture should be a target.
+"""Network output: an output of any network for the picture should be a target.
 
-A value (an age), a class (an expression), or what the network says of another picture (an
+The target is a value (an age), a class (an expression), or the output for another picture (an
 embedding, features): the energy of "universal guidance" (Bansal et al., "Universal Guidance for
 Diffusion Models", CVPR Workshops 2023) for any differentiable network.
 """
@@ -45,9 +45,10 @@ class NetworkOutput:
     the region only.
 
     Args:
-        network: prepared views ``[B, C, h, w]`` to an output, or a tuple of which the first counts.
+        network: takes views ``[B, C, h, w]`` to an output, or a tuple of which the first counts.
         preprocessing: from a picture to a view; it has a size.
-        target: ``[1 or B, D, ...]`` as ``features_first`` gives it, or broadcast to it.
+        target: the wanted output ``[1 or B, D, ...]`` as ``features_first`` gives it, or broadcast
+            to it.
         distance: one of DISTANCES.
         scores: how to read classes, for cross entropy.
 
@@ -75,7 +76,7 @@ class NetworkOutput:
 
     @property
     def networks(self) -> tuple:
-        """What the energy runs on; see the Energy protocol."""
+        """The networks that the energy runs on; see the Energy protocol."""
         return (self.network,)
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
@@ -106,12 +107,12 @@ class NetworkOutput:
 
 
 class FaceOutput(FaceEnergy):
-    """The energy of what a network says of the face, wherever it is.
+    """The energy of a network's output for the face, wherever it is in the picture.
 
     Args:
-        energy: of views of the face.
+        energy: the energy of views of the face.
         locator, layout: where the face is, see FaceEnergy.
-        margin: side of the face's square crop in longer sides of its box, > 0.
+        margin: the side of the face's square crop in longer sides of its box, > 0.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class FaceOutput(FaceEnergy):
 
     @property
     def networks(self) -> tuple:
-        """What the energy runs on; see the Energy protocol."""
+        """The networks that the energy runs on; see the Energy protocol."""
         return networks_of(self.energy, self.locator)
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
@@ -152,11 +153,11 @@ def features_first(output: Tensor) -> Tensor:
 
 
 def value_target(numbers: Tensor, output: Tensor) -> Tensor:
-    """A target ``[1, D, 1, ...]`` of numbers, one for all features or one for each.
+    """Make a target ``[1, D, 1, ...]`` of numbers, one for all features or one for each.
 
     Args:
-        numbers: ``[1]`` or ``[D]``.
-        output: an example ``[B, D, ...]``, features first.
+        numbers: the values that the output should have, ``[1]`` or ``[D]``.
+        output: an example of the output, ``[B, D, ...]``, features first.
 
     Raises:
         ValueError: there is another number of them.
@@ -171,7 +172,7 @@ def value_target(numbers: Tensor, output: Tensor) -> Tensor:
 
 
 def class_target(number: int, classes: int, output: Tensor) -> Tensor:
-    """A target ``[1, classes, 1, ...]``: all probability on one class.
+    """Make a target ``[1, classes, 1, ...]``: all probability on one class.
 
     Raises:
         ValueError: there is no such class.

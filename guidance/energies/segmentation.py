@@ -1,4 +1,4 @@
-"""Segmentation: a parser should find the asked-for classes in their places.
+"""Segmentation: a parser should find the classes of the target in their places.
 
 The face parsing condition of FreeDoM (Yu et al., "FreeDoM: Training-Free Energy-Guided Conditional
 Diffusion Model", ICCV 2023) and of Z-Magic, with distances that have curvature (method section 8).
@@ -36,14 +36,14 @@ class Segmentation:
     sees the whole image; the gradient reaches the region only.
 
     Args:
-        parser: ``image [B, 3, H, W]`` RGB in [0, 1] to maps of scores ``[B, K, h, w]``, which
+        parser: takes ``image [B, 3, H, W]`` RGB in [0, 1] to maps of scores ``[B, K, h, w]``, which
             cover the whole image, or to a tuple of which the first counts. It may have
             ``networks``, as an energy has.
         scores: how to read the maps.
         target: probabilities of the classes; logits if logits are compared.
         distance: one of DISTANCES.
         compare: one of COMPARED; logits by squared error alone.
-        class_weights: ``[classes]``, >= 0, or None for equal ones.
+        class_weights: how much each class counts, ``[classes]``, >= 0; None: all the same.
 
     Raises:
         ValueError: the target has another number of classes, logits are to be compared by
@@ -76,7 +76,7 @@ class Segmentation:
 
     @property
     def networks(self) -> tuple:
-        """What the energy runs on; see the Energy protocol."""
+        """The networks that the energy runs on; see the Energy protocol."""
         return networks_of(self.parser)
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:

@@ -70,7 +70,7 @@ def _grid(tokens: int, counts: Tensor) -> tuple[int, int] | None:
 def mean_grams(
     features: Sequence[Tensor], weights: Tensor, counts: Tensor | None = None
 ) -> tuple[Tensor, ...]:
-    """Of each block the Gram matrix of several references, averaged with ``weights [R]``.
+    """Average the Gram matrices of several references with ``weights [R]``, for each block.
 
     Args:
         counts: ``[R, 1, H, W]``, how much of the network's input counts, or None.
@@ -90,9 +90,10 @@ class Style:
     1 for a picture without features.
 
     Args:
-        network: ``[B, C, h, w] ->`` the features after each block, as ``gram`` takes them.
-        preprocessing: from a picture to its input.
-        targets: ``G*_k``, one for each block: ``[C, C]`` for all pictures, or ``[B, C, C]``.
+        network: takes ``[B, C, h, w]`` to the features after each block, as ``gram`` takes them.
+        preprocessing: from a picture to the network's input.
+        targets: the Gram matrices ``G*_k``, one for each block: ``[C, C]`` for all pictures, or
+            ``[B, C, C]``.
 
     Raises:
         ValueError: there is no target, or one of a network without any activity.
@@ -112,7 +113,7 @@ class Style:
 
     @property
     def networks(self) -> tuple:
-        """What the energy runs on; see the Energy protocol."""
+        """The networks that the energy runs on; see the Energy protocol."""
         return (self.network,)
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
@@ -132,7 +133,7 @@ class Style:
         preprocessing: Preprocessing,
         pictures: Tensor,
     ) -> "Style":
-        """The energy of the style of ``pictures [R, 3, h, w]`` in [0, 1], all of which count."""
+        """Make the energy of the style of ``pictures [R, 3, h, w]`` in [0, 1], which all count."""
         features = network(preprocessing(pictures))
         return cls(network, preprocessing, mean_grams(features, torch.ones(len(pictures))))
 

@@ -1,4 +1,4 @@
-"""Text: the picture should show what prompts say, and not what others say.
+"""Text: the picture should show what prompts say, and not what negative prompts say.
 
 Cosine distance of CLIP's two towers (Radford et al., "Learning Transferable Visual Models From
 Natural Language Supervision", ICML 2021), the text energy of FreeDoM and Z-Magic.
@@ -25,17 +25,17 @@ class Text:
     A negative weight pushes away. Unit: 1 - cosine, between 0 and 2.
 
     With n views E is their mean: the whole picture and n - 1 random crops in perspective, new in
-    every step and fixed during it, the same for every picture of a batch. The finished image is
-    judged by the whole picture.
+    every step and fixed during it, the same for every picture of a batch. For the finished image
+    it is the energy of the whole picture.
 
     Args:
         network: the image tower, ``[B, 3, h, w] -> [B, D]``.
-        preprocessing: from a picture to its input.
-        targets: embeddings of the prompts ``t_p``, ``[P, D]``, or ``[B, P, D]``: for each picture
-            its own.
-        weights: ``w_p``, ``[P]``, relative to each other.
-        views: n, >= 1.
-        least_crop: side of the smallest crop, as a fraction of the whole view, in (0, 1].
+        preprocessing: from a picture to the tower's input.
+        targets: the embeddings ``t_p`` of the prompts, ``[P, D]``, or ``[B, P, D]``: for each
+            picture its own.
+        weights: the weights ``w_p`` of the prompts, ``[P]``, relative to each other.
+        views: the number n of views, >= 1.
+        least_crop: the side of the smallest crop, as a fraction of the whole view, in (0, 1].
         warnings: sentences about the prompts for the report of a run.
 
     Raises:
@@ -66,11 +66,11 @@ class Text:
         self._crops: Crops | None = None
 
     def begin_run(self) -> "Text":
-        """This energy with fresh state."""
+        """Return this energy with fresh state; see RunEnergy."""
         return copy.copy(self)
 
     def draw_from(self, seed: int) -> None:
-        """The seed of the coming step's crops."""
+        """Take the seed of the coming step's crops."""
         self._seed = seed
 
     def begin_step(self, step: int | None) -> None:
@@ -81,12 +81,12 @@ class Text:
             self._crops = Crops(self.views - 1, self.least_crop, self._mixed(seed))
 
     def warnings(self) -> list[str]:
-        """What of the prompts is not read; see RunEnergy."""
+        """Sentences about the ends of prompts that are not read; see RunEnergy."""
         return list(self._warnings)
 
     @property
     def networks(self) -> tuple:
-        """What the energy runs on; see the Energy protocol."""
+        """The networks that the energy runs on; see the Energy protocol."""
         return (self.network,)
 
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:

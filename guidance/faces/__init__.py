@@ -1,1 +1,1 @@
-"""What energies share of faces: points, location, crops, detections, face networks."""
+"""Faces for all energies that need them: points, location, crops, detections, networks."""

@@ -40,7 +40,7 @@ ARCFACE_POINTS = (
 ARCFACE_SIZE = 112
 
 # The box that detectors draw around those points, in the same pixels: x0, y0, x1, y1. Median of
-# the boxes of MTCNN and UltraFace on 80 boxes of 40 photographed and rendered faces; the edges
+# the boxes of MTCNN and UltraFace on 80 boxes of 40 photographed and synthetic faces; the edges
 # scatter by 4 to 8 pixels.
 ARCFACE_BOX = (17.0, 10.5, 95.0, 114.5)
 
@@ -54,9 +54,10 @@ class Faces:
     """One face in each of B pictures; constants, kept in float64 on the CPU.
 
     Args:
-        points: ``[B, 5, 2]``, (x, y) of left eye, right eye, nose tip, left and right corner of the
-            mouth, as seen in the picture.
-        boxes: ``[B, 4]``, left, top, right and bottom edge of the face: forehead to chin.
+        points: five points ``[B, 5, 2]``, (x, y) of left eye, right eye, nose tip, left and right
+            corner of the mouth, as seen in the picture.
+        boxes: one box ``[B, 4]`` each, left, top, right and bottom edge of the face, from the
+            forehead to the chin.
 
     Raises:
         ValueError: the shapes are others, or a number is not finite.
@@ -127,7 +128,7 @@ class Faces:
 
     @staticmethod
     def stacked(faces: Sequence["Faces"]) -> "Faces":
-        """Several faces as one batch."""
+        """Join several faces to one batch."""
         return Faces(
             torch.cat([each.points for each in faces]), torch.cat([each.boxes for each in faces])
         )
@@ -136,14 +137,14 @@ class Faces:
         return len(self.points)
 
     def __getitem__(self, index: int) -> "Faces":
-        """Face ``index`` as a batch of one."""
+        """Return face ``index`` as a batch of one."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"face {index} of {len(self)}")
         kept = slice(index % len(self), index % len(self) + 1)
         return Faces(self.points[kept], self.boxes[kept])
 
     def expanded(self, count: int) -> "Faces":
-        """One face for each of ``count`` pictures.
+        """Return one face for each of ``count`` pictures; a single one is repeated.
 
         Raises:
             ValueError: there are neither one nor ``count`` faces.
@@ -193,7 +194,7 @@ def aligned_side(points: Tensor, aspect: float) -> float:
 
 
 def aligned_crops(image: Tensor, faces: Faces, size: int = ARCFACE_SIZE) -> Tensor:
-    """The faces, aligned as insightface's ``norm_crop`` does it, black beyond the picture.
+    """Crop the faces, aligned as insightface's ``norm_crop`` does it, black beyond the picture.
 
     Transform and sampling are the library's, without its rounding to 8 bits. A face that is much
     larger than the crop is antialiased, so that every pixel of it receives a gradient; the library
@@ -215,7 +216,7 @@ def aligned_crops(image: Tensor, faces: Faces, size: int = ARCFACE_SIZE) -> Tens
 def box_crops(
     image: Tensor, faces: Faces, size: int, margin: float | None = None, square: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """The faces' boxes, and the way from coordinates in the crops back to the picture.
+    """Crop the faces' boxes, and return the map from the crops back to the picture.
 
     Args:
         image: ``[B, 3, H, W]``.

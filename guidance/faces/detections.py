@@ -15,9 +15,9 @@ class Detection:
     """A face that a detector reports, in fractions of the picture's width and height.
 
     Args:
-        box: ``[4]``, left, top, right and bottom edge.
+        box: its left, top, right and bottom edge, ``[4]``.
         score: how certain the detector is, in [0, 1].
-        points: ``[5, 2]`` as in Faces, or None if the detector knows boxes only.
+        points: its five points ``[5, 2]`` as in Faces, or None if the detector knows boxes only.
     """
 
     box: Tensor
@@ -34,11 +34,11 @@ Detector = Callable[[Tensor], list[Detection]]
 
 
 def preferred(detections: Sequence[Detection], choice: str, aspect: float) -> Detection:
-    """The one of several faces that is meant; there is at least one.
+    """Choose the face that is meant; there is at least one.
 
     Args:
-        choice: one of CHOICES.
-        aspect: width of the picture divided by its height.
+        choice: which face is meant, one of CHOICES.
+        aspect: the width of the picture divided by its height.
     """
 
     def value(detection: Detection) -> float:

@@ -1,7 +1,7 @@
 """Face detectors: insightface's SCRFD, and UltraFace, which may be used freely.
 
 They run on the CPU on an 8-bit copy of the picture: where a face is needs no gradient, and the
-graphics card is busy with the diffusion model.
+graphics card runs the diffusion model at the same time.
 """
 
 from pathlib import Path
@@ -40,10 +40,10 @@ def is_detector(header: OnnxSignature) -> bool:
 
 
 def read_detector(path: Path, min_score: float) -> "Scrfd | UltraFace":
-    """The detector in an ONNX file, told by its outputs.
+    """Read the detector in an ONNX file, whose kind is told by its outputs.
 
     Args:
-        min_score: how certain of a face it has to be, in [0, 1].
+        min_score: the least certainty of a face that is reported, in [0, 1].
 
     Raises:
         ValueError: the file is none of the two kinds, cannot be read, or a package is missing.

@@ -1,4 +1,4 @@
-"""What energies of a face share: it is located once in a step."""
+"""The base of energies of a face, which is located once in a step."""
 
 import copy
 from typing import Self
@@ -20,7 +20,7 @@ class FaceEnergy:
     for it at every call.
 
     Args:
-        locator: where the face is, in the picture or, with a region, in the region.
+        locator: how the face is found, in the picture or, with a region, in the region.
         layout: where the face is assumed until the first one is found, if the locator asks for
             that: its place in the reference.
     """
@@ -32,7 +32,7 @@ class FaceEnergy:
 
     @property
     def networks(self) -> tuple:
-        """What locating the face runs on; see the Energy protocol."""
+        """The networks that locating the face runs on; see the Energy protocol."""
         return networks_of(self.locator)
 
     def begin_run(self) -> Self:
@@ -42,19 +42,19 @@ class FaceEnergy:
         return energy
 
     def begin_step(self, step: int | None) -> None:
-        """The location may be looked for again; see RunEnergy."""
+        """Allow the face to be looked for again; see RunEnergy."""
         if self._tracker is not None:
             self._tracker.begin_step(step)
 
     def located(self, image: Tensor, region: Tensor | None) -> Faces:
-        """The face in each of ``image [B, 3, H, W]``, a constant."""
+        """Locate the face in each of ``image [B, 3, H, W]``; the result is a constant."""
         locate = self._tracker or FaceTracker(self.locator, self.layout)
         return locate(image.detach(), region)
 
     def notes(self) -> list[str]:
-        """In how many looks of this run a face was found; see RunEnergy."""
+        """Sentences on how often a face was found in this run; see RunEnergy."""
         return [] if self._tracker is None else self._tracker.notes()
 
     def warnings(self) -> list[str]:
-        """That none was found in this run; see RunEnergy."""
+        """Sentences about pictures in which no face was found; see RunEnergy."""
         return [] if self._tracker is None else self._tracker.warnings()

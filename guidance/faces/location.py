@@ -25,7 +25,7 @@ FALLBACKS = ("reference", "center")
 
 # A landmark network is the more exact the better the box fits: it looks again at the box around
 # what it found, until no edge moves by more than this share of the box's sides. If that does not
-# come about there is no face, or the network is lost. On 200 rendered portraits, from the average
+# come about there is no face, or the network is lost. On 200 synthetic portraits, from the average
 # place, a network trained on such portraits came to rest in 196, 95 of 100 within 0.11 distances of
 # the eyes, and one trained on photographs in 186, within 0.29; both in none of 50 noise images.
 MOST_LOOKS, STILL = 6, 0.05
@@ -52,13 +52,13 @@ class FaceLocator:
     """How to find the face; holds no state, so that many energies and runs may share it.
 
     Args:
-        detect: finds faces; None: the location is fixed.
+        detect: the detector; None: the location is fixed.
         fixed: where the face is without a detector, one for all images or one for each image of
             the batch; None: the center square of the region, or of the picture, is taken for an
             aligned face.
         fixed_in_reference: the references are framed like the picture: ``fixed`` is where the
             face is in them, too.
-        every: look again after this many steps, >= 1.
+        every: the number of steps after which the face is looked for again, >= 1.
         choice: which of several faces, one of CHOICES.
         fallback: where a face is assumed before any was found, one of FALLBACKS: where it is in
             the reference, or the center of the region (of the picture without one).
@@ -93,11 +93,11 @@ class FaceLocator:
 
     @property
     def networks(self) -> tuple:
-        """What the detector and the points run on; see the Energy protocol."""
+        """The networks of the detector and the points; see the Energy protocol."""
         return networks_of(self.detect, self.points)
 
     def in_picture(self, pictures: Tensor, region: Tensor | None = None) -> list[Faces | None]:
-        """Where the face is in each reference picture; None where none is found.
+        """Find the face in each reference picture; None where there is none.
 
         References are photographs of their own: a fixed location is one of the generated picture
         and applies to them only if the locator says so. Otherwise, without a detector, their
@@ -129,7 +129,7 @@ class FaceLocator:
     def find(
         self, picture: Tensor, mask: Tensor | None = None, place: Faces | None = None
     ) -> Faces | None:
-        """The face in ``picture [1, 3, H, W]`` by the detector or the points, None without both.
+        """Find the face in ``picture [1, 3, H, W]`` by the detector or the points; else None.
 
         Args:
             mask: ``[H, W]``: only faces that are detected where it is above 1/2 count.

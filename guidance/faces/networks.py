@@ -1,4 +1,4 @@
-"""What the two face networks compute: the embedding of an aligned crop, the points in a face's box.
+"""The two kinds of face networks: embeddings of aligned crops, and points in the face's box.
 
 Both take the network as a plain callable, so that they work on any module.
 """
@@ -22,7 +22,7 @@ class FaceRecognizer:
     """Embeds aligned face crops (ArcFace, Deng et al., CVPR 2019, and its relatives).
 
     Args:
-        network: the normalized crops ``[B, 3, size, size]`` to embeddings ``[B, D, ...]``.
+        network: takes the normalized crops ``[B, 3, size, size]`` to embeddings ``[B, D, ...]``.
         preprocessing: from a crop in [0, 1] to the network's input; it has a square size.
     """
 
@@ -31,12 +31,12 @@ class FaceRecognizer:
 
     @property
     def networks(self) -> tuple[NetworkFunction, ...]:
-        """What it runs on."""
+        """The network it runs on; see the Energy protocol."""
         return (self.network,)
 
     @property
     def size(self) -> int:
-        """Side of the crops in pixels."""
+        """The side of the crops in pixels."""
         return self.preprocessing.input_size[0]
 
     def __call__(self, crops: Tensor) -> Tensor:
@@ -49,10 +49,11 @@ class LandmarkNetwork:
     """Finds the points of a face inside its box by direct regression of their coordinates.
 
     Args:
-        network: the normalized crops ``[B, C, size, size]`` to ``[B, 2 * points]``, x before y.
+        network: takes the normalized crops ``[B, C, size, size]`` to ``[B, 2 * points]``, x before
+            y.
         preprocessing: from a crop in [0, 1] to the network's input; it has a square size.
-        points: how many the network finds.
-        margin: side of the crop in sides of the face's box.
+        points: how many points the network finds.
+        margin: the side of the crop in sides of the face's box.
         square: the crop is a square around the box; otherwise the box is stretched to one.
         signed: the network's coordinates run from -1 to 1 across the crop, otherwise from 0 to 1.
     """
@@ -66,7 +67,7 @@ class LandmarkNetwork:
 
     @property
     def networks(self) -> tuple[NetworkFunction, ...]:
-        """What it runs on."""
+        """The network it runs on; see the Energy protocol."""
         return (self.network,)
 
     def in_crop(self, image: Tensor, faces: Faces) -> Tensor:

@@ -66,14 +66,14 @@ class FivePoints:
     """Finds the five points of faces of known boxes by a landmark network; see PointFinder.
 
     Args:
-        network: finds a number of points that is in POINT_SETS.
+        network: a landmark network, whose number of points is in POINT_SETS.
     """
 
     network: LandmarkNetwork
 
     @property
     def networks(self) -> tuple:
-        """What it runs on."""
+        """The network it runs on; see the Energy protocol."""
         return self.network.networks
 
     def __call__(self, image: Tensor, faces: Faces) -> Tensor:

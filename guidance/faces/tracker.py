@@ -28,7 +28,7 @@ class FaceTracker:
     yet.
 
     Args:
-        locator: how to find it.
+        locator: how to find the face.
         layout: where the face is in the reference, one for all images or one for each; None: not
             known.
     """
@@ -45,15 +45,15 @@ class FaceTracker:
         self._found: list[int] = []  # in how many of them there was a face
 
     def begin_step(self, step: int | None) -> None:
-        """The next call is the first one of this step; None: it is the finished image."""
+        """Begin a step: the next call is its first one; None: of the finished image."""
         self._step = step
         self._current = None
 
     @torch.no_grad()
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Faces:
-        """Where the face is in each image; never fails for want of a face.
+        """Where the face is in each image; also where none is found.
 
-        The face that is detected, else where it was last, else the fallback.
+        It is the face that is detected, else where it was last, else the fallback.
 
         Args:
             image: ``[B, 3, H, W]`` RGB in [0, 1].

@@ -1,6 +1,6 @@
-"""What a file is that is not what its name says: the usual mishaps of downloads.
+"""Files that are not what their names say, recognized after the usual failures of downloads.
 
-One cause, one sentence, and what to do about it.
+For each cause there is one sentence with what to do about it.
 """
 
 import json
@@ -21,7 +21,7 @@ LARGEST_HEADER = 100_000_000
 
 
 def mishap(path: Path) -> str | None:
-    """What a file is that could not be read as what it should be, None where nothing is known.
+    """Say what is wrong with a file that could not be read, None where nothing is known.
 
     Returns:
         The rest of a sentence that ends ".. but"; its first line says what to do.

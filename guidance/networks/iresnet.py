@@ -37,14 +37,14 @@ COUNTER = "num_batches_tracked"
 
 
 class IResNet(nn.Module):
-    """``[B, 3, side, side]``, normalized, to embeddings ``[B, features]``, not of unit length.
+    """The network: normalized ``[B, 3, side, side]`` to embeddings ``[B, features]`` of any length.
 
     Args:
-        units: residual units in each of the four stages, see LAYERS.
-        features: length of the embedding.
-        side: of the crops in pixels, a multiple of 16.
-        folded: batch norms that follow a convolution are part of it.
-        widths: channels of each of the four stages.
+        units: the numbers of residual units in each of the four stages, see LAYERS.
+        features: the length of the embedding.
+        side: the side of the crops in pixels, a multiple of 16.
+        folded: whether batch norms that follow a convolution are part of it.
+        widths: the channels of each of the four stages.
     """
 
     def __init__(
@@ -115,11 +115,11 @@ class _Form:
 
 
 def iresnet_from_weights(weights: Mapping[str, Tensor], name: str) -> IResNet:
-    """The network that the weights belong to, with them, in float32, ready to be evaluated.
+    """Build the network of the weights, with them, in float32, ready to be evaluated.
 
     Args:
         weights: a state dict, in any floating point precision.
-        name: of the file, for messages.
+        name: the name of the file, for messages.
 
     Raises:
         ValueError: the weights are not those of an IResNet, or some are missing or too many.

@@ -1,6 +1,6 @@
 """A converted network against its file: both see pictures of noise, onnxruntime runs the file.
 
-Whatever a converter takes for something else is found so, once for each file.
+It finds whatever a converter gets wrong, once for each file.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """ONNX files as differentiable PyTorch modules, by onnx2torch.
 
-What onnx2torch leaves open is settled here and in the onnx_*.py beside: exports whose
+What onnx2torch does not handle is handled here and in the other onnx_*.py: exports whose
 batch size is fixed, files in half precision, outputs in the middle of a network, channels that
 come last, weights in other files, and one message for all operators that it does not know.
 """
@@ -24,8 +24,8 @@ __all__ = ["OnnxModule", "load_onnx"]
 # What operators raise on images that do not fit them.
 CONVERTED = (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError, AssertionError)
 
-# Largest difference between two images judged together and one by one, in float32 and relative to
-# the output's largest magnitude, that counts as rounding.
+# Largest difference between two images evaluated together and one by one, in float32 and relative
+# to the output's largest magnitude, that counts as rounding.
 SAME = 1e-3
 
 # Side of the image on which a network of free size is tried: a multiple of every usual stride.
@@ -100,7 +100,7 @@ class OnnxModule(nn.Module):
 
     @torch.no_grad()
     def _takes_batches(self, free_size: tuple[int, int]) -> bool:
-        """Whether two images judged together give what each gives alone."""
+        """Whether two images evaluated together give what each gives alone."""
         images = noise(self.signature, free_size)
         try:
             alone = [self._run(image) for image in images.split(1)]

@@ -1,4 +1,4 @@
-"""A plain open_clip model as the energies of texts, styles and similarity take it."""
+"""A plain open_clip model for the energies of texts, styles and similarity."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -46,18 +46,18 @@ class OpenClipTowers:
         self.preprocessing = _preprocessing_of(self.model.visual)
 
     def image(self, pixels: Tensor) -> Tensor:
-        """Embeddings ``[B, D]`` of preprocessed pictures ``[B, 3, h, w]``, differentiable."""
+        """Compute embeddings ``[B, D]`` of preprocessed pictures ``[B, 3, h, w]``."""
         return self.model.encode_image(self._like_weights(pixels))
 
     @torch.no_grad()
     def texts(self, prompts: Sequence[str]) -> Tensor:
-        """Embeddings ``[P, D]`` of P prompts, without gradients."""
+        """Compute embeddings ``[P, D]`` of P prompts, without gradients."""
         tokens = self.tokenizer(list(prompts))
         return self.model.encode_text(tokens.to(self._weight.device))
 
     @torch.no_grad()
     def pictures(self, pictures: Tensor) -> Tensor:
-        """Embeddings ``[R, D]`` of reference pictures ``[R, 3, h, w]`` in [0, 1]."""
+        """Compute embeddings ``[R, D]`` of reference pictures ``[R, 3, h, w]`` in [0, 1]."""
         return self.image(self.preprocessing(pictures))
 
     def after_blocks(self, *blocks: int) -> Callable[[Tensor], tuple[Tensor, ...]]:
@@ -82,8 +82,8 @@ class VisionBlocks(nn.Module):
     """An image tower of open_clip up to the features after some of its blocks.
 
     Args:
-        visual: the tower.
-        blocks: counted from 0; None: each of them.
+        visual: the image tower of an open_clip model.
+        blocks: the blocks after which features are returned, from 0; None: all.
     """
 
     def __init__(self, visual: nn.Module, blocks: tuple[int, ...] | None):

@@ -1,1 +1,1 @@
-"""What energies share of pictures: regions, references, crops, color spaces, preprocessing."""
+"""Pictures for all energies: regions, references, crops, color spaces, preprocessing."""

@@ -25,8 +25,8 @@ class ClassScores:
     A single score, K = 1, is that of class 1 against class 0, the rest: two classes.
 
     Attributes:
-        classes: how many there are.
-        are_probabilities: the network ends in a softmax or sigmoid.
+        classes: the number of classes.
+        are_probabilities: whether the network ends in a softmax or sigmoid.
     """
 
     classes: int
@@ -34,7 +34,7 @@ class ClassScores:
 
     @staticmethod
     def inferred(example: Tensor) -> "ClassScores":
-        """Read off scores ``[B, K, ...]`` for any picture, such as noise.
+        """Infer both from scores ``[B, K, ...]`` for any picture, such as noise.
 
         Probabilities of several classes add to 1 everywhere, which logits do not; those of a
         single one lie in [0, 1] everywhere.
@@ -46,17 +46,17 @@ class ClassScores:
         return ClassScores(example.shape[1], inside and adds)
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """``[B, classes, ...]``."""
+        """Probabilities ``[B, classes, ...]`` of scores ``[B, K, ...]``."""
         scores = self.complete(scores)
         return scores if self.are_probabilities else scores.softmax(1)
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
-        """Their logarithms; those of given probabilities with ``MIXED_IN``."""
+        """Logarithms of the probabilities; given ones are mixed with ``MIXED_IN`` first."""
         scores = self.complete(scores)
         return _mixed(scores).log() if self.are_probabilities else scores.log_softmax(1)
 
     def complete(self, scores: Tensor) -> Tensor:
-        """The scores of all classes: a single one stands for two."""
+        """Scores ``[B, classes, ...]`` of all classes: a single one stands for two."""
         if scores.shape[1] != 1:
             return scores
         rest = 1.0 - scores if self.are_probabilities else torch.zeros_like(scores)
@@ -69,11 +69,11 @@ class ClassScores:
         are the target's.
 
         Args:
-            target: probabilities ``[1 or B, classes, ...]``.
-            scores: ``[B, K, ...]``.
+            target: probabilities of the target, ``[1 or B, classes, ...]``.
+            scores: the network's scores ``[B, K, ...]``.
 
         Returns:
-            ``[B, 1, ...]``.
+            the divergence ``[B, 1, ...]``, >= 0.
         """
         if self.are_probabilities:  # what is mixed into one is mixed into both
             target = _mixed(target)

@@ -24,9 +24,9 @@ class Crops:
     """Views drawn once and then fixed: the same for every image, and for all calls.
 
     Args:
-        count: how many, >= 1.
-        least: side of the smallest crop, as a fraction of the whole view, in (0, 1].
-        seed: of the drawing.
+        count: the number of views, >= 1.
+        least: the side of the smallest crop, as a fraction of the whole view, in (0, 1].
+        seed: the seed of the random draws.
     """
 
     def __init__(self, count: int, least: float, seed: int):
@@ -39,7 +39,7 @@ class Crops:
     def __call__(
         self, image: Tensor, region: Tensor | None, preprocessing: Preprocessing
     ) -> list[Tensor]:
-        """A network's inputs ``[B, C, h, w]``, one for each crop, taken all over the region's box.
+        """Make a network's inputs ``[B, C, h, w]``, one for each crop, all over the region's box.
 
         Args:
             image: ``[B, 3, H, W]``.

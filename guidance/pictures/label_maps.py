@@ -1,4 +1,4 @@
-"""Label maps: which class is asked for where, from colors, numbers, masks or a network's scores.
+"""Label maps: the class wanted at each place, from colors, numbers, masks or a network's scores.
 
 Pixels for which no class is asked are free: their weight is 0.
 """
@@ -31,7 +31,7 @@ FITTED_KEPT = 2
 
 
 class LabelMap:
-    """What is asked for at every pixel.
+    """The classes that are wanted at every pixel.
 
     Args:
         values: ``[R, K, h, w]``: probabilities of the classes, or their scores; R is 1 or the
@@ -54,7 +54,7 @@ class LabelMap:
 
     @property
     def classes(self) -> int:
-        """Number of classes."""
+        """The number of classes."""
         return self.values.shape[1]
 
     @staticmethod
@@ -64,7 +64,7 @@ class LabelMap:
         classes: int,
         counts: Tensor | None = None,
     ) -> "LabelMap":
-        """The class whose color a pixel has; pixels of other colors, and mixtures, are free.
+        """Make a map of painted classes; pixels of other colors, and mixtures, are free.
 
         Args:
             pictures: ``[R, 3, h, w]`` RGB in [0, 1].
@@ -88,7 +88,7 @@ class LabelMap:
 
     @staticmethod
     def from_gray(pictures: Tensor, classes: int, counts: Tensor | None = None) -> "LabelMap":
-        """The class whose number the gray of a pixel is, of 255; 255, and mixtures, are free.
+        """Make a map of gray levels, the classes' numbers of 255; 255, and mixtures, are free.
 
         Args:
             pictures: ``[R, 3, h, w]`` in [0, 1].
@@ -115,7 +115,7 @@ class LabelMap:
 
     @staticmethod
     def from_indices(indices: Tensor, classes: int) -> "LabelMap":
-        """Numbers of classes ``[R, h, w]``; 255 is free.
+        """Make a map of numbers of classes ``[R, h, w]``; 255 is free.
 
         Raises:
             ValueError: a number is no class.
@@ -134,12 +134,12 @@ class LabelMap:
 
     @staticmethod
     def from_masks(masks: Sequence[Tensor], numbers: Sequence[int], classes: int) -> "LabelMap":
-        """One mask for each class; where several overlap, each has its share.
+        """Make a map of one mask for each class; where several overlap, each has its share.
 
         Args:
             masks: ``[R, h, w]`` in [0, 1] each; of other sizes than the first, they are scaled to
                 fill it.
-            numbers: each mask's class.
+            numbers: the number of each mask's class.
 
         Raises:
             ValueError: the numbers of masks and of classes differ, or a number is no class.
@@ -161,7 +161,7 @@ class LabelMap:
         return LabelMap(asked / total.clamp_min(LEAST_WEIGHT), weights)
 
     def masked(self, counts: Tensor | None) -> "LabelMap":
-        """The same map, free where ``counts [R, 1, h', w']`` is 0; None: as it is."""
+        """Return the same map, free where ``counts [R, 1, h', w']`` is 0; None: as it is."""
         if counts is None:
             return self
         counts = F.interpolate(counts, size=self.weights.shape[-2:], mode="area")
@@ -169,7 +169,7 @@ class LabelMap:
         return LabelMap(self.values, weights, self.aspect)
 
     def at(self, image: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """What is asked for of ``maps [B, K, h, w]``, which a network made of ``image``.
+        """Fit the target to ``maps [B, K, h, w]``, which a network made of ``image``.
 
         The target is cut to the picture's ratio of sides and averaged over the pixels of ``maps``,
         so that classes keep their shares of the area.

@@ -1,4 +1,4 @@
-"""What a network's own preprocessing does to a picture, without the rounding: differentiable."""
+"""A network's own preprocessing of pictures, without its rounding, so that it is differentiable."""
 
 from dataclasses import dataclass
 
@@ -71,7 +71,7 @@ class Preprocessing:
         return self.normalized(self.resized(image))
 
     def resized(self, image: Tensor) -> Tensor:
-        """``[B, 3, H, W]`` to ``[B, 3, h, w]``, antialiased."""
+        """Resize ``[B, 3, H, W]`` to ``[B, 3, h, w]``, antialiased."""
         if self.size is None or tuple(image.shape[-2:]) == self.size:
             return image
         height, width = self.size
@@ -98,7 +98,7 @@ class Preprocessing:
         return [round(height / ratio), round(width / ratio)]
 
     def normalized(self, image: Tensor) -> Tensor:
-        """``[B, 3, h, w]`` RGB in [0, 1] to the network's channels and scale."""
+        """Bring ``[B, 3, h, w]`` RGB in [0, 1] to the network's channels and scale."""
         if self.channels == "gray":
             image = (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
         elif self.channels == "bgr":

@@ -19,7 +19,7 @@ LEAST_MASK = 1e-6
 
 
 def ordinary(tensor: Tensor) -> Tensor:
-    """A copy of ``tensor`` that autograd may save, whatever mode the caller runs in.
+    """Return a copy of ``tensor`` that autograd may save, whatever mode the caller runs in.
 
     Tensors made under ``torch.inference_mode`` cannot be saved for a backward pass.
     """
@@ -71,7 +71,7 @@ class Reference:
         self._fitted = lru_cache(FITTED_KEPT)(self._fit)
 
     def at(self, image: Tensor) -> Tensor:
-        """The reference at the resolution, dtype and device of ``image``: ``[1 or B, 3, H, W]``.
+        """Fit the reference to the size, dtype and device of ``image``: ``[1 or B, 3, H, W]``.
 
         Raises:
             ValueError: the number of references is neither 1 nor the batch size.

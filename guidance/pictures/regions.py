@@ -1,7 +1,7 @@
 """Regions for energies that run a network: see the box around the region, move only the region.
 
-A network judges a picture, not a set of pixels: cutting the rest away would show it a shape on
-black. It sees the region's bounding box with what surrounds the region there, and the gradient
+A network needs a whole picture, not a set of pixels: cutting the rest away would show it a shape
+on black. It sees the region's bounding box with what surrounds the region there, and the gradient
 reaches the region alone.
 """
 
@@ -34,7 +34,7 @@ CUBIC = -0.5
 
 
 def only_region_moves(image: Tensor, region: Tensor | None) -> Tensor:
-    """``image`` itself, with a gradient that is multiplied by the region: 0 outside.
+    """Return ``image`` itself, with a gradient that is multiplied by the region: 0 outside.
 
     Args:
         image: ``[B, C, H, W]``.
@@ -47,9 +47,9 @@ def only_region_moves(image: Tensor, region: Tensor | None) -> Tensor:
 
 
 def seen(image: Tensor, region: Tensor | None, preprocessing: Preprocessing) -> Tensor:
-    """What a network is shown of the region: its input ``[B, C, h, w]``.
+    """Make a network's input ``[B, C, h, w]`` from the region of a picture.
 
-    Without a region the network's own preprocessing; with one the same for the region's box, whose
+    Without a region it is the network's own preprocessing; with one the same for its box, whose
     shorter side grows to the shape that the preprocessing asks for where the image has room.
 
     Args:
@@ -72,7 +72,7 @@ def seen(image: Tensor, region: Tensor | None, preprocessing: Preprocessing) -> 
 def reference_view(
     pictures: Tensor, mask: Tensor | None, preprocessing: Preprocessing
 ) -> tuple[Tensor, Tensor | None]:
-    """What a network is shown of references, and which part of that counts.
+    """Make a network's input from references, and tell which part of it counts.
 
     Args:
         pictures: ``[R, 3, h, w]`` in [0, 1], with something neutral where nothing counts.

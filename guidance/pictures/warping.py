@@ -15,9 +15,9 @@ UNFILTERED_SHRINK = 1.5
 
 
 def warped(image: Tensor, matrices: Tensor, size: int) -> Tensor:
-    """Square crops of a picture under affine maps, black beyond it.
+    """Cut square crops out of a picture under affine maps, black beyond it.
 
-    Bilinear sampling. What is shrunk by more than UNFILTERED_SHRINK is scaled down with a filter
+    Sampling is bilinear. What is shrunk by more than UNFILTERED_SHRINK is scaled down with a filter
     before, as far as that factor: detail does not alias, and every pixel has a gradient.
 
     Args:
