@@ -1,1 +1,1 @@
-"""The only code that touches the host: gradients, decoders, networks, hooks."""
+"""All code that touches ComfyUI, called the host here: gradients, decoders, networks, hooks."""

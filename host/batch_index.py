@@ -1,8 +1,8 @@
 """Which picture of a batch is which, as the host counts: its noise is drawn by that index.
 
-The host takes picture 3 out of a batch and draws its noise again, alone (Latent From Batch). It
-tells nobody behind the drawing, but the noise itself tells: it is the one with that place in the
-stream of the seed.
+The host takes picture 3 out of a batch and draws its noise again, alone (Latent From Batch). The
+index is not handed on, but the noise shows it: it is the one at that place in the stream of the
+seed.
 """
 
 import sys
@@ -20,11 +20,11 @@ MOST_FRAMES = 40  # callers that are asked
 
 
 def batch_indices(noise: Tensor, seed: int) -> list[int] | None:
-    """The host's index of each picture.
+    """Find the host's index of each picture of a batch.
 
     Args:
-        noise: ``[B, ...]`` with which the host starts the run.
-        seed: from which it was drawn.
+        noise: the noise ``[B, ...]`` with which the host starts the run.
+        seed: the seed from which it was drawn.
 
     Returns:
         B numbers >= 0, or None if it cannot be told; then the pictures count from 0.

@@ -22,9 +22,9 @@ class Decoder:
     """``decode(process_latent_out, latent) -> image [B, 3, H, W]`` and the patchers it runs on.
 
     Args:
-        name: shown in the report.
+        name: what the report calls the decoder.
         decode: takes the model's ``process_latent_out`` and a latent on the model's own scale.
-        patchers: ModelPatchers the host has to load together with the diffusion model.
+        patchers: the ModelPatchers that the host has to load together with the diffusion model.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Decoder:
 
 
 def choose_decoder(kind: str, vae: comfy.sd.VAE | None, latent_format: LatentFormat) -> Decoder:
-    """The decoder of that kind for a model with that latent format.
+    """Make the decoder of that kind for a model with that latent format.
 
     ``auto`` takes the connected VAE, else the model's TAESD if its files are installed, else the
     linear RGB factors.

@@ -45,7 +45,7 @@ WOMAN_FILE = FOLDER / "woman.jpg"
 MAN_FILE = FOLDER / "man.jpg"
 LAYOUT_FILE = FOLDER / "layout.jpg"
 
-# Left eye, right eye, nose tip, corners of the mouth in fractions of the picture, by the renderer
+# Left eye, right eye, nose tip, corners of the mouth in fractions of the picture, by the program
 # that made the portraits.
 FACE_POINTS = {
     WOMAN_FILE: ((0.404, 0.451), (0.587, 0.458), (0.472, 0.551), (0.414, 0.620), (0.549, 0.628)),
@@ -53,7 +53,7 @@ FACE_POINTS = {
     LAYOUT_FILE: ((0.419, 0.393), (0.603, 0.407), (0.476, 0.496), (0.405, 0.602), (0.559, 0.617)),
 }
 
-# The same on average over the rendered portraits that the networks of the demo were trained on.
+# The same on average over the synthetic portraits that the networks of the demo were trained on.
 AVERAGE_POINTS = ((0.415, 0.435), (0.588, 0.435), (0.501, 0.566), (0.426, 0.638), (0.575, 0.640))
 AVERAGE_FACE = Faces.from_points(torch.tensor([AVERAGE_POINTS]), 1.0)
 
@@ -115,7 +115,7 @@ def load_unet(path: str | Path = UNET_FILE, disable_dynamic: bool = False) -> An
     """Load the demo UNet under the host's memory management, in the dtype the host chooses.
 
     Args:
-        path: the weights.
+        path: the file of the weights.
         disable_dynamic: the host's request for a patcher without dynamic memory, made when it
             reloads the model for a deep copy.
 
@@ -158,12 +158,12 @@ def load_autoencoder(path: str | Path = AUTOENCODER_FILE) -> Any:
 
 
 def demo_conditioning() -> list:
-    """The CONDITIONING the network was trained with: one zero token, ``[1, 1, 64]``."""
+    """Make the CONDITIONING that the network was trained with: one zero token, ``[1, 1, 64]``."""
     return [[torch.zeros(1, 1, CONTEXT_WIDTH), {}]]
 
 
 def load_photograph(path: str | Path = PHOTOGRAPH_FILE) -> torch.Tensor:
-    """One of the pictures as the host's IMAGE, ``[1, H, W, 3]`` in [0, 1].
+    """Load one of the pictures as the host's IMAGE, ``[1, H, W, 3]`` in [0, 1].
 
     Raises:
         FileNotFoundError: the file is not there.
@@ -174,7 +174,7 @@ def load_photograph(path: str | Path = PHOTOGRAPH_FILE) -> torch.Tensor:
 
 
 def face_in(path: Path) -> Faces:
-    """Where the face is in one of the rendered portraits.
+    """Tell where the face is in one of the synthetic portraits.
 
     Raises:
         KeyError: it is none of them.
@@ -183,7 +183,7 @@ def face_in(path: Path) -> Faces:
 
 
 def demo_file(path: str | Path) -> Path:
-    """``path``, if it is there.
+    """Return ``path`` if the file is there.
 
     Raises:
         FileNotFoundError: it is not; the sentence says what to do.

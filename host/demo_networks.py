@@ -1,4 +1,4 @@
-"""The small networks that judge the demo model's pictures, so that every energy can be tried.
+"""The small attribute networks that know the demo model's pictures, so that energies can be tried.
 
 They are loaded as users' files are: nothing here knows how they were trained.
 """
@@ -57,19 +57,19 @@ class DemoNetworks:
 
 
 def load_demo_networks() -> DemoNetworks:
-    """All of them, each once for all who ask.
+    """Load all of them; each is loaded once and shared.
 
     Raises:
         FileNotFoundError: one is not there.
         ValueError: a Python package is missing that a loader needs, or a file is damaged.
     """
     clip = demo_clip()
-    judges = demo_parser(), demo_recognizer(), demo_landmarks()
-    return DemoNetworks(clip, *judges)
+    others = demo_parser(), demo_recognizer(), demo_landmarks()
+    return DemoNetworks(clip, *others)
 
 
 def demo_clip(path: Path = CLIP_FILE) -> OpenClip:
-    """Text and image towers of an architecture that is called like the file."""
+    """Load the CLIP, whose architecture is called like its file: text and image towers."""
     module = open_clip()
     if path.stem not in module.list_models():
         module.add_model_config(demo_file(path.with_suffix(CONFIGURATION)))
@@ -77,22 +77,22 @@ def demo_clip(path: Path = CLIP_FILE) -> OpenClip:
 
 
 def demo_parser(path: Path = PARSER_FILE) -> ImageNetwork:
-    """Pictures to maps of the scores of eight classes."""
+    """Load the face parser: pictures to maps of the scores of eight classes."""
     return load_network(demo_file(path), InputOptions(*IMAGENET), output="")
 
 
 def demo_recognizer(path: Path = RECOGNIZER_FILE) -> FaceRecognizer:
-    """Embeddings of aligned faces."""
+    """Load the recognizer: aligned faces to embeddings."""
     return load_recognizer(demo_file(path), RecognizerOptions())
 
 
 def demo_landmarks(path: Path = LANDMARKS_FILE) -> LandmarkNetwork:
-    """68 points of a face in its box."""
+    """Load the landmark network: 68 points of a face in its box."""
     return load_landmark_network(demo_file(path), LandmarkOptions())
 
 
 def demo_locator(landmarks: LandmarkNetwork) -> FaceLocator:
-    """Where the demo model's portraits have their faces: near the average place, by landmarks."""
+    """Make the locator of faces in the demo portraits: by landmarks, near the average place."""
     return FaceLocator(
         fixed=AVERAGE_FACE,
         fixed_in_reference=True,
@@ -101,7 +101,7 @@ def demo_locator(landmarks: LandmarkNetwork) -> FaceLocator:
 
 
 def demo_stamps() -> tuple:
-    """For a node's fingerprint: changes when one of the files does, or comes, or goes."""
+    """Make the files' stamps for a node's fingerprint: they change as files change, come or go."""
     weights = (CLIP_FILE, PARSER_FILE, RECOGNIZER_FILE, LANDMARKS_FILE)
     files = (*weights, CLIP_FILE.with_suffix(CONFIGURATION))
     return tuple(file_stamp(file) if file.is_file() else file.name for file in files)

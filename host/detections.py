@@ -1,4 +1,4 @@
-"""What the host's own detection nodes put out - landmarks and boxes in pixels - as faces."""
+"""Faces from the outputs of the host's own detection nodes: landmarks and boxes in pixels."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -23,7 +23,7 @@ def faces_in_landmarks(landmarks: Mapping, choice: str) -> Faces:
     Args:
         landmarks: ``frames``, for each picture a list of faces with ``landmarks_xy [P, 2]`` and
             ``bbox_xyxy [4]`` in pixels, and ``image_size``, the pictures' (height, width).
-        choice: which of several faces, one of guidance.detections.CHOICES.
+        choice: which of several faces is meant, one of guidance.detections.CHOICES.
 
     Raises:
         ValueError: a picture has no face, or the points are in no known order or form none.
@@ -65,8 +65,8 @@ def faces_in_boxes(boxes: object, size: tuple[int, int], choice: str) -> Faces:
     Args:
         boxes: a box ``{"x", "y", "width", "height"}`` in pixels, a list of them, or a list of such
             lists, one for each picture.
-        size: width and height in pixels of the picture that the boxes are of.
-        choice: which of several boxes, one of guidance.detections.CHOICES.
+        size: the width and height in pixels of the picture that the boxes are of.
+        choice: which of several boxes is meant, one of guidance.detections.CHOICES.
 
     Raises:
         ValueError: the boxes have another form, a picture has none, or one lies outside.

@@ -40,7 +40,7 @@ class Evaluations:
 
     @contextmanager
     def with_gradients(self) -> Iterator[None]:
-        """Inside the block evaluations can be differentiated; outside they are the host's own."""
+        """Make evaluations inside the block differentiable; outside they are the host's own."""
         before, self._differentiable = self._differentiable, True
         try:
             yield
@@ -61,7 +61,7 @@ class Evaluations:
         return prediction.detach() if self._calls.detached else prediction
 
     def answer(self, prediction: Tensor) -> Any:
-        """``prediction`` in the form in which the first evaluation answered."""
+        """Return ``prediction`` in the form in which the first evaluation answered."""
         first = self._first
         if isinstance(first, Tensor):
             return prediction
@@ -91,7 +91,7 @@ class Evaluations:
 
 
 def prediction_of(answer: Any) -> Tensor:
-    """The prediction in what an executor returned.
+    """Take the prediction out of what an executor returned.
 
     Raises:
         TypeError: it is neither a tensor nor several of which the first is one.

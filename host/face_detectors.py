@@ -1,4 +1,4 @@
-"""Face detectors from model files: found, and opened once."""
+"""Face detectors from model files, which are found by name and opened once."""
 
 from pathlib import Path
 
@@ -28,15 +28,15 @@ PACK_FILES = ("det_10g.onnx", "scrfd_10g_bnkps.onnx", "det_2.5g.onnx", "det_500m
 
 
 def detector_choices() -> list[str]:
-    """Packs and files that a node offers."""
+    """List the packs and files that a node offers."""
     return choices(FACE_DETECTORS, USUAL_PACK)
 
 
 def find_detector(name: str) -> Path:
-    """The file of a detector; see ``find_network``."""
+    """Find the file of a detector; see ``find_network``."""
     return find_network(FACE_DETECTORS, name, SOURCE, is_detector, PACK_FILES)
 
 
 def load_detector(path: Path, min_score: float) -> Scrfd | UltraFace:
-    """The detector in a file, once for all nodes that use it; see ``read_detector``."""
+    """Load the detector in a file, once for all nodes that use it; see ``read_detector``."""
     return shared("face detector", path, min_score, lambda: read_detector(path, min_score))

@@ -1,7 +1,7 @@
 """Face recognizers and landmark networks from files, under the host's memory management.
 
 What a file needs before its first layer is in the file or in the conventions of the library that
-made it; both may be overruled.
+made it; options overrule both.
 """
 
 from dataclasses import dataclass
@@ -97,8 +97,8 @@ class RecognizerOptions:
     """How crops are prepared for a recognizer; None: as the file or its library has it.
 
     Args:
-        mean, std: subtracted and divided by, for pixel values from 0 to 255.
-        channels: "rgb" or "bgr".
+        mean, std: what is subtracted from pixel values of 0 to 255, and what they are divided by.
+        channels: the order of the colors, "rgb" or "bgr".
     """
 
     mean: float | None = None
@@ -111,9 +111,9 @@ class LandmarkOptions(RecognizerOptions):
     """How faces are cropped and prepared for a landmark network, and what its outputs mean.
 
     Args:
-        margin: side of the crop in sides of the face's box.
-        square: the crop is a square; otherwise the box is stretched to one.
-        signed: coordinates run from -1 to 1 across the crop, otherwise from 0 to 1.
+        margin: the side of the crop in sides of the face's box.
+        square: whether the crop is a square; otherwise the box is stretched to one.
+        signed: whether coordinates run from -1 to 1 across the crop, otherwise from 0 to 1.
     """
 
     margin: float | None = None
@@ -122,29 +122,29 @@ class LandmarkOptions(RecognizerOptions):
 
 
 def recognizer_choices() -> list[str]:
-    """Packs and files that the recognizer's loader offers."""
+    """List the packs and files that the recognizer's loader offers."""
     return choices(RECOGNIZERS, USUAL_PACK)
 
 
 def landmark_choices() -> list[str]:
-    """Packs and files that the landmark network's loader offers."""
+    """List the packs and files that the landmark network's loader offers."""
     return choices(LANDMARK_NETWORKS, USUAL_PACK)
 
 
 def find_recognizer(name: str) -> Path:
-    """The file of a recognizer; see ``find_network``."""
+    """Find the file of a recognizer; see ``find_network``."""
     return find_network(RECOGNIZERS, name, RECOGNIZER_SOURCE, _is_recognizer, RECOGNIZER_FILES)
 
 
 def find_landmark_network(name: str) -> Path:
-    """The file of a landmark network; see ``find_network``."""
+    """Find the file of a landmark network; see ``find_network``."""
     return find_network(
         LANDMARK_NETWORKS, name, LANDMARK_SOURCE, _is_landmark_network, LANDMARK_FILES
     )
 
 
 def load_recognizer(path: Path, options: RecognizerOptions) -> FaceRecognizer:
-    """The recognizer in an ONNX file, or in a safetensors file with the weights of an IResNet.
+    """Load a recognizer from an ONNX file, or from the weights of an IResNet in safetensors.
 
     Raises:
         ValueError: the file is no such network, or cannot be differentiated.
@@ -169,7 +169,7 @@ def load_recognizer(path: Path, options: RecognizerOptions) -> FaceRecognizer:
 
 
 def load_landmark_network(path: Path, options: LandmarkOptions) -> LandmarkNetwork:
-    """The landmark network in an ONNX file.
+    """Load a landmark network from an ONNX file.
 
     A network of 192 x 192 color pixels is one of insightface; others are taken to see the face's
     box stretched to their input, and to answer in fractions of it.
@@ -202,7 +202,7 @@ def load_landmark_network(path: Path, options: LandmarkOptions) -> LandmarkNetwo
 
 
 def reference_embedding(recognizer: FaceRecognizer, pictures: Tensor, faces: Faces) -> Tensor:
-    """``mean_embedding`` outside sampling, computed once per content; ``[D]``."""
+    """Compute ``mean_embedding`` ``[D]`` outside sampling, once per content."""
     return recognizer.network.reference(
         lambda x, points: mean_embedding(recognizer, x, faces),
         pictures.float(),
@@ -212,7 +212,7 @@ def reference_embedding(recognizer: FaceRecognizer, pictures: Tensor, faces: Fac
 
 
 def target_landmarks(landmark_network: LandmarkNetwork, pictures: Tensor, faces: Faces) -> Tensor:
-    """The points in the crops of pictures, outside sampling, once per content; ``[R, P, 2]``."""
+    """Find the points ``[R, P, 2]`` in crops of pictures, outside sampling, once per content."""
     how = (
         landmark_network.preprocessing,
         landmark_network.margin,

@@ -19,8 +19,9 @@ LIBRARY_FOLDER = "models"
 
 
 def choices(kind: ModelKind, usual: str) -> list[str]:
-    """What a node offers: packs, the usual one first, single files; the usual one, marked, if it
-    is not there.
+    """List what a node offers: packs, the usual one first, then single files.
+
+    The usual pack is in the list, marked, where it is not installed, too.
     """
     names = list_files(kind)
     packs = _packs(names)
@@ -29,7 +30,7 @@ def choices(kind: ModelKind, usual: str) -> list[str]:
 
 
 def first_choice(options: Sequence[str]) -> str:
-    """The default among ``choices``: the usual pack, or another one, or the usual one, marked."""
+    """Choose the default of ``choices``: the usual pack, else another one, else the marked one."""
     single = (".onnx", ".safetensors")
     return next(name for name in options if not name.lower().endswith(single))
 
@@ -41,13 +42,13 @@ def find_network(
     fits: Callable[[OnnxSignature], bool],
     known: Sequence[str] = (),
 ) -> Path:
-    """The file of a network that a node asks for, by the name of its pack or by its own.
+    """Find the file of a network that a node asks for, by the name of its pack or by its own.
 
     Args:
         name: one of ``choices``.
         source: where to get the usual pack, for the message.
-        fits: whether a file of a pack is the network that is wanted.
-        known: names that such files have in published packs; these are looked at first.
+        fits: tells whether a file of a pack is the network that is wanted.
+        known: the names that such files have in published packs; these are looked at first.
 
     Raises:
         ValueError: there is no such file, no such network in the pack, or the onnx package, which

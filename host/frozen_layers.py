@@ -22,10 +22,10 @@ TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
 class Weights(Protocol):
-    """Where a derivative finds its weight."""
+    """The protocol by which a derivative finds its weight."""
 
     def __call__(self, like: Tensor) -> AbstractContextManager[Tensor]:
-        """The weight on the device and in the dtype of ``like``, valid inside the block."""
+        """Yield the weight on the device and in the dtype of ``like``, valid inside the block."""
 
 
 @dataclass

@@ -41,7 +41,7 @@ _ATTENTION_NODES = 200
 def differentiable(
     patcher: Any, modules: Iterable[nn.Module], *, second_order: bool = False
 ) -> Iterator[None]:
-    """Inside the block the frozen ``modules`` are differentiable in their inputs.
+    """Make the frozen ``modules`` differentiable in their inputs inside the block.
 
     Inference mode is off and gradients are on, also under an outer ``no_grad``; weights are
     constants that are not kept for the backward pass; compiled models run eagerly. Code of other
@@ -61,7 +61,7 @@ def differentiable(
         modules: all modules that will run: diffusion model, control nets, VAE, attribute networks.
             Host layers below them are recast in backward; other layers work as well as long as
             their weights stay in place, as those of every fully loaded model do.
-        second_order: the gradients will be differentiated again (Hessian-vector products).
+        second_order: whether gradients will be differentiated again (Hessian-vector products).
             Attention then forms its full matrix: exact, and slower than the fused kernels.
     """
     hooked = hooked_modules(patcher)
@@ -120,13 +120,13 @@ def _nothing_recorded() -> Iterator[None]:
 
 
 def normal(tensor: Tensor) -> Tensor:
-    """An ordinary leaf copy of any tensor, an inference tensor included, wherever it is called."""
+    """Return an ordinary leaf copy of any tensor, an inference tensor included, in any mode."""
     with torch.inference_mode(False):
         return tensor.detach().clone()
 
 
 def differentiable_options(model_options: dict[str, Any]) -> dict[str, Any]:
-    """A copy of ``model_options`` for an evaluation inside ``differentiable``.
+    """Return a copy of ``model_options`` for an evaluation inside ``differentiable``.
 
     - Attention kernels without a derivative (sage, flash, xformers, or another pack's) are replaced
       by torch's, and on the CPU the host's own by torch's fused one, equal up to rounding. An

@@ -45,7 +45,7 @@ LEAST_NOISE = 0.01
 
 @dataclass(frozen=True)
 class HostSettings:
-    """Guidance settings plus what only the host knows: which decoder shows the image."""
+    """Guidance settings, and the kind of decoder that makes the image for the conditions."""
 
     guidance: GuidanceSettings = GuidanceSettings()
     decoder: str = "auto"
@@ -72,13 +72,13 @@ def attach(
     vae: comfy.sd.VAE | None = None,
     on_finish: Callable[[Trace], None] | None = None,
 ):
-    """A clone of ``model`` (a ModelPatcher) whose sampling satisfies ``conditions``.
+    """Return a clone of ``model`` (a ModelPatcher) whose sampling satisfies ``conditions``.
 
     A model that is guided already gets the new conditions behind its own: one engine balances
     them all. Settings and VAE given here win over those attached before.
 
     Args:
-        on_finish: called with the trace at the end of every run.
+        on_finish: a function that is called with the trace at the end of every run.
 
     Raises:
         ValueError: the decoder that the settings ask for cannot be had.
@@ -117,7 +117,7 @@ class _Hooks:
     attachment: _Attachment
 
     def __deepcopy__(self, memo: dict) -> Self:
-        """The same: other packs deep-copy the model options, and these hold weights."""
+        """Return this object: other packs deep-copy the model options, and these hold weights."""
         return self
 
     def prepare_sampling(self, executor, model, noise_shape, conds, *args, **kwargs):
@@ -149,7 +149,7 @@ class _Hooks:
         return samples
 
     def predict_noise(self, executor, x, timestep, model_options=None, seed=None):
-        """The corrected prediction of one evaluation."""
+        """Return the corrected prediction of one evaluation."""
         run: _HostRun | None = getattr(executor.class_obj, KEY, None)
         model_options = {} if model_options is None else model_options
         if run is None:  # called by another node outside a sampling run
@@ -213,7 +213,7 @@ class _HostRun:
         )
 
     def predict(self, executor, x: Tensor, timestep: Tensor, model_options: dict, seed) -> Any:
-        """Plain where no condition guides, bit for bit; else corrected.
+        """Predict: plainly where no condition guides, bit for bit; else with the correction.
 
         Returns:
             What the executor returns, a tensor or several of which the first is the prediction.
@@ -231,7 +231,7 @@ class _HostRun:
 
     @contextmanager
     def gradients(self) -> Iterator[None]:
-        """Where the models of this run can be differentiated."""
+        """Make the context in which the models of this run can be differentiated."""
         guider = self.guider
         modules = [guider.inner_model, *(p.model for p in _patchers(guider))]
         second_order = self.attachment.settings.guidance.second_order
@@ -269,7 +269,7 @@ class _HostRun:
         shapes.add(shape)
 
     def finish(self, samples: Tensor) -> Trace:
-        """The trace, with the energies of the finished samples (in the VAE's scale)."""
+        """Complete the trace by the energies of the finished samples (in the VAE's scale)."""
         model = self.guider.model_patcher.model
         device = self.guider.model_patcher.load_device
         self._warn_of_unasked_steps()
@@ -307,13 +307,13 @@ def _describes_places(condition: Condition) -> bool:
 
 
 def schedule_of(model_sampling, sigmas: Tensor) -> Schedule:
-    """The schedule of a sampling by the host.
+    """Make the schedule of a sampling by the host.
 
     Windows are fractions of the model's training schedule, as in the host's own nodes.
 
     Args:
-        model_sampling: of the host's model.
-        sigmas: of the sampler, ``[steps + 1]``.
+        model_sampling: the model sampling of the host's model.
+        sigmas: the noise levels of the sampler, ``[steps + 1]``.
     """
     return Schedule(
         tuple(sigmas.tolist()),

@@ -1,4 +1,4 @@
-"""Segmenters and other networks of pictures from ONNX files: found, loaded, tried out."""
+"""Segmenters and other networks of pictures from ONNX files: they are found, loaded and tested."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,12 +66,12 @@ FREE_SIZE = (128, 128)
 
 @dataclass(frozen=True)
 class ImageNetwork:
-    """A network from an ONNX file with its preprocessing: pictures in, outputs out.
+    """A network from an ONNX file with its preprocessing, called with pictures in [0, 1].
 
     Args:
-        path: the file.
+        path: the ONNX file.
         preprocessing: from a picture in [0, 1] to the network's input.
-        outputs: tensors to return, by name; none: the file's own outputs.
+        outputs: the tensors to return, by name; none: the file's own outputs.
 
     Raises:
         ValueError: see ``load_onnx``.
@@ -96,25 +96,25 @@ class ImageNetwork:
         )
 
     def __call__(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The outputs for ``image [B, 3, H, W]`` RGB in [0, 1], each ``[B, ...]``."""
+        """Compute the outputs for ``image [B, 3, H, W]`` RGB in [0, 1], each ``[B, ...]``."""
         return self.network(self.preprocessing(image))
 
     @property
     def networks(self) -> tuple[Network, ...]:
-        """What it runs on, for an energy that is given the whole of it."""
+        """The network it runs on; see the Energy protocol."""
         return (self.network,)
 
     @property
     def module(self):
-        """The OnnxModule: the file's input shape and names of outputs."""
+        """The OnnxModule, which has the file's input shape and names of outputs."""
         return self.network.module
 
     def returning(self, outputs: Sequence[str]) -> "ImageNetwork":
-        """The same network with other outputs, by name, inside the network too."""
+        """Return the same network with other outputs, by name, inside the network too."""
         return ImageNetwork(self.path, self.preprocessing, tuple(outputs))
 
     def activations(self) -> tuple[str, ...]:
-        """Names of the tensors after each activation, in the order of the file, for ``returning``.
+        """List the tensors after each activation, by name, in the file's order, for ``returning``.
 
         Raises:
             ValueError: the onnx package is missing.
@@ -128,11 +128,12 @@ class InputOptions:
     """How a network wants its pictures.
 
     Args:
-        mean, std: of pixel values of 0 to 255, one number or one for each channel.
-        color_order: "rgb" or "bgr"; a network of one channel sees gray.
-        size: side of the square input; 0: the network's own.
-        free_size: side for a network that takes any size, when ``size`` is 0.
-        fit: "stretch" or "crop", see Preprocessing.
+        mean, std: what is subtracted from pixel values of 0 to 255, and what they are divided by:
+            one number or one for each channel.
+        color_order: the order of the colors, "rgb" or "bgr"; a network of one channel sees gray.
+        size: the side of the square input in pixels; 0: the network's own.
+        free_size: the side for a network that takes any size, when ``size`` is 0.
+        fit: how pictures of another shape are fitted, "stretch" or "crop", see Preprocessing.
     """
 
     mean: tuple[float, ...]
@@ -144,11 +145,11 @@ class InputOptions:
 
 
 def load_network(path: Path, options: InputOptions, output: str | None = None) -> ImageNetwork:
-    """An ONNX file as a network of pictures.
+    """Load an ONNX file as a network of pictures.
 
     Args:
-        path: the file.
-        options: how it wants them.
+        path: the ONNX file.
+        options: how the network wants its pictures.
         output: the only tensor to return, by name or number, the first one for an empty text;
             None: all outputs of the file.
 
@@ -176,7 +177,7 @@ def _output_name(text: str, outputs: Sequence[str]) -> str:
 
 
 def with_output(network: ImageNetwork, text: str) -> ImageNetwork:
-    """The network with the one output that a text means, as in ``load_network``.
+    """Return the network with the one output that a text means, as in ``load_network``.
 
     Raises:
         ValueError: there is no tensor of that name.
@@ -188,7 +189,7 @@ def with_output(network: ImageNetwork, text: str) -> ImageNetwork:
 
 
 def example(network: ImageNetwork) -> tuple[Tensor, ...]:
-    """The outputs for a picture of noise, each ``[1, ...]``, computed outside sampling once.
+    """Compute the outputs for a picture of noise, each ``[1, ...]``, outside sampling, once.
 
     Raises:
         ValueError: the network cannot be run at its size, or an output is not made of its input
@@ -204,12 +205,12 @@ def example(network: ImageNetwork) -> tuple[Tensor, ...]:
 def outputs_for(
     network: ImageNetwork, pictures: Tensor, faces: Faces | None = None, margin: float = 1.0
 ) -> Tensor:
-    """The first output for pictures, features first, computed outside sampling once.
+    """Compute the first output for pictures, features first, computed outside sampling once.
 
     Args:
-        pictures: ``[R, 3, h, w]`` RGB in [0, 1].
+        pictures: the pictures ``[R, 3, h, w]`` RGB in [0, 1].
         faces: the face in each; None: the network sees the whole pictures.
-        margin: of the face's crop, see FaceOutput.
+        margin: the side of the face's crop, see FaceOutput.
     """
     preprocessing = network.preprocessing
     if faces is None:

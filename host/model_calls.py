@@ -1,4 +1,4 @@
-"""Did the model itself answer, or a cache of another node in its place, and with gradients?
+"""Whether the model itself answered, or a cache of another node in its place, and with gradients.
 
 A cached answer looks like any other: ``x + residual`` even has a gradient. So a few modules,
 spread over the model, tell whether they ran. An answer of which a part was computed without
@@ -48,7 +48,7 @@ class ModelCalls:
         """Watch the calls inside the block, which is one evaluation.
 
         Args:
-            with_gradients: it is to be differentiated.
+            with_gradients: whether it is to be differentiated.
         """
         self._calls = []
         handles = [

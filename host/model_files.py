@@ -1,4 +1,4 @@
-"""Model files: where they are looked for, what is there, and what to say when one is missing."""
+"""Model files: where they are looked for, which are there, and the message for a missing one."""
 
 import difflib
 import os
@@ -36,10 +36,10 @@ class ModelKind:
     """A kind of model file.
 
     Args:
-        what: as a message calls it, such as "face recognizer".
-        folders: the host's names of folders, searched in this order; the first is recommended.
+        what: what a message calls it, such as "face recognizer".
+        folders: the host's names of its folders, searched in this order; the first is recommended.
             Names the host does not know stand for folders of the same name under ``models``.
-        extensions: of the files, lower case.
+        extensions: the endings of the files, in lower case.
     """
 
     what: str
@@ -52,8 +52,8 @@ class Source:
     """Where a file can be had: address, size and license in words.
 
     Args:
-        name: of the file or pack that comes from there; empty: whichever is asked for.
-        place: the folder for it, inside the first one of its kind.
+        name: the name of the file or pack that comes from there; empty: whichever is asked for.
+        place: the folder to put it into, inside the first one of its kind.
     """
 
     where: str
@@ -67,7 +67,7 @@ class Source:
 
 
 def search_paths(kind: ModelKind) -> list[Path]:
-    """The folders of a kind, existing or not, those of extra_model_paths.yaml included."""
+    """List the folders of a kind, existing or not, those of extra_model_paths.yaml included."""
     paths: list[Path] = []
     for name in kind.folders:
         try:
@@ -80,12 +80,12 @@ def search_paths(kind: ModelKind) -> list[Path]:
 
 
 def list_files(kind: ModelKind) -> list[str]:
-    """Files of a kind by their path inside its folders, with forward slashes, sorted."""
+    """List the files of a kind by their path inside its folders, with forward slashes, sorted."""
     return sorted({name for folder in search_paths(kind) for name in _files_in(folder, kind)})
 
 
 def offered(installed: Sequence[str], recommended: Sequence[str]) -> list[str]:
-    """What a node's list shows: what is there, then what is recommended and is not, marked so."""
+    """Make the entries of a node's list: what is there, then what is recommended, marked."""
     absent = [f"{name}{ABSENT}" for name in recommended if name not in installed]
     return list(
         dict.fromkeys([*(name for name in recommended if name in installed), *installed, *absent])
@@ -98,7 +98,7 @@ def installed_name(name: str) -> str:
 
 
 def usable_name(value: object, widget: str) -> bool | str:
-    """For a node's ``validate_inputs``: True for any text, else what is wrong.
+    """Check a name for a node's ``validate_inputs``: True for any text, else what is wrong.
 
     A file that is missing is reported in full where it is needed.
     """
@@ -108,10 +108,10 @@ def usable_name(value: object, widget: str) -> bool | str:
 
 
 def find_file(kind: ModelKind, name: str, source: Source) -> Path:
-    """The full path of the file that a node asks for.
+    """Find the full path of the file that a node asks for.
 
     Args:
-        name: path inside one of the kind's folders, as in ``list_files`` or ``offered``.
+        name: a path inside one of the kind's folders, as in ``list_files`` or ``offered``.
         source: where to get the file, for the message.
 
     Raises:

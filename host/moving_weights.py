@@ -150,7 +150,7 @@ class _Overrides:
 def recast_in_backward(
     patcher: Any, modules: Iterable[nn.Module], hooked: set[nn.Module]
 ) -> Iterator[None]:
-    """Inside the block, host layers whose weights do not stay in place recast them in backward.
+    """Let host layers whose weights do not stay in place recast them in backward, in the block.
 
     The override sits on the host's own seam, ``forward_comfy_cast_weights`` of the instance, below
     ``forward``: what other packs hang on ``forward`` keeps working. A module that already has an

@@ -1,4 +1,4 @@
-"""What other packs keep between two evaluations of the model.
+"""The state that other packs keep between two evaluations of the model.
 
 A pack may keep a running average or a counter in the model options, in a variable of its patch or
 in an object. The host evaluates the model once a step; a guided step evaluates it several times.
@@ -36,8 +36,8 @@ class NeighborState:
     def __init__(self, model_options: dict[str, Any], device: torch.device):
         """
         Args:
-            model_options: those of the run.
-            device: on which it runs.
+            model_options: the model options of the run.
+            device: the device on which the model runs.
         """
         self._options = create_model_options_clone(model_options)
         self._streams = [torch] + [getattr(torch, device.type)] * (device.type != "cpu")
@@ -46,7 +46,7 @@ class NeighborState:
 
     @contextmanager
     def again(self) -> Iterator[dict[str, Any]]:
-        """Inside the block all is as it was then; yields the options. Afterwards as before it."""
+        """Restore the state inside the block and yield the options; afterwards all is as before."""
         now = [(holder, holder.read()) for holder, _ in self._kept]
         drawn = [stream.get_rng_state() for stream in self._streams]
         try:
@@ -81,7 +81,7 @@ def lent(options: dict[str, Any], changed: dict[str, Any]) -> Iterator[dict[str,
     """``options`` themselves with the entries of ``changed`` for the time of the block.
 
     Args:
-        options: model options of the host.
+        options: the model options of the host.
         changed: a changed copy of them, down to ``transformer_options``.
     """
     inner = options.setdefault("transformer_options", {})

@@ -31,8 +31,8 @@ class Network:
     Args:
         module: takes and returns floating point tensors, or tuples of them; integers go in as
             they are.
-        name: for messages, such as the file's name.
-        dtype: of the computation; float32 unless the network is known to bear less.
+        name: what messages call it, such as the file's name.
+        dtype: the dtype of the computation; float32 unless the network is known to bear less.
         patcher: the ModelPatcher under which ``module``'s weights already are, as they are:
             another view of a network, or a model of the host's own. None: it gets its own.
     """
@@ -70,14 +70,14 @@ class Network:
         return self._left(result, scale, inputs[0])
 
     def reference(self, compute: Callable[..., Result], *inputs: Tensor, key: Hashable = ()):
-        """``compute(*inputs)`` outside sampling: computed once per content of the inputs.
+        """Compute ``compute(*inputs)`` outside sampling, once per content of the inputs.
 
         The host loads the network first. ``compute`` runs without gradients on ordinary tensors;
         its result is shared between callers and must not be changed.
 
         Args:
             compute: calls this network.
-            inputs: what it is computed from.
+            inputs: the tensors it is computed from.
             key: whatever else the result depends on.
         """
         content = (key, *(content_of(x) for x in inputs))
@@ -141,7 +141,7 @@ class _GradientScale:
 
 
 def shared(kind: str, path: str | Path, options: Hashable, load: Callable[[], Result]) -> Result:
-    """What ``load`` makes of a file, once for all nodes that use it as long as one of them does.
+    """Return what ``load`` makes of a file, once for all nodes, as long as one of them uses it.
 
     A file that has changed (time or size) is loaded anew.
     """
@@ -157,14 +157,14 @@ _SHARED: WeakValueDictionary = WeakValueDictionary()
 
 
 def file_stamp(path: str | Path) -> tuple[str, int, int]:
-    """What identifies a file's content: its path, size in bytes, and time of change in ns."""
+    """Return what identifies a file's content: its path, size in bytes, time of change in ns."""
     path = Path(path)
     status = path.stat()
     return (str(path.resolve()), status.st_size, status.st_mtime_ns)
 
 
 def stamp_of(find: Callable[[], Path], name: str) -> tuple:
-    """For a node's fingerprint: the stamp of the file that ``find`` returns for ``name``.
+    """Make a node's fingerprint: the stamp of the file that ``find`` returns for ``name``.
 
     While there is no file (``find`` raises ValueError) the name stands for it.
     """
@@ -175,7 +175,7 @@ def stamp_of(find: Callable[[], Path], name: str) -> tuple:
 
 
 def content_of(tensor: Tensor) -> str:
-    """A digest of a tensor's shape, dtype and values."""
+    """Return a digest of a tensor's shape, dtype and values."""
     array = tensor.detach().cpu().contiguous()
     digest = hashlib.sha256(repr((array.shape, array.dtype)).encode())
     digest.update(array.flatten().view(torch.uint8).numpy().tobytes())

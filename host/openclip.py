@@ -29,10 +29,10 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 
 
 class Texts(Protocol):
-    """What encodes prompts."""
+    """The protocol of text towers, which encode prompts."""
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """Embeddings ``[P, D]`` in float32, without gradients."""
+        """Encode P prompts: embeddings ``[P, D]`` in float32, without gradients."""
         ...
 
     def unread(self, prompt: str) -> str:
@@ -45,12 +45,12 @@ class OpenClip:
     """The image tower with its preprocessing, and what encodes prompts for it.
 
     Attributes:
-        name: for messages.
-        image: the image tower, preprocessed pixels ``[B, 3, h, w]`` to embeddings ``[B, D]``.
+        name: what messages call it.
+        image: the image tower, from preprocessed pixels ``[B, 3, h, w]`` to embeddings ``[B, D]``.
         preprocessing: from a picture to those pixels.
         tap: makes a module on the tower's weights that returns the features after the chosen
             blocks, counted from 0, without the class token; None chooses all.
-        texts: what encodes prompts; None without a text tower.
+        texts: the text tower, which encodes prompts, or None.
         assumed: a sentence about what is not known of the weights, empty if nothing is assumed.
     """
 
@@ -63,10 +63,10 @@ class OpenClip:
     _taps: dict[tuple[int, ...], Network] = field(default_factory=dict, repr=False)
 
     def embeddings(self, pictures: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Of reference pictures ``[R, 3, h, w]`` in [0, 1], outside sampling: ``[R, D]``.
+        """Encode reference pictures ``[R, 3, h, w]`` in [0, 1], outside sampling: ``[R, D]``.
 
         Args:
-            mask: ``[R, 1, h, w]``, what counts of them, see ``reference_view``; or None.
+            mask: how much of each pixel counts, ``[R, 1, h, w]``, see ``reference_view``; or None.
         """
         given = (pictures,) if mask is None else (pictures, mask)
         return self.image.reference(
@@ -74,7 +74,7 @@ class OpenClip:
         )
 
     def after_blocks(self, blocks: tuple[int, ...]) -> Network:
-        """The image tower up to its features after ``blocks``, counted from 1.
+        """Return the image tower up to its features after ``blocks``, counted from 1.
 
         Raises:
             ValueError: the tower has no such block.
@@ -108,12 +108,12 @@ def load_openclip(
     normalization: str = "automatic",
     activation: str = "automatic",
 ) -> OpenClip:
-    """A model of open_clip with the weights of a local file.
+    """Load a model of open_clip with the weights of a local file.
 
     Args:
-        architecture: one of ``open_clip.list_models()``.
-        path: the weights.
-        precision: "auto", or one of PRECISIONS.
+        architecture: the name of the architecture, one of ``open_clip.list_models()``.
+        path: the file of the weights.
+        precision: the precision of the computation, "auto" or one of PRECISIONS.
         download: whether a tokenizer that open_clip does not bring may be downloaded.
         normalization, activation: what the weights were trained with, one of NORMALIZATIONS and of
             ACTIVATIONS.

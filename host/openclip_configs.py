@@ -58,11 +58,11 @@ _refused: set[Path] = set()
 
 @dataclass(frozen=True)
 class Facts:
-    """What a configuration says of the weights beside it.
+    """What a configuration tells about the weights beside it.
 
     Attributes:
-        file: where it says so.
-        model: of the architecture, in open_clip's format; empty if it says nothing of it.
+        file: the file of the configuration.
+        model: the architecture in open_clip's format; empty if it is not in the file.
         preprocessing: mean, std, interpolation and resize_mode, as far as they are there.
     """
 
@@ -72,7 +72,7 @@ class Facts:
 
 
 def model_configurations() -> list[Path]:
-    """Configurations of architectures in the folders of weights and in that of the demo models.
+    """List configurations of architectures in the folders of weights and of the demo models.
 
     Other files are ignored; those that cannot be read are said once in the log.
     """
@@ -101,7 +101,7 @@ def check_configuration(name: str, config: Any) -> None:
 
 
 def facts_beside(path: Path) -> Facts | None:
-    """What ``open_clip_config.json`` says of the weights in ``path``, None where there is none.
+    """Read ``open_clip_config.json`` beside the weights in ``path``, None where there is none.
 
     It lies beside the file or, if that is a link, beside what it points to. It is that of a file
     under one of the names of the hub, or of the only weights in its folder.

@@ -27,7 +27,7 @@ __all__ = ["openclip_from_host"]
 def openclip_from_host(
     clip_vision: comfy.clip_vision.ClipVisionModel, clip: comfy.sd.CLIP | None
 ) -> OpenClip:
-    """The image tower of ``clip_vision`` and, if connected, the fitting text tower of ``clip``.
+    """Make an OpenClip of the image tower of ``clip_vision`` and, if given, the texts of ``clip``.
 
     Raises:
         ValueError: the image tower is not a CLIP with a projection, or ``clip`` has no text tower

@@ -1,4 +1,4 @@
-"""Weights into open_clip's models: what is in a file, and what to say if it is something else."""
+"""Weights for open_clip's models: reading a file, and the message if it holds something else."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What weights do not say themselves: the colors and the activation of their training."""
+"""What a file of weights does not tell: the colors and the activation of their training."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Training:
     """How weights were trained, as far as it is known.
 
     Attributes:
-        mean, std, interpolation, resize_mode: of open_clip's preprocessing.
+        mean, std, interpolation, resize_mode: the parameters of open_clip's preprocessing.
         quick: whether the activation is QuickGELU; None: the architecture's.
         assumed: a sentence about what is only assumed, empty if nothing is.
     """
@@ -50,7 +50,7 @@ class Training:
     assumed: str = ""
 
     def preprocessing(self, size: int | tuple[int, int]) -> Preprocessing:
-        """What is done to a picture; ``size``: the side of the tower's input, or height, width."""
+        """Make the preprocessing; ``size``: the side of the tower's input, or height and width."""
         return Preprocessing(
             size=(size, size) if isinstance(size, int) else tuple(size),
             mean=self.mean,
@@ -63,13 +63,13 @@ class Training:
 def training_of(
     architecture: str, path: Path, normalization: str = AUTOMATIC, activation: str = AUTOMATIC
 ) -> Training:
-    """How the weights in a file were trained.
+    """Find out how the weights in a file were trained.
 
-    By what was chosen; by the configuration beside the file; by the published weights that it is
-    named after; else as most weights that are published for the architecture.
+    That is what was chosen; else what the configuration beside the file tells; else as the
+    published weights that it is named after; else as most weights of the architecture.
 
     Args:
-        normalization, activation: one of NORMALIZATIONS and of ACTIVATIONS.
+        normalization, activation: what was chosen, one of NORMALIZATIONS and of ACTIVATIONS.
 
     Raises:
         ValueError: the configuration beside the file is of another architecture, or unusable.

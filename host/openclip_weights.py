@@ -1,4 +1,4 @@
-"""Weights for open_clip architectures: which are published, where they lie, how they are got."""
+"""Weights for open_clip architectures: which are published, where they are, how to get them."""
 
 import importlib.util
 import os
@@ -53,7 +53,7 @@ ANY_SOURCE = Source(
 
 
 def open_clip() -> Any:
-    """The package ``open_clip``.
+    """Import the package ``open_clip``.
 
     Raises:
         ValueError: it is missing or too old; the message has the line that installs it.
@@ -72,7 +72,7 @@ def open_clip() -> Any:
 
 
 def architectures() -> list[str]:
-    """Names of the architectures that the installed open_clip has, without importing it.
+    """List the names of the architectures that the installed open_clip has, without importing it.
 
     After them those of configurations in open_clip's format that lie beside weights.
     """
@@ -84,12 +84,12 @@ def architectures() -> list[str]:
 
 
 def weight_names() -> list[str]:
-    """Files that are there, and the well-known ones, marked where they are not."""
+    """List the files that are there, and the well-known ones, marked where they are not."""
     return offered(list_files(WEIGHTS), list(PUBLISHED))
 
 
 def published_tag(architecture: str, name: str) -> str | None:
-    """The tag of open_clip's weights for ``architecture`` that a file is named after, or None.
+    """Find the tag of open_clip's weights for ``architecture`` that a file is named after, or None.
 
     ``CLIP-ViT-B-32-laion2B-s34B-b79K.safetensors`` is named after ``laion2b_s34b_b79k``.
     """
@@ -99,7 +99,7 @@ def published_tag(architecture: str, name: str) -> str | None:
 
 
 def find_weights(architecture: str, name: str, *, download: bool) -> Path:
-    """The file called ``name``; with ``download`` it is fetched if it is missing.
+    """Find the file called ``name``; with ``download`` it is fetched if it is missing.
 
     Raises:
         ValueError: it is not there, and cannot be or shall not be downloaded.

@@ -25,10 +25,10 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFaces:
-    """Faces of references.
+    """The faces in reference pictures.
 
     Attributes:
-        faces: one for each picture that is kept; None if none is.
+        faces: one face for each picture that is kept; None if none is.
         kept: the numbers of the pictures in which a face was found, counted from 0.
         astray: the numbers of those whose face seems to be at another place, or of another size,
             than it is taken for.
@@ -40,7 +40,7 @@ class ReferenceFaces:
 
 
 def reference_faces(locator: FaceLocator, pictures: Tensor) -> ReferenceFaces:
-    """The face in each of ``pictures [R, 3, h, w]`` RGB in [0, 1]."""
+    """Find the face in each of ``pictures [R, 3, h, w]`` RGB in [0, 1]."""
     if locator.networks:
         comfy.model_management.load_models_gpu([n.patcher for n in locator.networks])
     found = locator.in_picture(pictures)

@@ -25,7 +25,7 @@ _CAST_PATH = "forward_comfy_cast_weights"
 
 
 def own_cast(module: nn.Module) -> str | None:
-    """Name of the method in which another pack's layer makes its weight and uses it, or None."""
+    """Name the method in which another pack's layer makes its weight and uses it, or None."""
     cast_path = getattr(type(module), _CAST_PATH, None)
     method = cast_path or type(module).forward
     project = (getattr(method, "__module__", None) or "torch").partition(".")[0]

@@ -3,7 +3,7 @@
 The host runs everything in inference mode, so weights, conditionings and caches are inference
 tensors, which autograd refuses to save; its blocks, and other packs' patches, write into tensors
 that autograd has saved; its fused kernels have no derivative. ``SafeOps`` sees every call of torch
-and mends these three.
+and corrects these three.
 """
 
 from collections.abc import Callable, Iterable
@@ -85,7 +85,7 @@ def _into_arguments(kernel: Callable, formula: Callable) -> Callable:
 
 
 def ordinary_alias(tensor: Tensor) -> Tensor:
-    """An ordinary tensor on the memory of an inference tensor; autograd may save it."""
+    """Make an ordinary tensor on the memory of an inference tensor; autograd may save it."""
     if tensor.layout is not torch.strided or tensor.is_conj() or tensor.is_neg():
         return tensor.clone()
     alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
@@ -129,8 +129,9 @@ class SafeOps(TorchFunctionMode):
     """Makes inference code differentiable while it runs; parameters count as constants.
 
     Args:
-        saved: what autograd saves: before a write into its memory it gets a copy of its own.
-        second_order: compute attention by the formula that can be differentiated twice.
+        saved: the tensors that autograd saves: before a write into its memory it gets a copy of
+            its own.
+        second_order: whether to compute attention by the formula that can be differentiated twice.
     """
 
     def __init__(self, saved: SavedTensors, *, second_order: bool) -> None:

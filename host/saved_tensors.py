@@ -1,8 +1,9 @@
-"""What autograd saves for the backward pass: kept right while others write, dropped at the end.
+"""The tensors that autograd saves for backward: unchanged by later writes, dropped at the end.
 
-Two habits of inference code meet here. It writes into tensors in place, also into those that a
-layer has saved; and it keeps tensors from one step to the next (momentum of guidance, caches of
-residuals), each of which holds the graph it came from, and with it all that was saved for it.
+Inference code has two habits that would break them. It writes into tensors in place, also into
+those that a layer has saved; and it keeps tensors from one step to the next (momentum of guidance,
+caches of residuals), each of which holds the graph it came from, and with it all that was saved
+for it.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ class SavedTensors:
 
     ``before_write`` gives those that share memory with a tensor a copy of their own, so that a
     write into it does not reach the backward pass. At the end of ``watching()`` every box is
-    emptied: a graph that somebody keeps is a hull then, and a backward through it says so.
+    emptied: a graph that somebody keeps is empty then, and a backward through it says so.
     """
 
     def __init__(self) -> None:
@@ -50,7 +51,7 @@ class SavedTensors:
 
     @contextmanager
     def watching(self) -> Iterator["SavedTensors"]:
-        """Saves through this object; inside an enclosing block, through that block's.
+        """Save through this object; inside an enclosing block, through that block's.
 
         The hooks that were in force stay in force: they see what is saved, as before.
 
@@ -69,7 +70,7 @@ class SavedTensors:
             self._drop()
 
     def before_write(self, tensor: Tensor) -> None:
-        """``tensor`` is about to be written to: what was saved of its memory moves out."""
+        """Copy what was saved of the memory of ``tensor``, which is about to be written to."""
         copies: dict[tuple, Any] = {}
         for weak in self._boxes.pop(address_of(tensor), ()):
             box = weak()
@@ -116,7 +117,7 @@ class SavedTensors:
 
 
 def address_of(tensor: Tensor) -> int:
-    """Where the memory of a tensor begins, the same for all its views; 0 if it has none."""
+    """Return where the memory of a tensor begins, the same for all its views; 0 if it has none."""
     if tensor.layout is not torch.strided or tensor.is_meta:
         return 0
     try:

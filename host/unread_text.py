@@ -1,4 +1,4 @@
-"""What of a prompt a text tower does not read."""
+"""The end of a prompt that a text tower does not read."""
 
 from collections.abc import Callable, Hashable
 
@@ -9,10 +9,10 @@ LONGEST_READ = 4_000
 
 
 def unread_end(text: str, tokens: Callable[[str], Hashable]) -> str:
-    """The end of a prompt that a text tower does not read, empty if it reads all of it.
+    """Find the end of a prompt that a text tower does not read, empty if it reads all of it.
 
     Args:
-        tokens: what the tower gets of a text; at most so much as it reads.
+        tokens: makes of a text the tokens that the tower gets, at most as many as it reads.
     """
     text = text.strip()
     all_read = tokens(text)
