@@ -30,8 +30,9 @@ class Energy(Protocol):
         Args:
             image: ``[B, 3, H, W]`` RGB, nominally in [0, 1], float32 or float64. A decoder may
                 overshoot the range slightly; an energy must stay finite there.
-            region: ``[1 or B, 1, H, W]`` in [0, 1], or None for the whole image. The energy must
-                not depend on pixels where the region is 0.
+            region: ``[1 or B, 1, H, W]`` in [0, 1], or None for the whole image. The gradient must
+                be 0 where the region is 0. An energy that runs no network must not depend on
+                these pixels at all; a network may see what surrounds the region.
 
         Returns:
             ``[B]``: sample ``b`` depends on ``image[b]`` alone.

@@ -49,10 +49,9 @@ def test_options_may_be_copied_deeply_and_no_weights_are(specimen, settings):
     model = specimen.patcher.clone()
     model.set_model_sampler_pre_cfg_function(pre_cfg)
     network = torch.nn.Linear(2, 2)
-    conds = [copy.copy(c) for c in conditions()]
-    object.__setattr__(conds[0], "networks", ())
+    conds = conditions()
     conds[0].energy.network = network  # what a deep copy of an attachment would copy
-    samples, trace = guided(specimen, model, settings, tuple(conds))
+    samples, trace = guided(specimen, model, settings, conds)
     assert torch.isfinite(samples).all() and not trace.warnings and copies
     wrappers = copies[0]["transformer_options"]["wrappers"]
     (ours,) = wrappers[comfy.patcher_extension.WrappersMP.PREDICT_NOISE][KEY]

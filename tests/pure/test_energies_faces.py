@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zmagic.guidance.energies import FaceIdentity, Landmarks, RunEnergy
+from zmagic.guidance.energies import FaceIdentity, Landmarks
 from zmagic.guidance.energies.face_identity import mean_embedding
 from zmagic.guidance.energies.landmarks import POINT_GROUPS, chosen_points
 from zmagic.guidance.faces.crops import Faces, aligned_crops
@@ -19,8 +19,10 @@ from zmagic.guidance.faces.location import Detection, FaceLocator
 from zmagic.guidance.faces.networks import FaceRecognizer, LandmarkNetwork
 from zmagic.guidance.faces.points import POINT_SETS, five_points
 from zmagic.guidance.networks import load_onnx
-from zmagic.guidance.networks.iresnet import IResNet
 from zmagic.guidance.pictures.preprocessing import Preprocessing
+
+from . import small_networks
+from .derivatives import gradient
 
 # Boxes of faces in fractions, as UltraFace finds them: one astronaut, four people of a group.
 ASTRONAUT_BOX = (0.351, 0.1247, 0.5209, 0.3388)
@@ -193,7 +195,7 @@ def test_groups_are_the_whole_face_without_overlap(points):
     assert both == sorted([*chosen_points("eyes", points), *chosen_points("mouth", points)])
 
 
-# ---------------------------------------------------------------- what both energies promise
+# ---------------------------------------------------------------- what both energies look at
 
 
 @pytest.fixture(scope="module")
@@ -211,10 +213,10 @@ SMALL_BOX = ((0.19, 0.19, 0.77, 0.8),)
 
 @pytest.fixture(scope="module")
 def quick() -> FaceRecognizer:
-    """A small network of the ArcFace kind with random weights."""
-    torch.manual_seed(0)
-    network = IResNet((1, 1, 1, 1), features=16, side=32).eval().requires_grad_(False)
-    return FaceRecognizer(network, Preprocessing((32, 32), (0.5,), (0.5,)))
+    """A small network of the ArcFace kind, in single precision as the landmark network is."""
+    recognizer = small_networks.recognizer()
+    recognizer.network.float()
+    return recognizer
 
 
 @pytest.fixture(params=["identity", "landmarks"])
@@ -230,89 +232,6 @@ def make(request, quick, landmark_network):
     return energy
 
 
-@pytest.fixture(params=["located", "filling"])
-def energy(request, make):
-    fixed = FaceLocator(fixed=Faces.from_boxes(torch.tensor(SMALL_BOX)))
-    return make(locator=fixed if request.param == "located" else FaceLocator())
-
-
-def soft_region(batch: int = 2) -> Tensor:
-    region = torch.zeros(batch, 1, 96, 80)
-    region[..., 20:70, 15:60] = torch.rand(batch, 1, 50, 45) * 0.9 + 0.1
-    region[..., 40:44, 30:34] = 0.0
-    return region
-
-
-def gradient(energy, image: Tensor, region: Tensor | None = None) -> Tensor:
-    image = image.clone().requires_grad_(True)
-    return torch.autograd.grad(energy(image, region).sum(), image)[0]
-
-
-@pytest.fixture
-def double(quick, landmark_network):
-    """The networks compute in float64 meanwhile: differences then tell true derivatives."""
-    modules = quick.network, landmark_network.network
-    for module in modules:
-        module.double()
-    yield
-    for module in modules:
-        module.float()
-
-
-def test_protocol(energy, small):
-    assert isinstance(energy, RunEnergy)
-    value = energy(small)
-    assert value.shape == (2,) and value.dtype == torch.float32 and (value > 0.0).all()
-
-
-@pytest.mark.parametrize("with_region", [False, True])
-def test_gradient(energy, small, double, with_region):
-    """With a region it is the derivative along changes that the region scales."""
-    image = small.double() * 1.2 - 0.1  # overshoots the range as decoders do
-    region = soft_region().double() if with_region else None
-    direction = torch.randn_like(image)
-    change = 1e-9 * direction * (1.0 if region is None else region)
-    quotient = (energy(image + change, region) - energy(image - change, region)) / 2e-9
-    slope = (gradient(energy, image, region) * direction).sum((1, 2, 3))
-    torch.testing.assert_close(slope, quotient, rtol=1e-3, atol=1e-6)
-
-
-def test_hessian_product(energy, small, double):
-    image = small.double()
-    direction = torch.randn_like(image)
-    image.requires_grad_(True)
-    (slope,) = torch.autograd.grad(energy(image).sum(), image, create_graph=True)
-    (product,) = torch.autograd.grad(slope, image, direction)
-    step = 1e-10  # shorter than the way to the next kink of a rectifier
-    before, after = (gradient(energy, image.detach() + s * direction) for s in (-step, step))
-    expected = (after - before) / (2 * step)
-    torch.testing.assert_close(product, expected, rtol=1e-3, atol=1e-3 * product.abs().max())
-
-
-def test_region_scales_the_gradient_and_nothing_else(energy, small):
-    region = soft_region()
-    if energy.locator.fixed is not None:
-        torch.testing.assert_close(energy(small, region), energy(small))
-        torch.testing.assert_close(
-            gradient(energy, small, region), gradient(energy, small) * region, rtol=1e-4, atol=1e-8
-        )
-    slope = gradient(energy, small, region)
-    outside = (region == 0.0).expand_as(slope)
-    assert not slope[outside].any() and slope[~outside].abs().max() > 0.0
-
-
-def test_whole_region_is_no_region(energy, small):
-    whole = torch.ones(1, 1, 96, 80)
-    torch.testing.assert_close(energy(small, whole), energy(small))
-    torch.testing.assert_close(gradient(energy, small, whole), gradient(energy, small))
-
-
-def test_empty_region_is_finite_and_does_not_guide(energy, small):
-    empty = torch.zeros(1, 1, 96, 80)
-    assert energy(small, empty).isfinite().all()
-    assert not gradient(energy, small, empty).any()
-
-
 def test_a_region_without_a_locator_is_the_portrait(make, small):
     """Its bounding box' center square is what the network sees, as a picture of its own."""
     region = torch.zeros(1, 1, 96, 80)
@@ -324,36 +243,13 @@ def test_a_region_without_a_locator_is_the_portrait(make, small):
     assert (energy(small, region) - energy(small)).abs().min() > 1e-3
 
 
-def test_samples_are_independent(energy, small):
-    region = soft_region()
-    together = energy(small, region)
-    for b in range(2):
-        alone = energy(small[b : b + 1], region[b : b + 1])
-        torch.testing.assert_close(alone[0], together[b], rtol=1e-4, atol=1e-5)
-    image = small.clone().requires_grad_(True)
-    (slope,) = torch.autograd.grad(energy(image)[0], image)
-    assert slope[0].abs().max() > 0.0 and not slope[1].any()
-
-
-@pytest.mark.parametrize("level", [-0.5, 0.0, 1.0, 1.5])
-def test_flat_and_overshooting_images_are_finite(energy, level):
-    image = torch.full((1, 3, 96, 80), level, requires_grad=True)
-    value = energy(image)
-    (slope,) = torch.autograd.grad(value.sum(), image)
-    assert value.isfinite().all() and slope.isfinite().all()
-
-
-def test_made_and_first_used_in_inference_mode(make, small):
-    with torch.inference_mode():
-        energy = make()
-        energy(small)
-    assert gradient(energy, small).isfinite().all()
-
-
-def test_calls_leave_no_trace(energy, small):
-    first = energy(small)
-    energy(torch.rand(1, 3, 60, 50), torch.ones(1, 1, 60, 50))
-    assert torch.equal(energy(small), first)
+def test_a_region_scales_the_gradient_of_a_face_whose_place_is_given(make, small):
+    energy = make(FaceLocator(fixed=Faces.from_boxes(torch.tensor(SMALL_BOX))))
+    region = torch.rand(2, 1, 96, 80)
+    torch.testing.assert_close(energy(small, region), energy(small))
+    torch.testing.assert_close(
+        gradient(energy, small, region), gradient(energy, small) * region, rtol=1e-4, atol=1e-8
+    )
 
 
 # ---------------------------------------------------------------- location
@@ -483,21 +379,13 @@ def test_descent_reaches_the_person_as_insightface_itself_judges(
     assert (image - picture).square().mean().sqrt() < 0.1
 
 
-def test_identity_refuses(recognizer):
+def test_identity_refuses(recognizer, small):
     with pytest.raises(ValueError, match=r"reference must be .* \[1, 2, 512\]"):
         FaceIdentity(recognizer, torch.rand(1, 2, 512), WHOLE)
-
-
-def test_one_person_for_each_image(recognizer, small):
-    people = torch.randn(2, 512)
-    together = FaceIdentity(recognizer, people, WHOLE)(small)
-    for b in range(2):
-        alone = FaceIdentity(recognizer, people[b], WHOLE)(small[b : b + 1])
-        torch.testing.assert_close(alone[0], together[b], rtol=1e-4, atol=1e-6)
     with pytest.raises(
         ValueError, match="2 embeddings as reference, expected 1 or the batch size 3"
     ):
-        FaceIdentity(recognizer, people, WHOLE)(small[:1].expand(3, -1, -1, -1))
+        FaceIdentity(recognizer, torch.randn(2, 512), WHOLE)(small[:1].expand(3, -1, -1, -1))
 
 
 # ---------------------------------------------------------------- landmarks
@@ -519,16 +407,6 @@ def test_landmarks_are_the_mean_square_in_sides_of_the_crop(landmark_network, sm
         torch.testing.assert_close(value, torch.full((2,), expected), atol=1e-7, rtol=1e-4)
 
 
-def test_one_target_for_each_image(landmark_network, small):
-    targets = torch.rand(2, 68, 2)
-    together = Landmarks(landmark_network, targets, WHOLE)(small)
-    for b in range(2):
-        alone = Landmarks(landmark_network, targets[b : b + 1], WHOLE)(small[b : b + 1])
-        torch.testing.assert_close(alone[0], together[b], rtol=1e-4, atol=1e-6)
-    with pytest.raises(ValueError, match="holds 2 faces, expected 1 or the batch size 3"):
-        Landmarks(landmark_network, targets, WHOLE)(small[:1].expand(3, -1, -1, -1))
-
-
 def test_descent_on_pixels_brings_the_landmarks_to_the_target(landmark_network, small):
     """A stranger's mouth; the target is where the astronaut's is when it is mirrored."""
     faces = Faces.from_boxes(torch.tensor(SMALL_BOX))
@@ -545,7 +423,9 @@ def test_descent_on_pixels_brings_the_landmarks_to_the_target(landmark_network, 
     assert energy(image).item() < 0.1 * before
 
 
-def test_landmarks_refuse(landmark_network):
+def test_landmarks_refuse(landmark_network, small):
+    with pytest.raises(ValueError, match="holds 2 faces, expected 1 or the batch size 3"):
+        Landmarks(landmark_network, torch.rand(2, 68, 2), WHOLE)(small[:1].expand(3, -1, -1, -1))
     with pytest.raises(ValueError, match=r"target must be points \[R, 68, 2\], got \[68, 2\]"):
         Landmarks(landmark_network, torch.rand(68, 2), WHOLE)
     with pytest.raises(ValueError, match="points must be one of all, eyes, .* got ears"):

@@ -2,69 +2,24 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from zmagic.guidance.energies import Energy, Segmentation
+from zmagic.guidance.energies import Segmentation
 from zmagic.guidance.pictures.class_scores import ClassScores
 from zmagic.guidance.pictures.label_maps import LabelMap
 from zmagic.nodes.parsing.colors import FACE_COLORS, parse_palette
 
+from .derivatives import gradient
+from .energy_table import ENERGIES
+from .small_networks import Convolutions
+
 CLASSES = 4
 SIZE = (24, 32)
-
-
-class Parser(nn.Module):
-    """A smooth parser of half the resolution in float64, with or without a softmax at its end."""
-
-    def __init__(self, *, softmax: bool = False, classes: int = CLASSES):
-        super().__init__()
-        generator = torch.Generator().manual_seed(1)
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, classes, 3, 2, 1)
-        )
-        self.softmax = softmax
-        self.double().requires_grad_(False)
-        for parameter in self.parameters():
-            values = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.copy_(0.7 * values)
-
-    def forward(self, image: Tensor) -> Tensor:
-        maps = self.layers(image)
-        return maps.softmax(1) if self.softmax else maps
-
-
 LOGITS, PROBABILITIES = ClassScores(CLASSES, False), ClassScores(CLASSES, True)
 
-
-def seen_in(pictures: Tensor, parser: Parser, *, logits: bool = False) -> LabelMap:
-    """A photograph as the target."""
-    maps = parser(pictures)
-    values = maps if logits or parser.softmax else maps.softmax(1)
-    return LabelMap(values, torch.ones_like(values[:, :1]))
-
-
-def energies(pictures: Tensor) -> dict[str, Segmentation]:
-    plain, ending = Parser(), Parser(softmax=True)
-    indices = torch.randint(0, CLASSES, (1, *SIZE))
-    indices[:, :, 20:] = 255
-    painted = LabelMap.from_indices(indices, CLASSES)
-    weights = torch.tensor([1.0, 2.0, 0.0, 0.5])
-    square = {"distance": "squared error"}
-    return {
-        "photograph": Segmentation(plain, LOGITS, seen_in(pictures, plain)),
-        "photograph-squared": Segmentation(plain, LOGITS, seen_in(pictures, plain), **square),
-        "logits": Segmentation(
-            plain, LOGITS, seen_in(pictures, plain, logits=True), **square, compare="logits"
-        ),
-        "softmax": Segmentation(ending, PROBABILITIES, seen_in(pictures, ending)),
-        "softmax-squared": Segmentation(ending, PROBABILITIES, seen_in(pictures, ending), **square),
-        "painted": Segmentation(plain, LOGITS, painted, class_weights=weights),
-    }
-
-
-NAMES = tuple(energies(torch.rand(1, 3, *SIZE, dtype=torch.float64)))
-OF_PHOTOGRAPHS = NAMES[:-1]
+NAMES = tuple(name for name in ENERGIES if "segmentation" in name)
+OF_PHOTOGRAPHS = tuple(name for name in NAMES if name.startswith("segmentation"))
 
 
 @pytest.fixture
@@ -78,125 +33,34 @@ def image() -> Tensor:
     return torch.rand(2, 3, *SIZE, dtype=torch.float64) * 1.4 - 0.2
 
 
-@pytest.fixture(params=NAMES)
-def energy(request, reference) -> Segmentation:
-    return energies(reference)[request.param]
+# ---------------------------------------------------------------- what all its forms have in common
 
 
-def soft_region() -> Tensor:
+@pytest.mark.parametrize("name", NAMES)
+def test_only_the_region_counts(name, reference, image):
+    """Beyond the reach of the parser's window nothing outside influences the value."""
+    energy = ENERGIES[name](reference)
     region = torch.rand(2, 1, *SIZE, dtype=torch.float64)
     region[..., :9] = 0.0
-    return region
-
-
-def gradient(energy: Energy, image: Tensor, region: Tensor | None = None) -> Tensor:
-    image = image.clone().requires_grad_(True)
-    (result,) = torch.autograd.grad(energy(image, region).sum(), image)
-    return result
-
-
-# ---------------------------------------------------------------- what every energy promises
-
-
-@pytest.mark.parametrize("with_region", [False, True])
-def test_derivatives(energy, image, with_region):
-    """Along a direction inside the region, against difference quotients."""
-    region = (soft_region() > 0.0).double() if with_region else None
-    direction = torch.randn_like(image) * (1.0 if region is None else region)
-    step = 1e-6
-
-    def along(function):
-        ahead, behind = (function(image + s * direction) for s in (step, -step))
-        return (ahead - behind) / (2 * step)
-
-    moving = image.clone().requires_grad_(True)
-    (slope,) = torch.autograd.grad(energy(moving, region).sum(), moving, create_graph=True)
-    expected = along(lambda x: energy(x, region).sum())
-    torch.testing.assert_close((slope * direction).sum(), expected, rtol=1e-5, atol=1e-9)
-    (product,) = torch.autograd.grad(slope, moving, direction)
-    expected = along(lambda x: gradient(energy, x, region))
-    torch.testing.assert_close(product, expected, rtol=1e-4, atol=1e-8)
-
-
-def test_only_the_region_moves_and_only_it_counts(energy, image):
-    region = soft_region()
-    slope = gradient(energy, image, region)
-    outside = (region == 0.0).expand_as(image)
-    assert not slope[outside].any() and slope[~outside].abs().max() > 0.0
-    # Beyond the reach of the parser's window nothing outside influences the value.
     far = image.clone()
     far[..., :5] = torch.rand_like(far[..., :5])
     torch.testing.assert_close(energy(far, region), energy(image, region))
-
-
-def test_a_gray_region_scales_the_gradient(energy, image):
-    gray = torch.full((1, 1, *SIZE), 0.5, dtype=torch.float64)
-    torch.testing.assert_close(energy(image, gray), energy(image))
-    torch.testing.assert_close(gradient(energy, image, gray), 0.5 * gradient(energy, image))
-
-
-def test_empty_region_is_finite_and_does_not_guide(energy, image):
-    empty = torch.zeros(1, 1, *SIZE, dtype=torch.float64)
-    assert not energy(image, empty).any() and not gradient(energy, image, empty).any()
-
-
-def test_samples_are_independent(energy, image):
-    assert isinstance(energy, Energy)
-    together = energy(image)
-    for b in range(2):
-        torch.testing.assert_close(energy(image[b : b + 1])[0], together[b])
-    moving = image.requires_grad_(True)
-    (slope,) = torch.autograd.grad(energy(moving)[0], moving)
-    assert slope[0].abs().max() > 0.0 and not slope[1].any()
+    assert not energy(image, 0.0 * region).any()
 
 
 @pytest.mark.parametrize("name", OF_PHOTOGRAPHS)
 def test_perfect_match_is_the_minimum(name, reference, image):
-    energy = energies(reference)[name]
+    energy = ENERGIES[name](reference)
     assert energy(reference).abs().item() < 1e-12
     assert gradient(energy, reference).abs().max() < 1e-12
     assert (energy(image) > 1e-4).all()
 
 
 @pytest.mark.parametrize("name", OF_PHOTOGRAPHS)
-def test_one_reference_for_each_image(name, image):
-    references = torch.rand(2, 3, *SIZE, dtype=torch.float64)
-    together = energies(references)[name](image)
-    for b in range(2):
-        alone = energies(references[b : b + 1])[name](image[b : b + 1])
-        torch.testing.assert_close(alone[0], together[b])
+def test_targets_are_one_or_as_many_as_the_images(name):
+    pictures = torch.rand(3, 3, *SIZE, dtype=torch.float64)
     with pytest.raises(ValueError, match="holds 2 pictures, expected 1 or the batch size 3"):
-        energies(references)[name](torch.rand(3, 3, *SIZE, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_descent_on_pixels_finds_the_classes(name, reference):
-    energy = energies(reference)[name]
-    image = torch.rand(1, 3, *SIZE, dtype=torch.float64)
-    before = energy(image)
-    for _ in range(60):
-        slope = gradient(energy, image)
-        image = image - 0.03 * slope / slope.square().mean().sqrt()
-    assert energy(image) < 0.6 * before
-
-
-def test_made_and_first_used_in_inference_mode(image):
-    """The host runs nodes in inference mode; what they make must still allow gradients."""
-    parser = Parser()
-    with torch.inference_mode():
-        target = LabelMap.from_indices(torch.randint(0, CLASSES, (1, *SIZE)), CLASSES)
-        energy = Segmentation(parser, LOGITS, target, class_weights=torch.ones(CLASSES))
-        energy(image)
-    assert gradient(energy, image).isfinite().all()
-
-
-def test_runs_on_another_device():
-    """The meta device refuses to mix with tensors left on the CPU."""
-    target = LabelMap.from_indices(torch.randint(0, CLASSES, (1, *SIZE)), CLASSES)
-    parser = Parser().to("meta", torch.float32)
-    energy = Segmentation(parser, LOGITS, target, class_weights=torch.ones(CLASSES))
-    image = torch.rand(2, 3, *SIZE, device="meta")
-    assert energy(image, torch.ones(1, 1, *SIZE, device="meta")).shape == (2,)
+        ENERGIES[name](pictures[:2])(pictures)
 
 
 # ---------------------------------------------------------------- what it measures
@@ -254,8 +118,9 @@ def test_free_pixels_have_no_influence():
 
 @pytest.mark.parametrize("distance", ["cross entropy", "squared error"])
 def test_probabilities_do_not_get_a_second_softmax(image, reference, distance):
-    parser = Parser()
-    target = seen_in(reference, parser)
+    parser = Convolutions(CLASSES)
+    maps = parser(reference).softmax(1)
+    target = LabelMap(maps, torch.ones_like(maps[:, :1]))
     energy = Segmentation(lambda x: 0.2 * parser(x), LOGITS, target, distance)
     same = Segmentation(lambda x: (0.2 * parser(x)).softmax(1), PROBABILITIES, target, distance)
     torch.testing.assert_close(same(image), energy(image), rtol=1e-3, atol=1e-5)
@@ -437,4 +302,4 @@ def test_explanations(call, message):
 def test_segmentation_refuses(scores, options, message):
     target = LabelMap.from_indices(torch.zeros(1, 4, 4, dtype=torch.long), CLASSES)
     with pytest.raises(ValueError, match=f"^.*{message}"):
-        Segmentation(Parser(), scores, target, **options)
+        Segmentation(Convolutions(CLASSES), scores, target, **options)

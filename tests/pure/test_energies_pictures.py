@@ -1,4 +1,4 @@
-"""What each energy measures, against independent computations."""
+"""What energies of the picture itself measure, against independent computations."""
 
 import kornia
 import pytest
@@ -8,6 +8,71 @@ from zmagic.guidance.energies import ColorPalette, ReferenceImage, Sketch
 from zmagic.guidance.energies.color_palette import _directions
 from zmagic.guidance.pictures.color_spaces import srgb_to_lab
 from zmagic.guidance.pictures.references import cover
+
+from .derivatives import gradient
+from .energy_table import ENERGIES
+
+# ---------------------------------------------------------------- what they have in common
+
+SIZE = (25, 27)
+OF_REFERENCES = [ColorPalette, Sketch, ReferenceImage]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in ENERGIES if {"palette", "sketch", "reference"} & {*name.split()}]
+)
+def test_same_value_at_twice_the_resolution(name):
+    energy = ENERGIES[name](torch.rand(1, 3, 20, 30))
+    image = torch.nn.functional.interpolate(torch.rand(2, 3, 5, 7), size=(60, 84), mode="bicubic")
+    twice = torch.nn.functional.interpolate(
+        image, scale_factor=2, mode="bilinear", align_corners=False
+    )
+    torch.testing.assert_close(energy(twice), energy(image), rtol=0.12, atol=2e-3)
+
+
+@pytest.mark.parametrize("make", OF_REFERENCES)
+def test_references_are_one_or_as_many_as_the_images(make):
+    with pytest.raises(ValueError, match="holds 2 pictures, expected 1 or the batch size 3"):
+        make(torch.rand(2, 3, 20, 30))(torch.rand(3, 3, *SIZE))
+
+
+@pytest.mark.parametrize("make", OF_REFERENCES)
+def test_reference_must_be_rgb_pictures(make):
+    with pytest.raises(ValueError, match=r"reference must be RGB pictures"):
+        make(torch.rand(20, 30, 3))
+
+
+@pytest.mark.parametrize("make", OF_REFERENCES)
+@pytest.mark.parametrize("size", [SIZE, (70, 130)])
+def test_perfect_match_is_the_minimum(make, size):
+    reference = torch.rand(1, 3, *size, dtype=torch.float64)
+    energy = make(reference)
+    assert energy(reference).item() < 1e-12
+    assert gradient(energy, reference).abs().max() < 1e-12
+    assert energy(torch.rand_like(reference)).item() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("make", "left"),
+    [(ColorPalette, 0.02), (Sketch, 0.1), (ReferenceImage, 0.001)],
+    ids=["palette", "sketch", "reference"],
+)
+def test_descent_on_pixels_reaches_the_reference(make, left):
+    shape = (1, 3, 24, 24)
+    reference = smooth_picture(shape)
+    energy = make(reference)
+    image = smooth_picture(shape)
+    before = energy(image)
+    for k in range(150):
+        slope = gradient(energy, image)
+        image = image - 0.02 * (1.0 - k / 150) * slope / slope.square().mean().sqrt()
+    assert energy(image) < left * before
+
+
+def smooth_picture(shape: tuple[int, ...]) -> torch.Tensor:
+    small = torch.rand(*shape[:2], 5, 5)
+    return torch.nn.functional.interpolate(small, size=shape[2:], mode="bicubic").clamp(0.0, 1.0)
+
 
 # ---------------------------------------------------------------- color
 
