@@ -1,23 +1,10 @@
 """The nodes of the pack as ComfyUI asks for them: each module lists its own in ``NODES``."""
 
+from importlib import import_module
+from pathlib import Path
+
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
-
-from . import (
-    combine_conditions_node,
-    compare_runs_node,
-    demo_nodes,
-    face_energy_nodes,
-    face_loader_nodes,
-    locate_face_node,
-    onnx_nodes,
-    openclip_energy_nodes,
-    openclip_loader_node,
-    picture_energy_nodes,
-    sampler_nodes,
-    segmentation_nodes,
-    settings_node,
-)
 
 
 class ZMagicExtension(ComfyExtension):
@@ -25,19 +12,8 @@ class ZMagicExtension(ComfyExtension):
 
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        modules = (
-            picture_energy_nodes,
-            combine_conditions_node,
-            openclip_energy_nodes,
-            face_energy_nodes,
-            locate_face_node,
-            face_loader_nodes,
-            segmentation_nodes,
-            onnx_nodes,
-            demo_nodes,
-            openclip_loader_node,
-            sampler_nodes,
-            settings_node,
-            compare_runs_node,
-        )
+        """The nodes of every file of this folder that is named ``..._node.py`` or ``_nodes.py``."""
+        names = "*_node.py", "*_nodes.py"
+        files = sorted(file for name in names for file in Path(__file__).parent.glob(name))
+        modules = [import_module(f".{file.stem}", __package__) for file in files]
         return [node for module in modules for node in module.NODES]

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -9,12 +10,14 @@ import sys
 import textwrap
 from pathlib import Path
 
+import folder_paths
 import pytest
 import torch
 
 PACK = Path(__file__).resolve().parents[2]
-FOLDERS = ("guidance", "host", "nodes", "scripts", "tests/pure")
-FILES = ("__init__.py", "pyproject.toml", "tests/conftest.py")
+FOLDERS = ("guidance", "host", "nodes", "scripts", "tests/pure", "web/docs")
+FILES = ("pyproject.toml", "__init__.py", "tests/conftest.py")
+HOST_TESTS = ("tests/host/conftest.py", "tests/host/test_contract.py")
 
 
 def section(title: str) -> str:
@@ -31,46 +34,80 @@ def steps(text: str) -> dict[str, str]:
     }
 
 
+STEPS = steps(section("Adding an energy"))
+
+
+def with_row(table: str, code: str) -> str:
+    """The table of energies with an import, in the order of the alphabet, and a last row."""
+    line, row = (part.rstrip() for part in code.strip("\n").split("\n\n"))
+    after = next(other for other in re.findall(r"^from .*", table, re.MULTILINE) if other > line)
+    table = table.replace(after, f"{line}\n{after}", 1)
+    return table.replace("\n}\n", f"\n{row}\n}}\n", 1)
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """The pack with the README's example in it."""
+    """The pack with the README's example in it: three new files and a row."""
     folder = tmp_path_factory.mktemp("readme") / "z-magic"
     for name in FOLDERS:
         shutil.copytree(PACK / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in FILES:
+    (folder / "tests" / "host").mkdir()
+    for name in FILES + HOST_TESTS:
         shutil.copy(PACK / name, folder / name)
-    for file, code in steps(section("Adding an energy")).items():
-        path = folder / file
-        if path.is_file():
-            before, after = path.read_text(encoding="utf-8").split("\n}\n", 1)
-            path.write_text(f"{before}\n}}\n{code}\n{after}", encoding="utf-8")
-        elif path.suffix == ".py":
-            path.write_text(code, encoding="utf-8")
-    listing = folder / "nodes" / "extension.py"
-    text, places = re.subn(
-        r"( +)picture_energy_nodes,\n", r"\g<0>\1warmth_nodes,\n", listing.read_text()
-    )
-    assert places == 2
-    listing.write_text(text)
+    *new, table = STEPS
+    for file in new:
+        assert not (folder / file).exists()
+        (folder / file).write_text(STEPS[file].strip() + "\n", encoding="utf-8")
+    text = (folder / table).read_text(encoding="utf-8")
+    (folder / table).write_text(with_row(text, STEPS[table]), encoding="utf-8")
     return folder
 
 
+def passed(copy: Path, *arguments: str) -> list[str]:
+    """Run pytest in the copy; the tests that passed, all that ran."""
+    environment = {**os.environ, "COMFYUI_PATH": folder_paths.base_path}
+    command = [sys.executable, "-m", "pytest", "-v", *arguments]
+    result = subprocess.run(
+        command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return re.findall(r"::(\S+) PASSED", result.stdout)
+
+
 def test_the_steps_name_their_files():
-    assert list(steps(section("Adding an energy"))) == [
+    assert list(STEPS) == [
         "guidance/energies/warmth.py",
         "nodes/warmth_nodes.py",
         "web/docs/ZMagicWarmth.md",
-        "tests/pure/test_energies.py",
+        "tests/pure/energy_table.py",
     ]
+
+
+def test_the_code_is_written_as_the_rest(copy):
+    files = [file for file in STEPS if file.endswith(".py")]
+    for command in (("check",), ("format", "--check", "--diff")):
+        ruff = [sys.executable, "-m", "ruff", *command, *files]
+        result = subprocess.run(ruff, cwd=copy, capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.slow
 def test_the_energy_passes_the_shared_tests(copy):
-    command = [sys.executable, "-m", "pytest", "-v", "tests/pure/test_energies.py", "-k", "warmth"]
-    result = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert re.search(r"test_descent\[warmth\] PASSED", result.stdout), result.stdout
-    assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= 20
+    names = passed(copy, "tests/pure/test_energies.py", "-k", "warmth or left_out")
+    assert {"test_no_energy_is_left_out", "test_descent[warmth]"} <= set(names)
+    shared = {name.split("[")[0] for name in names}
+    source = (PACK / "tests" / "pure" / "test_energies.py").read_text(encoding="utf-8")
+    assert shared == set(re.findall(r"^def (test_\w+)", source, re.MULTILINE))
+
+
+@pytest.mark.slow
+def test_the_node_and_its_help_page_pass_the_tests_of_all_nodes(copy):
+    names = passed(copy, "tests/host/test_contract.py", "-k", "ZMagicWarmth or no_help_page")
+    assert set(names) == {
+        "test_schema[ZMagicWarmth]",
+        "test_help_page_names_every_input[ZMagicWarmth]",
+        "test_there_is_no_help_page_without_a_node",
+    }
 
 
 def test_the_node_is_listed_and_gives_a_condition(copy):
