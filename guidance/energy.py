@@ -32,10 +32,12 @@ class Energy(Protocol):
                 overshoot the range slightly; an energy must stay finite there.
             region: ``[1 or B, 1, H, W]`` in [0, 1], or None for the whole image. The gradient must
                 be 0 where the region is 0. An energy that runs no network must not depend on
-                these pixels at all; a network may see what surrounds the region.
+                these pixels at all; a network may see what surrounds the region. Between 0 and 1 it
+                is a weight: of the pixels, or of a network's gradient.
 
         Returns:
-            ``[B]``: sample ``b`` depends on ``image[b]`` alone.
+            ``[B]``, of the image's dtype and on its device: sample ``b`` depends on ``image[b]``
+            alone.
         """
         ...
 

