@@ -184,7 +184,7 @@ class EnergyField:
             stages: the stages from the variable to the image ``[B, 3, H, W]``; empty if the
                 variable is the image.
             conditions: the n conditions whose energies are evaluated.
-            shifts: for each picture a circular shift (rows, columns) before the energies see it;
+            shifts: a circular shift (rows, columns) of each picture before the energies see it;
                 empty: none.
             second_order: whether gradients will be differentiated again.
         """

@@ -63,5 +63,5 @@ def _agrees(product: PullBack, denoise: Callable[[Tensor], Tensor], share: float
 
 
 def _exact(tensor: Tensor) -> Tensor:
-    """In float64, on the CPU: not every device has it."""
+    """Copy to float64 on the CPU, since not every device has it."""
     return tensor.detach().cpu().double()

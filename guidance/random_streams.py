@@ -21,7 +21,7 @@ class RandomStreams:
         """
         Args:
             seed: the seed of the run.
-            indices: for each picture of the batch its index as ComfyUI counts it, so that one
+            indices: the index of each picture in its batch as ComfyUI counts it, so that one
                 picture taken out of a batch keeps its draws; None: 0, 1, 2 and so on.
         """
         self.seed = seed

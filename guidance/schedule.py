@@ -79,10 +79,10 @@ class Schedule:
         """``x = (1 - sigma) * x0 + sigma * n``: rectified flow and flow matching.
 
         Args:
-            sigmas: as for ``edm``, from 1 at most.
+            sigmas: the noise levels of the steps as for ``edm``, from 1 at most.
 
         Raises:
-            ValueError: as for ``edm``, or a sigma is above 1.
+            ValueError: ``sigmas`` are refused by ``edm``, or one is above 1.
         """
         sigmas = _decreasing(sigmas, most=1.0)
         return cls(sigmas, _straight, _along(sigmas))

@@ -240,7 +240,7 @@ def _iresnet(path: Path) -> Network:
 def _preprocessing(
     size: int, mean: float, std: float, options: RecognizerOptions, gray: bool = False
 ) -> Preprocessing:
-    """From the scale 0 to 255, on which libraries state mean and std, to [0, 1]."""
+    """Bring mean and std from the scale 0 to 255, on which libraries state them, to [0, 1]."""
     mean = mean if options.mean is None else options.mean
     std = std if options.std is None else options.std
     return Preprocessing(

@@ -75,7 +75,7 @@ class _Convolution:
         )
 
     def _beyond(self, g: Tensor, weight: Tensor) -> list[int]:
-        """Of each axis, how much at the input's end the strides do not reach."""
+        """Tell for each axis how much at the input's end the strides do not reach."""
         return [
             size - ((length - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
             for size, length, kernel, stride, padding, dilation in zip(

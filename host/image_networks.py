@@ -70,7 +70,7 @@ class ImageNetwork:
 
     Args:
         path: the ONNX file.
-        preprocessing: from a picture in [0, 1] to the network's input.
+        preprocessing: the way from a picture in [0, 1] to the network's input.
         outputs: the tensors to return, by name; none: the file's own outputs.
 
     Raises:

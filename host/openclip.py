@@ -47,7 +47,7 @@ class OpenClip:
     Attributes:
         name: what messages call it.
         image: the image tower, from preprocessed pixels ``[B, 3, h, w]`` to embeddings ``[B, D]``.
-        preprocessing: from a picture to those pixels.
+        preprocessing: the way from a picture to those pixels.
         tap: makes a module on the tower's weights that returns the features after the chosen
             blocks, counted from 0, without the class token; None chooses all.
         texts: the text tower, which encodes prompts, or None.
@@ -217,7 +217,7 @@ def _empty_model(architecture: str, quick: bool | None, file_size: int) -> nn.Mo
 
     Args:
         quick: whether the activation is QuickGELU; None: the architecture's.
-        file_size: of the weights in bytes.
+        file_size: the size of the weights in bytes.
 
     Raises:
         ValueError: the model has so many weights that they are not in the file.

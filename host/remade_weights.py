@@ -43,7 +43,7 @@ def _is_layer(module: nn.Module, cast_path: Callable | None) -> bool:
 
 @dataclass
 class RemakingForward:
-    """In the place of a layer's method: the same, but its products do not keep their weight."""
+    """Takes the place of a layer's method: the same, but products do not keep their weight."""
 
     patcher: Any
     method: Callable

@@ -301,7 +301,7 @@ def _set_apart(args: list, kwargs: dict, written: tuple[int, ...]) -> None:
     """Copy arguments that share memory with what is written into: autograd keeps them as they are.
 
     Args:
-        args, kwargs: of a call that writes, changed in place.
+        args, kwargs: the arguments of a call that writes; they are changed in place.
         written: positions of the arguments that it writes into, beside ``out``.
     """
     out = kwargs.get("out")

@@ -68,7 +68,7 @@ def pictures(image: Tensor, name: str = "reference", mask: Tensor | None = None)
     picture.
 
     Args:
-        image: of 1 (gray), 3 (RGB) or 4 (RGB and alpha) channels.
+        image: an IMAGE of 1 (gray), 3 (RGB) or 4 (RGB and alpha) channels.
         mask: the MASK at ``reference_mask``, for one or all pictures and of any size, or None.
 
     Raises:
@@ -94,7 +94,7 @@ def pictures_and_mask(
         the pictures and ``[R, 1, h, w]`` in [0, 1], or None where everything counts.
 
     Raises:
-        ValueError: as ``pictures``.
+        ValueError: the picture or the mask is refused for a reason that ``pictures`` has.
     """
     values = _image(image, name)
     counts = values[:, 3:4] if values.shape[1] == 4 else None

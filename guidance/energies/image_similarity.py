@@ -22,7 +22,7 @@ class ImageSimilarity:
 
     Args:
         network: the image tower, ``[B, 3, h, w] -> [B, D]``.
-        preprocessing: from a picture to its input.
+        preprocessing: the way from a picture to the tower's input.
         references: the embeddings ``f(reference_r)``, ``[R, D]``.
         weights: one weight for each, ``[R]``, relative to each other; negative pushes away.
 

@@ -46,7 +46,7 @@ class NetworkOutput:
 
     Args:
         network: takes views ``[B, C, h, w]`` to an output, or a tuple of which the first counts.
-        preprocessing: from a picture to a view; it has a size.
+        preprocessing: the way from a picture to a view; it has a size.
         target: the wanted output ``[1 or B, D, ...]`` as ``features_first`` gives it, or broadcast
             to it.
         distance: one of DISTANCES.

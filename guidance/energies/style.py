@@ -91,7 +91,7 @@ class Style:
 
     Args:
         network: takes ``[B, C, h, w]`` to the features after each block, as ``gram`` takes them.
-        preprocessing: from a picture to the network's input.
+        preprocessing: the way from a picture to the network's input.
         targets: the Gram matrices ``G*_k``, one for each block: ``[C, C]`` for all pictures, or
             ``[B, C, C]``.
 

@@ -30,7 +30,7 @@ class Text:
 
     Args:
         network: the image tower, ``[B, 3, h, w] -> [B, D]``.
-        preprocessing: from a picture to the tower's input.
+        preprocessing: the way from a picture to the tower's input.
         targets: the embeddings ``t_p`` of the prompts, ``[P, D]``, or ``[B, P, D]``: for each
             picture its own.
         weights: the weights ``w_p`` of the prompts, ``[P]``, relative to each other.

@@ -23,7 +23,7 @@ class FaceRecognizer:
 
     Args:
         network: takes the normalized crops ``[B, 3, size, size]`` to embeddings ``[B, D, ...]``.
-        preprocessing: from a crop in [0, 1] to the network's input; it has a square size.
+        preprocessing: the way from a crop in [0, 1] to the network's input, which is square.
     """
 
     network: NetworkFunction
@@ -51,7 +51,7 @@ class LandmarkNetwork:
     Args:
         network: takes the normalized crops ``[B, C, size, size]`` to ``[B, 2 * points]``, x before
             y.
-        preprocessing: from a crop in [0, 1] to the network's input; it has a square size.
+        preprocessing: the way from a crop in [0, 1] to the network's input, which is square.
         points: how many points the network finds.
         margin: the side of the crop in sides of the face's box.
         square: the crop is a square around the box; otherwise the box is stretched to one.

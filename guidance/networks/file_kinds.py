@@ -72,7 +72,7 @@ def _archive(path: Path) -> str:
 
 
 def _safetensors(path: Path, header: int) -> str:
-    """Of a file in this format, which is told from one that was cut."""
+    """Say what is wrong with a safetensors file, above all whether it was cut."""
     size = path.stat().st_size
     try:
         with path.open("rb") as file:

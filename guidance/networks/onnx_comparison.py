@@ -48,7 +48,8 @@ def noise(signature: OnnxSignature, free_size: tuple[int, int], largest: float =
     """Pictures of noise for a network, ``[2, C, h, w]``, the same ones always.
 
     Args:
-        largest: of values from 0 on; 0: standard normal ones, as most networks see pictures.
+        largest: the largest value, where values begin at 0; 0: standard normal ones, as most
+            networks see pictures.
     """
     shape = (COMPARED, signature.channels or 3, *(signature.size or free_size))
     generator = torch.Generator().manual_seed(0)
@@ -61,9 +62,9 @@ class OnnxReference:
     """What a file must be compared for.
 
     Args:
-        model: as it is read, returning the outputs that are wanted.
-        signature: of the file.
-        free_size: of the pictures, for a network of free size.
+        model: the model as it was read, returning the outputs that are wanted.
+        signature: the signature of the file.
+        free_size: height and width of the pictures, for a network of free size.
     """
 
     def __init__(self, model: "ModelProto", signature: OnnxSignature, free_size: tuple[int, int]):
@@ -114,7 +115,7 @@ _RESULTS: dict[str, str] = {}
 
 
 def _digest(model: "ModelProto", size: tuple[int, int]) -> str:
-    """Of all that decides on a network's values."""
+    """Return a digest of all that decides on a network's values."""
     graph = model.graph
     digest = hashlib.sha256(repr((size, [str(o) for o in model.opset_import])).encode())
     for message in (*graph.input, *graph.output, *graph.node, *graph.initializer):

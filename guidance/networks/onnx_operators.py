@@ -104,7 +104,7 @@ class Reduce(nn.Module):
 
     Args:
         kind: what is behind "Reduce" in the operator's name.
-        axes: as an attribute, which they were before version 18.
+        axes: the axes as an attribute, which they were before version 18.
         keepdims: reduced axes stay, of size 1.
         noop_with_empty_axes: without axes nothing is reduced; else all are.
     """

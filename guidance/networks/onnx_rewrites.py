@@ -125,7 +125,7 @@ def _reduce(node: "NodeProto", attributes: dict, version: int, constants: Consta
 
 
 def _clip(node: "NodeProto", attributes: dict, version: int, constants: Constants) -> list:
-    """With constants on both sides or below onnx2torch knows it."""
+    """Keep a Clip with constant limits, which onnx2torch knows; replace others by Max and Min."""
     if version < 11 or all(name in constants for name in node.input[1:]):
         return [node]
     x, low, high = (*node.input, "", "")[:3]

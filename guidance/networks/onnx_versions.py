@@ -118,7 +118,7 @@ def version_of(model: "ModelProto", domain: str = "") -> int:
 
 
 def _with_types(model: "ModelProto") -> "ModelProto":
-    """With the types of all tensors: what some functions are made of depends on them."""
+    """Infer the types of all tensors, on which the bodies of some functions depend."""
     onnx = needed("onnx")
     typed = onnx.shape_inference.infer_shapes(model)
     for tensor in typed.graph.initializer:

@@ -14,7 +14,7 @@ class SamePad(nn.Module):
     """What ``auto_pad`` puts around the last axes, so that a window of stride s gives 1/s of each.
 
     Args:
-        kernel_shape, strides, dilations: of the operator behind.
+        kernel_shape, strides, dilations: the attributes of the operator behind.
         lower: the odd one goes in front.
         value: what is put there.
     """
@@ -49,7 +49,7 @@ class AveragePool(nn.Module):
     """AveragePool with any padding, as onnxruntime has it: axis by axis.
 
     Args:
-        kernel_shape, strides, dilations: of each of the last axes.
+        kernel_shape, strides, dilations: the window's, for each of the last axes.
         pads: before all of them, then behind; not used with ``auto_pad``.
         auto_pad: "NOTSET", "SAME_UPPER" or "SAME_LOWER".
         count_include_pad: what was put around counts as pixels.
@@ -102,9 +102,9 @@ class CropTransposed(nn.Module):
     """What ConvTranspose takes away from its full result; below 0 it adds.
 
     Args:
-        kernel_shape, strides, dilations, output_padding: of the convolution.
+        kernel_shape, strides, dilations, output_padding: the convolution's attributes.
         pads: before all axes, then behind; empty: what ``output_shape`` leaves over.
-        output_shape: of the last axes; empty: ``strides`` times the input's.
+        output_shape: the sizes of the last axes; empty: ``strides`` times the input's.
         upper: the odd one is taken at the end.
     """
 

@@ -32,8 +32,9 @@ class OpenClipTowers:
         Style.of(towers.after_blocks(3), towers.preprocessing, pictures)
 
     Args:
-        model: as ``open_clip.create_model`` returns it. It is frozen and set to evaluation.
-        tokenizer: as ``open_clip.get_tokenizer`` returns it: texts to tokens ``[P, L]``.
+        model: the model that ``open_clip.create_model`` returns. It is frozen and set to
+            evaluation.
+        tokenizer: the one that ``open_clip.get_tokenizer`` returns: texts to tokens ``[P, L]``.
 
     Raises:
         ValueError: open_clip fits pictures to the model in a way that ``Preprocessing`` does not

@@ -44,7 +44,7 @@ class Crops:
         Args:
             image: ``[B, 3, H, W]``.
             region: ``[1 or B, 1, H, W]`` in [0, 1], or None for the whole image.
-            preprocessing: of a network whose input has a fixed size.
+            preprocessing: that of the network, whose input has a fixed size.
         """
         boxes = region_boxes(region, image)
         whole = fitted_boxes(boxes, image, view_aspect(image, preprocessing))

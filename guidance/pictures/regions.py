@@ -55,7 +55,7 @@ def seen(image: Tensor, region: Tensor | None, preprocessing: Preprocessing) -> 
     Args:
         image: ``[B, 3, H, W]``.
         region: ``[1 or B, 1, H, W]`` in [0, 1], or None for the whole image.
-        preprocessing: of a network whose input has a fixed size.
+        preprocessing: that of the network, whose input has a fixed size.
     """
     if region is None:
         return preprocessing(image)
@@ -77,7 +77,7 @@ def reference_view(
     Args:
         pictures: ``[R, 3, h, w]`` in [0, 1], with something neutral where nothing counts.
         mask: ``[R, 1, h, w]`` in [0, 1], or None: the whole pictures are shown, and count.
-        preprocessing: of a network whose input has a fixed size.
+        preprocessing: that of the network, whose input has a fixed size.
 
     Returns:
         its inputs ``[R, C, h', w']``, of the mask's box, and ``[R, 1, h', w']`` or None.

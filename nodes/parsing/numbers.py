@@ -72,7 +72,7 @@ def parse_weights(text: str, count: int, name: str) -> Tensor:
     """One positive number for each of ``count`` reference pictures; equal ones for an empty text.
 
     Args:
-        name: of the widget.
+        name: the name of the widget.
 
     Raises:
         ValueError: there are more or fewer, or something else than positive numbers.
