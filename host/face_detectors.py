@@ -14,7 +14,8 @@ FACE_DETECTORS = ModelKind("face detector", ("insightface", "detection", "onnx")
 USUAL_PACK = "buffalo_l"
 
 SOURCE = Source(
-    "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked; or "
+    "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked; "
+    "or scrfd_10g_bnkps.onnx beside AuraFace at https://huggingface.co/fal/AuraFace-v1; or "
     "UltraFace (version-RFB-320.onnx, 1.3 MB, MIT) at "
     "https://github.com/Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB",
     "275 MB",

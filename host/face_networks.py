@@ -56,7 +56,7 @@ LANDMARK_FILES = ("2d106det.onnx",)
 
 RECOGNIZER_SOURCE = Source(
     "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked; or "
-    "AuraFace (Apache-2.0) at https://huggingface.co/fal/AuraFace-v1",
+    "AuraFace's glintr100.onnx (Apache-2.0) at https://huggingface.co/fal/AuraFace-v1",
     "275 MB",
     "buffalo_l for non-commercial research only",
     name=USUAL_PACK,
@@ -64,7 +64,8 @@ RECOGNIZER_SOURCE = Source(
 )
 LANDMARK_SOURCE = Source(
     "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked "
-    "(2d106det.onnx is in it)",
+    "(2d106det.onnx is in it); or that file alone, beside AuraFace at "
+    "https://huggingface.co/fal/AuraFace-v1",
     "275 MB",
     "non-commercial research only",
     name=USUAL_PACK,

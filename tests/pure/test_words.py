@@ -42,17 +42,9 @@ def name(path: Path) -> str:
     return path.relative_to(PACK).as_posix()
 
 
-def text_of(path: Path) -> str:
-    """The file; of the README without the recipe for energies, whose reader writes code."""
-    text = path.read_text(encoding="utf-8")
-    if path.name != "README.md":
-        return text
-    return re.sub(r"^## Adding an energy\n.*?(?=^## )", "", text, flags=re.DOTALL | re.MULTILINE)
-
-
 def british_in(path: Path) -> list[str]:
     """The words of a file, and of its name, that are not in the US spelling."""
-    text = text_of(path)
+    text = path.read_text(encoding="utf-8")
     if path.stem == "ZMagicLoadDemoNetworks":  # whose CLIP was trained on the word "grey"
         text = re.sub(r"\bgrey\b", "", text)
     return [*BRITISH.findall(text), *BRITISH.findall(path.name)]
@@ -88,14 +80,18 @@ def test_there_is_one_spelling():
 
 def test_networks_guide_or_evaluate_and_portraits_are_synthetic():
     paths = (*files(*CODE), *PROSE)
-    assert {name(path): found for path in paths if (found := NOT_OURS.findall(text_of(path)))} == {}
+    assert {
+        name(path): found
+        for path in paths
+        if (found := NOT_OURS.findall(path.read_text(encoding="utf-8")))
+    } == {}
 
 
 def test_users_read_of_comfyui_by_its_name():
     messages = {path: list(read_by_users(path)) for path in files(*CODE, "scripts")}
     # The README's later sections are for those who work on the pack.
     pages = {
-        path: [text_of(path).partition("\n## Development\n")[0]]
+        path: [path.read_text(encoding="utf-8").partition("\n## Development\n")[0]]
         for path in (*PAGES, PACK / "README.md")
     }
     found = {
