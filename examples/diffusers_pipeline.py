@@ -1,13 +1,13 @@
 """Guide a diffusers pipeline: ``python examples/diffusers_pipeline.py`` (seconds, on the CPU).
 
-Needs ``pip install . diffusers``.
+Needs ``pip install . diffusers transformers``.
 
 A pipeline of Stable Diffusion's classes, under a text and a style as an open_clip model sees them.
 Both models are small and have random weights, so that nothing is downloaded: their numbers go
 down, their pictures show nothing. For real ones replace ``small_pipeline`` by
 ``StableDiffusionPipeline.from_pretrained(...)`` and ``small_towers`` by
-``OpenClipTowers(open_clip.create_model("ViT-B-32", "laion2b_s34b_b79k"), ...)``; nothing else
-changes.
+``OpenClipTowers(open_clip.create_model("ViT-B-32", "laion2b_s34b_b79k"), ...)``, the embeddings in
+``sampled`` by a prompt, and the random painting in ``main`` by a picture.
 """
 
 from collections.abc import Sequence

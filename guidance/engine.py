@@ -161,7 +161,7 @@ class GuidedRun:
     def _plain(self, x: Tensor, sigma: float, denoise: Denoise) -> Tensor:
         """The prediction as it is, its energies measured if the run only measures."""
         prediction = denoise(x)
-        self.trace.host_forwards += 1
+        self.trace.plain_forwards += 1
         if self.settings.strength == 0.0:
             self.measure(prediction, sigma)
         return prediction
@@ -289,11 +289,15 @@ class GuidedRun:
         """Check once a run, after the first step with a gradient through the denoiser."""
         if not self._jacobian.unchecked or pulled is None:
             return True
-        counted = self.trace.extra_forwards
-        counted[f"{DENOISER} check"] = counted.get(f"{DENOISER} check", 0) + 1
+        counts = self.trace.extra_forwards
+
+        def counted(x: Tensor) -> Tensor:
+            counts[f"{DENOISER} check"] = counts.get(f"{DENOISER} check", 0) + 1
+            return model.denoise(x)
+
         try:
             with self.gradients():  # where the prediction was made that it is compared with
-                right = has_right_slope(pulled, model.denoise)
+                right = has_right_slope(pulled, counted)
         except ERRORS:  # of a node that cannot do without gradients here: it had them before
             log.debug("the slope could not be checked", exc_info=True)
             right = True

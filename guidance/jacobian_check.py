@@ -53,7 +53,7 @@ def has_right_slope(product: PullBack, denoise: Callable[[Tensor], Tensor]) -> b
 def _agrees(product: PullBack, denoise: Callable[[Tensor], Tensor], share: float) -> bool:
     x, pulled = _exact(product.x), _exact(product.pulled)
     size = _exact(rms(product.pulled))
-    length = STEP * _exact(rms(product.x))
+    length = share * _exact(rms(product.x))
     moved = x + expand_like(length, x) * pulled / expand_like(size, x)
     change = _exact(denoise(moved.to(product.x))) - _exact(product.prediction)
     predicted = length * size * product.x[0].numel()  # <J^T c, h u>

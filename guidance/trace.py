@@ -51,7 +51,7 @@ class Trace:
     final: dict[str, list[float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    host_forwards: int = 0
+    plain_forwards: int = 0
     extra_forwards: dict[str, int] = field(default_factory=dict)  # besides those of the steps
 
     def warn_once(self, message: str) -> bool:
@@ -74,7 +74,7 @@ class Trace:
                     total[stage] = total.get(stage, 0) + count
         return {
             "guided_evaluations": sum(record.path != "measure" for record in self.steps),
-            "plain_denoiser_forwards": self.host_forwards,
+            "plain_denoiser_forwards": self.plain_forwards,
             "forwards": forwards,
             "backwards": backwards,
             "energy_calls": sum(record.energy_calls for record in self.steps),

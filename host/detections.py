@@ -23,7 +23,7 @@ def faces_in_landmarks(landmarks: Mapping, choice: str) -> Faces:
     Args:
         landmarks: ``frames``, for each picture a list of faces with ``landmarks_xy [P, 2]`` and
             ``bbox_xyxy [4]`` in pixels, and ``image_size``, the pictures' (height, width).
-        choice: which of several faces is meant, one of guidance.detections.CHOICES.
+        choice: which of several faces is meant, one of guidance.faces.detections.CHOICES.
 
     Raises:
         ValueError: a picture has no face, or the points are in no known order or form none.
@@ -66,7 +66,7 @@ def faces_in_boxes(boxes: object, size: tuple[int, int], choice: str) -> Faces:
         boxes: a box ``{"x", "y", "width", "height"}`` in pixels, a list of them, or a list of such
             lists, one for each picture.
         size: the width and height in pixels of the picture that the boxes are of.
-        choice: which of several boxes is meant, one of guidance.detections.CHOICES.
+        choice: which of several boxes is meant, one of guidance.faces.detections.CHOICES.
 
     Raises:
         ValueError: the boxes have another form, a picture has none, or one lies outside.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..guidance.faces.detector_networks import Scrfd, UltraFace, is_detector, read_detector
-from .face_packs import choices, find_network
+from .face_packs import PACK_PLACE, USUAL_PACK, choices, find_network
 from .model_files import ModelKind, Source
 from .networks import shared
 
@@ -11,17 +11,15 @@ __all__ = ["detector_choices", "find_detector", "load_detector"]
 
 FACE_DETECTORS = ModelKind("face detector", ("insightface", "detection", "onnx"), (".onnx",))
 
-USUAL_PACK = "buffalo_l"
-
 SOURCE = Source(
     "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7, unpacked; "
     "or scrfd_10g_bnkps.onnx beside AuraFace at https://huggingface.co/fal/AuraFace-v1; or "
     "UltraFace (version-RFB-320.onnx, 1.3 MB, MIT) at "
     "https://github.com/Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB",
     "275 MB",
-    "buffalo_l for non-commercial research only",
+    "buffalo_l and scrfd_10g_bnkps.onnx for non-commercial research only",
     name=USUAL_PACK,
-    place=f"models/{USUAL_PACK}",
+    place=PACK_PLACE,
 )
 
 # Their names in buffalo_l, antelopev2, buffalo_m, and buffalo_s.

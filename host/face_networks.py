@@ -21,7 +21,7 @@ from ..guidance.networks.onnx_header import read_onnx_header
 from ..guidance.networks.onnx_signature import OnnxSignature
 from ..guidance.pictures.preprocessing import Preprocessing
 from ..guidance.wording import one_line
-from .face_packs import choices, find_network
+from .face_packs import PACK_PLACE, USUAL_PACK, choices, find_network
 from .image_networks import ImageNetwork
 from .model_files import ModelKind, Source
 from .networks import Network, shared
@@ -31,7 +31,6 @@ __all__ = [
     "LandmarkOptions",
     "LandmarkNetwork",
     "RecognizerOptions",
-    "USUAL_PACK",
     "find_recognizer",
     "find_landmark_network",
     "landmark_choices",
@@ -41,11 +40,6 @@ __all__ = [
     "reference_embedding",
     "target_landmarks",
 ]
-
-USUAL_PACK = "buffalo_l"
-
-# Where insightface's library unpacks it, inside models/insightface.
-PACK_PLACE = f"models/{USUAL_PACK}"
 
 RECOGNIZERS = ModelKind("face recognizer", ("insightface", "onnx"), (".onnx", ".safetensors"))
 LANDMARK_NETWORKS = ModelKind("landmark network", ("insightface", "detection", "onnx"), (".onnx",))

@@ -12,10 +12,14 @@ from ..guidance.networks.onnx_signature import OnnxSignature
 from ..guidance.optional_packages import needed
 from .model_files import ModelKind, Source, find_file, installed_name, list_files, offered
 
-__all__ = ["choices", "find_network", "first_choice"]
+__all__ = ["PACK_PLACE", "USUAL_PACK", "choices", "find_network", "first_choice"]
 
 # The folder that insightface's library makes for its packs, inside its own.
 LIBRARY_FOLDER = "models"
+
+# The pack that most people have, and where it goes inside models/insightface.
+USUAL_PACK = "buffalo_l"
+PACK_PLACE = f"{LIBRARY_FOLDER}/{USUAL_PACK}"
 
 
 def choices(kind: ModelKind, usual: str) -> list[str]:

@@ -244,11 +244,11 @@ class _HostRun:
     def _plain(self, executor, x, timestep, model_options, seed, sigma: float) -> Any:
         if self.calls.compiled or _compiles(model_options):
             answer = executor(x, timestep, model_options, seed)
-            self.engine.trace.host_forwards += 1
+            self.engine.trace.plain_forwards += 1
         else:
             with self.calls.evaluation():
                 answer = executor(x, timestep, model_options, seed)
-            self.engine.trace.host_forwards += not self.calls.reused
+            self.engine.trace.plain_forwards += not self.calls.reused
         if self.attachment.settings.guidance.strength == 0.0:
             self.engine.measure(prediction_of(answer), sigma)
         return answer

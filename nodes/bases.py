@@ -19,7 +19,10 @@ from .condition_inputs import CATEGORY, SEARCH_ALIASES, condition_inputs, condit
 from .picture_inputs import masks
 from .titles import display_name, title
 
-__all__ = ["EnergyNode", "LoaderNode", "Made", "Node"]
+__all__ = ["LOADERS", "EnergyNode", "LoaderNode", "Made", "Node"]
+
+# The category of attribute networks and of what they need.
+LOADERS = "Z-Magic/models"
 
 
 class Node(io.ComfyNode):
@@ -121,6 +124,12 @@ class LoaderNode(Node):
 
     Subclasses look for the file (``find``) and open it (``load``).
     """
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = super().define_schema()
+        schema.category = LOADERS
+        return schema
 
     @classmethod
     def find(cls, model_name: str) -> Path:

@@ -13,11 +13,9 @@ from ..host.demo_model import (
 )
 from ..host.demo_networks import demo_stamps, load_demo_networks
 from . import sockets
-from .bases import Node
+from .bases import LOADERS, Node
 
 __all__ = ["NODES"]
-
-CATEGORY = "Z-Magic/models"
 
 
 class ZMagicLoadDemo(Node):
@@ -28,7 +26,7 @@ class ZMagicLoadDemo(Node):
         return io.Schema(
             node_id="ZMagicLoadDemo",
             display_name="Load Z-Magic Demo",
-            category=CATEGORY,
+            category=LOADERS,
             description=(
                 "Loads the small portrait model that comes with this pack (30 MB, 128 x 128 "
                 "pixels, no prompt), to try guidance in seconds on any machine."
@@ -98,7 +96,7 @@ class ZMagicLoadDemoNetworks(Node):
         return io.Schema(
             node_id="ZMagicLoadDemoNetworks",
             display_name="Load Z-Magic Demo Networks",
-            category=CATEGORY,
+            category=LOADERS,
             description=(
                 "Loads the small attribute networks that come with this pack and know the demo "
                 "model's portraits: text, face parts, identity and landmarks, without any other "

@@ -22,8 +22,6 @@ from .bases import LoaderNode
 
 __all__ = ["NODES"]
 
-CATEGORY = "Z-Magic/models"
-
 AUTOMATIC = "automatic"
 
 # What stands for "as the file or its library has it" in a number field.
@@ -43,7 +41,6 @@ class ZMagicLoadFaceRecognizer(LoaderNode):
         return io.Schema(
             node_id="ZMagicLoadFaceRecognizer",
             display_name="Load Face Recognizer",
-            category=CATEGORY,
             description=(
                 "Loads a face recognition network of the ArcFace type from a pack of insightface "
                 "or a single file, for the Face Identity Energy."
@@ -57,7 +54,7 @@ class ZMagicLoadFaceRecognizer(LoaderNode):
                     tooltip=(
                         "A pack of insightface, in which the recognizer is found, or a single "
                         "ONNX file, or a safetensors file with the weights of an IResNet. They "
-                        "are looked for in models/insightface."
+                        "are looked for in models/insightface and models/onnx."
                     ),
                 ),
                 *_normalization_inputs(),
@@ -88,7 +85,6 @@ class ZMagicLoadLandmarkNetwork(LoaderNode):
         return io.Schema(
             node_id="ZMagicLoadLandmarkNetwork",
             display_name="Load Landmark Network",
-            category=CATEGORY,
             description=(
                 "Loads a network that finds the points of a face inside its box, such as "
                 "insightface's 106 points, for the Landmark Energy and for Locate Face."
@@ -101,7 +97,8 @@ class ZMagicLoadLandmarkNetwork(LoaderNode):
                     default=first_choice(options),
                     tooltip=(
                         "A pack of insightface, in which the network (2d106det.onnx) is found, or "
-                        "a single ONNX file. They are looked for in models/insightface."
+                        "a single ONNX file. They are looked for in models/insightface, "
+                        "models/detection and models/onnx."
                     ),
                 ),
                 *_normalization_inputs(),

@@ -42,6 +42,6 @@ def faces_at(
         warnings.append(
             f"the face in {which} at '{name}' seems to be at another place, or of another size, "
             "than it is taken for.\nConnect Locate Face with a detector, or crop the picture to "
-            "the face; the node's second output shows what the network sees"
+            "the face"
         )
     return found.faces, kept, warnings

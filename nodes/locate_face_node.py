@@ -16,11 +16,9 @@ from ..host.face_packs import first_choice
 from ..host.model_files import usable_name
 from ..host.networks import stamp_of
 from . import sockets
-from .bases import Node
+from .bases import LOADERS, Node
 
 __all__ = ["NODES"]
-
-CATEGORY = "Z-Magic/models"
 
 DETECTOR, LANDMARKS, BOX = "detector", "face landmarks", "bounding box"
 FIXED, WHOLE = "fixed box", "whole picture"
@@ -44,7 +42,7 @@ class ZMagicLocateFace(Node):
         return io.Schema(
             node_id="ZMagicLocateFace",
             display_name="Locate Face",
-            category=CATEGORY,
+            category=LOADERS,
             description=(
                 "Tells the face energies where the face is. A detector finds it in the reference, "
                 "and follows it in the picture while it is made."

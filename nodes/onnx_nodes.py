@@ -66,7 +66,6 @@ class ZMagicLoadOnnx(LoaderNode):
         return io.Schema(
             node_id="ZMagicLoadOnnx",
             display_name="Load ONNX Network",
-            category="Z-Magic/models",
             description=(
                 "Loads any network with one image input from an ONNX file: a classifier, a "
                 "regressor, an embedding. For the ONNX Energy, and for the Style Energy."

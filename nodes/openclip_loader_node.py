@@ -8,12 +8,10 @@ from ..host.openclip import ACTIVATIONS, NORMALIZATIONS, PRECISIONS, load_opencl
 from ..host.openclip_from_host import openclip_from_host
 from ..host.openclip_weights import architectures, find_weights, open_clip, weight_names
 from . import sockets
-from .bases import Node
+from .bases import LOADERS, Node
 from .notices import notify
 
 __all__ = ["NODES"]
-
-CATEGORY = "Z-Magic/models"
 
 
 class ZMagicLoadOpenCLIP(Node):
@@ -24,7 +22,7 @@ class ZMagicLoadOpenCLIP(Node):
         return io.Schema(
             node_id="ZMagicLoadOpenCLIP",
             display_name="Load OpenCLIP",
-            category=CATEGORY,
+            category=LOADERS,
             description=(
                 "Loads an OpenCLIP model from a local file, or takes CLIP models that ComfyUI has "
                 "loaded already. For Text, Style and Image Similarity Energy."

@@ -61,7 +61,6 @@ class ZMagicLoadSegmenter(LoaderNode):
         return io.Schema(
             node_id="ZMagicLoadSegmenter",
             display_name="Load Segmenter",
-            category="Z-Magic/models",
             description=(
                 "Loads a parser or semantic segmenter from an ONNX file, such as a BiSeNet face "
                 "parser, for the Segmentation Energy."

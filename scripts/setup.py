@@ -141,6 +141,7 @@ def test_hosts() -> int:
 def clean() -> None:
     """Remove everything that setup, tests and demo made."""
     names = (".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache")
+    names += ("build", "z_magic.egg-info")  # of pip install .
     caches = [PACK / name for name in names]
     for folder in [VENV, STATE, OUTPUT, *caches]:
         if folder.exists():

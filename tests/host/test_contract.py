@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import nodes as host_nodes
@@ -48,6 +49,24 @@ def test_help_page_names_every_input(node):
     assert page.startswith(f"# {node.GET_SCHEMA().display_name}\n")
     for name in inputs(node):
         assert name in page or name == "chains", name
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_the_table_of_a_help_page_has_the_order_of_the_node(node):
+    page = (PACK / "web" / "docs" / f"{node.__name__}.md").read_text(encoding="ascii")
+    order = names(node.GET_SCHEMA().inputs)
+    tables = re.findall(r"^\| input \|.*\n\|[-|]+\|\n((?:\|.*\n)*)", page, re.MULTILINE)
+    cells = [line.split(" | ")[0].strip("| ") for table in tables for line in table.splitlines()]
+    rows = [[name for name in re.split(r", | and ", cell) if name in order] for cell in cells]
+    places = [min(map(order.index, row)) for row in rows if row]
+    assert places == sorted(places)
+
+
+def names(sockets) -> list[str]:
+    """Inputs in their order, then those of each choice of a dynamic one, once each."""
+    choices = [each for s in sockets for each in getattr(s, "options", None) or []]
+    inner = [name for each in choices if hasattr(each, "inputs") for name in names(each.inputs)]
+    return list(dict.fromkeys([*(socket.id for socket in sockets), *inner]))
 
 
 def test_there_is_no_help_page_without_a_node():

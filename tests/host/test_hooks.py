@@ -206,7 +206,7 @@ def test_image_to_image_starts_late_and_an_inpaint_mask_keeps_what_it_covers(spe
 def test_windows_limit_the_guided_steps(specimens):
     trace = guided(specimens[EPS], conds=conditions(start=0.5), steps=8)[1]
     assert 0 < len(trace.steps) < 8
-    assert trace.host_forwards == 8 - len(trace.steps)
+    assert trace.plain_forwards == 8 - len(trace.steps)
 
 
 def test_progress_callbacks_come_as_without_guidance(specimens):

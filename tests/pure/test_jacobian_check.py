@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from zmagic.guidance.jacobian_check import STEP, PullBack, has_right_slope
+
 SIGMA = 2.0
 PATHS = ("full", "prediction", "image")
 
@@ -69,3 +71,16 @@ def test_a_picture_that_is_not_finite_says_nothing_of_the_others(world):
     run = guided(world, broken, "prediction")[1]
     assert not any("slope" in warning for warning in run.trace.warnings)
     assert any("picture 2 of 2" in warning for warning in run.trace.warnings)
+
+
+def test_a_curved_prediction_is_looked_at_again_a_tenth_as_far():
+    """``D(x) = x + a (x - 1)^2`` at 1: its slope there is 1, and that of the first look 1.5."""
+    x = torch.ones(1, 1, 4, 4)
+    lengths = []
+
+    def curved(z):
+        lengths.append(float((z - x).mean()))
+        return z + 0.5 / STEP * (z - x).square()
+
+    assert has_right_slope(PullBack(x, x, torch.ones_like(x), torch.ones_like(x)), curved)
+    assert lengths == pytest.approx([STEP, STEP / 10], rel=1e-3)

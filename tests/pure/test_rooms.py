@@ -10,10 +10,12 @@ PACK = Path(__file__).parents[2]
 
 # What each room may not know. Without "zmagic." it is ComfyUI's own, as its module `nodes` is.
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "server"}
+# What is not in the published archive, or not for the running pack.
+NOT_AT_RUN_TIME = {f"{pack}{room}" for pack in ("zmagic.", "") for room in ("lab", "scripts")}
 CLOSED = {
-    "guidance": {"zmagic.host", "zmagic.nodes", "lab", *COMFYUI},
-    "host": {"zmagic.nodes", "lab", "comfy_api"},
-    "nodes": {"lab"},
+    "guidance": {"zmagic.host", "zmagic.nodes", "zmagic.examples", *NOT_AT_RUN_TIME, *COMFYUI},
+    "host": {"zmagic.nodes", "zmagic.examples", *NOT_AT_RUN_TIME, "comfy_api"},
+    "nodes": {"zmagic.examples", *NOT_AT_RUN_TIME},
 }
 
 

@@ -16,7 +16,6 @@ __all__ = ["FacePaint", "eyeball", "lashes", "paint_eye", "paint_face"]
 # Places on the average face (m from the middle between the eyes).
 NOSTRIL_Z = -0.042
 CHEEK = (0.042, -0.045)
-MOUTH_Z = -0.073
 LIP_EDGE = (0.30, 0.60)  # of the lip mask, soft edge
 PUPIL_COSINE = 0.972  # angles from the gaze on the eyeball, seen from its center
 IRIS_COSINE = 0.885
