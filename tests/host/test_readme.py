@@ -106,6 +106,7 @@ def test_the_node_and_its_help_page_pass_the_tests_of_all_nodes(copy):
     assert set(names) == {
         "test_schema[ZMagicWarmth]",
         "test_help_page_names_every_input[ZMagicWarmth]",
+        "test_the_table_of_a_help_page_has_the_order_of_the_node[ZMagicWarmth]",
         "test_there_is_no_help_page_without_a_node",
     }
 
