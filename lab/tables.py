@@ -27,8 +27,8 @@ from .world import DemoWorld  # first: it brings the host and the pack
 import comfy.utils
 
 from .attributes import Attribute
+from .budget import Cost, chosen_plan
 from .condition_sets import ConditionSet, condition_sets, held_out
-from .cost import Cost, chosen_plan
 from .experiment import Experiment
 from .jobs import Job, estimated_jobs, jobs_of_ablations, jobs_of_test, jobs_of_tuning
 from .methods import ABLATIONS, BASELINE, FAITHFUL, Method, methods

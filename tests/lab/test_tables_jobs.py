@@ -6,8 +6,8 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from zmagic.guidance.faces.crops import Faces
+from zmagic.lab.budget import Cost, chosen_plan
 from zmagic.lab.condition_sets import ConditionSet, Portrait
-from zmagic.lab.cost import Cost, chosen_plan
 from zmagic.lab.jobs import estimated_jobs, jobs_of_test, jobs_of_tuning
 from zmagic.lab.methods import ABLATIONS, BASELINE, EQUAL_COST, UNGUIDED, methods
 from zmagic.lab.pictures import Pictures
