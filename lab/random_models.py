@@ -15,7 +15,7 @@ from comfy.ldm.models.autoencoder import AutoencoderKL
 from comfy.taesd.taesd import TAESD
 from torch import nn
 
-__all__ = ["ARCHITECTURES", "FLUX", "SD15", "SDXL", "Architecture", "random_model"]
+__all__ = ["ARCHITECTURES", "FLUX", "SD15", "SDXL", "Z_IMAGE", "Architecture", "random_model"]
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,39 @@ FLUX = Architecture(
     channels=16,
     values={"guidance": 3.5},
 )
-ARCHITECTURES = (SD15, SDXL, FLUX)
+Z_IMAGE = Architecture(
+    "Z-Image",
+    comfy.supported_models.ZImage,
+    {
+        "image_model": "lumina2",
+        "patch_size": 2,
+        "in_channels": 16,
+        "cap_feat_dim": 2560,
+        "dim": 3840,
+        "n_layers": 30,
+        "n_refiner_layers": 2,
+        "n_heads": 30,
+        "n_kv_heads": 30,
+        "qk_norm": True,
+        "axes_dims": [32, 48, 48],
+        "axes_lens": [1536, 512, 512],
+        "rope_theta": 256.0,
+        "ffn_dim_multiplier": 8.0 / 3.0,
+        "z_image_modulation": True,
+        "time_scale": 1000.0,
+        "pad_tokens_multiple": 32,
+    },
+    side=1024,
+    tokens=128,
+    width=2560,
+    pooled=0,
+    cfg=1.0,
+    dtype=torch.bfloat16,
+    channels=16,
+)
+ARCHITECTURES = (SD15, SDXL, FLUX, Z_IMAGE)
 
-# The autoencoder of all three.
+# The autoencoder of all of them.
 AUTOENCODER = {
     "double_z": True,
     "resolution": 256,
