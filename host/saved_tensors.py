@@ -117,11 +117,15 @@ class SavedTensors:
 
 
 def address_of(tensor: Tensor) -> int:
-    """Return where the memory of a tensor begins, the same for all its views; 0 if it has none."""
-    if tensor.layout is not torch.strided or tensor.is_meta:
+    """Return where the memory of a tensor begins, the same for all its views; 0 if it has none.
+
+    On the meta device, where nothing has an address, a number that stands for it.
+    """
+    if tensor.layout is not torch.strided:
         return 0
     try:
-        return tensor.untyped_storage().data_ptr()
+        storage = tensor.untyped_storage()
+        return storage._cdata if tensor.is_meta else storage.data_ptr()
     except (NotImplementedError, RuntimeError):  # a tensor subclass without memory of its own
         return 0
 

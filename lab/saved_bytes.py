@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from zmagic.host.saved_tensors import address_of
+
 __all__ = ["SavedBytes"]
 
 
@@ -20,7 +22,7 @@ class SavedBytes:
     def __init__(self, module: nn.Module | None = None) -> None:
         self.live = self.peak = 0
         resident = module.state_dict().values() if module else ()
-        self._resident = {_block(tensor) for tensor in resident}
+        self._resident = {address_of(tensor) for tensor in resident}
         self._holders: Counter[int] = Counter()
 
     @contextmanager
@@ -44,15 +46,9 @@ class _Held:
     def __init__(self, tensor: Tensor, account: SavedBytes) -> None:
         # Detached: an output that its own node saved would hold that node in a cycle.
         self.tensor = tensor.detach()
-        self._counted = _block(tensor), tensor.untyped_storage().nbytes()
+        self._counted = address_of(tensor), tensor.untyped_storage().nbytes()
         self._account = account
         account._count(*self._counted, +1)
 
     def __del__(self) -> None:
         self._account._count(*self._counted, -1)
-
-
-def _block(tensor: Tensor) -> int:
-    """A number that all views of a memory block share; on the meta device none has an address."""
-    storage = tensor.untyped_storage()
-    return storage.data_ptr() or storage._cdata
