@@ -110,7 +110,12 @@ def test_what_cannot_be_is_refused_in_a_sentence(arguments, message):
 
 @pytest.mark.parametrize(
     ("architecture", "millions"),
-    [(random_models.SD15, 859.5), (random_models.SDXL, 2567.5), (random_models.FLUX, 11901.4)],
+    [
+        (random_models.SD15, 859.5),
+        (random_models.SDXL, 2567.5),
+        (random_models.FLUX, 11901.4),
+        (random_models.Z_IMAGE, 6154.9),
+    ],
     ids=lambda value: getattr(value, "title", ""),
 )
 def test_the_models_have_the_published_sizes(architecture, millions):

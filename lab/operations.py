@@ -1,0 +1,79 @@
+"""Operations and saved bytes of a network, counted on the meta device: no weights, no clock.
+
+The counts are those of torch's FlopCounterMode: a multiplication and an addition are two
+operations; what is neither a product of matrices nor a convolution counts as nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from zmagic.host.gradients import differentiable, normal
+
+from .saved_bytes import SavedBytes
+
+__all__ = ["META", "Work", "work_of"]
+
+META = torch.device("meta")
+
+
+@dataclass(frozen=True)
+class Work:
+    """Operations of a forward and of the backward to its input, and bytes saved in between."""
+
+    forward: int
+    backward: int
+    saved: int
+
+
+def work_of(module: nn.Module, function: Callable[[Tensor], Tensor], point: Tensor) -> Work:
+    """Count ``function(point)`` and its backward, differentiated as guidance does it.
+
+    Args:
+        module: all layers that ``function`` runs, on the meta device.
+        function: takes the point to any tensor that depends on it.
+        point: a tensor on the meta device.
+    """
+    account = SavedBytes(module)
+    with fused_attention(), account.watching(), differentiable(None, [module]):
+        start = normal(point).requires_grad_(True)
+        with FlopCounterMode(display=False) as forward:
+            output = function(start)
+        with FlopCounterMode(display=False) as backward:
+            torch.autograd.grad(output, start, torch.ones_like(output))
+    return Work(forward.get_total_flops(), backward.get_total_flops(), account.peak)
+
+
+@contextmanager
+def fused_attention() -> Iterator[None]:
+    """Attention as cards compute it: its matrix is made anew in the backward, and not saved.
+
+    On the meta device torch would choose the formula, which saves it.
+    """
+    chosen = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = _fused
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = chosen
+
+
+def _fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    if enable_gqa:
+        raise NotImplementedError("attention with fewer heads of keys than of queries")
+    fused = torch.ops.aten._scaled_dot_product_efficient_attention
+    return fused(query, key, value, attn_mask, True, dropout_p, is_causal, scale=scale)[0]

@@ -1,0 +1,197 @@
+"""What guidance costs: the counts of its parts and of the engine, and the command around both."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from comfy.taesd.taesd import TAESD
+from torch import nn
+
+from zmagic.guidance.evaluation import DENOISER
+from zmagic.guidance.settings import PRESETS, preset
+from zmagic.lab.evaluations import DECODER, STEPS, evaluations
+from zmagic.lab.operations import META, work_of
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+PACK = Path(__file__).resolve().parents[2]
+CONDITIONS = 3
+# A picture by the default preset and three conditions, in plain ones: it may only become cheaper.
+AT_MOST = {
+    ("SD1.5", "vae"): 85.95,
+    ("SD1.5", "taesd"): 14.1,
+    ("SDXL", "vae"): 45.85,
+    ("SDXL", "taesd"): 8.94,
+    ("Flux", "vae"): 14.55,
+    ("Flux", "taesd"): 7.38,
+    ("Z-Image", "vae"): 16.15,
+    ("Z-Image", "taesd"): 7.32,
+}
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory) -> tuple[str, dict]:
+    """The lines and the file of the command, as people start it."""
+    path = tmp_path_factory.mktemp("cost") / "cost.json"
+    arguments = ["--presets", "balanced", "fast", "--conditions", str(CONDITIONS)]
+    done = subprocess.run(
+        [sys.executable, "-m", "lab.cost", *arguments, "--json", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=PACK,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, json.loads(path.read_text("utf-8"))
+
+
+def test_a_convolution_and_a_linear_layer_of_known_size():
+    """The weights are constants: the backward to the input is one product as well."""
+    layer = nn.Conv2d(3, 5, 3, padding=1, device=META).requires_grad_(False)
+    work = work_of(layer, layer, torch.empty(2, 3, 8, 8, device=META))
+    assert work.forward == work.backward == 2 * (2 * 8 * 8) * 5 * (3 * 3 * 3)
+    assert work.saved == 0
+    layer = nn.Linear(7, 11, device=META).requires_grad_(False)
+    work = work_of(nn.Sequential(layer), lambda x: layer(x).sin(), torch.empty(4, 7, device=META))
+    assert work.forward == work.backward == 2 * 4 * 7 * 11
+    assert work.saved == 4 * 4 * 11  # what the sine saves: its input; no weight
+
+
+def test_attention_saves_no_matrix():
+    tokens, width = 512, 64
+
+    def attend(x):
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    work = work_of(nn.Module(), attend, torch.empty(1, 1, tokens, width, device=META))
+    product = 2 * tokens * tokens * width
+    assert work.forward == 2 * product
+    assert work.backward == 5 * product  # one of them makes the matrix anew
+    assert work.saved < 4 * tokens * tokens
+
+
+def test_the_meta_device_counts_as_one_that_computes():
+    """A decoder that writes into what autograd has saved."""
+    works = []
+    for device in ("cpu", META):
+        with torch.device(device):
+            decoder = TAESD(latent_channels=4).requires_grad_(False)
+            works.append(work_of(decoder, decoder.decode, torch.zeros(1, 4, 8, 8)))
+    assert works[0] == works[1]
+    assert works[0].saved > 0
+
+
+def test_the_parts_are_as_large_as_published(command):
+    parts = {part["model"]: part for part in command[1]["parts"]}
+    sd15 = parts["SD1.5"]
+    assert sd15["denoiser"]["forward"] == pytest.approx(1607e9, rel=0.01)
+    assert sd15["decoders"]["vae"]["forward"] == pytest.approx(2515e9, rel=0.01)
+    assert sd15["decoders"]["taesd"]["forward"] == pytest.approx(141e9, rel=0.01)
+    assert parts["SDXL"]["denoiser"]["forward"] == pytest.approx(13522e9, rel=0.01)
+    assert parts["Flux"]["denoiser"]["forward"] == pytest.approx(69467e9, rel=0.01)
+    networks = {name: work["forward"] / 1e9 for name, work in sd15["networks"].items()}
+    assert networks == pytest.approx(
+        {"CLIP ViT-L-14": 162, "ArcFace R50": 12.6, "BiSeNet": 27.5}, rel=0.01
+    )
+    for part in parts.values():
+        for work in (part["denoiser"], *part["decoders"].values(), *part["networks"].values()):
+            assert 0.9 < work["backward"] / work["forward"] < 1.4
+            assert work["saved"] > 0
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("conditions", [1, 3])
+def test_the_engine_is_counted_as_it_counts_itself(name, conditions):
+    found = evaluations(PRESETS[name], conditions, steps=4)
+    totals = found.trace.totals()
+    for part in (DENOISER, DECODER):
+        forwards = totals["forwards"].get(part, 0) + totals["forwards"].get(f"{part} check", 0)
+        # The finished picture is decoded once more, for its final energies.
+        assert found.picture[part, "forward"] == forwards + (part == DECODER)
+        assert found.picture[part, "backward"] == totals["backwards"].get(part, 0)
+        records = [record for record in found.trace.steps if record.step == 1]
+        assert found.step[part, "forward"] == sum(r.forwards.get(part, 0) for r in records)
+        assert found.step[part, "backward"] == sum(r.backwards.get(part, 0) for r in records)
+    looks = sum(found.picture[j, "forward"] for j in range(conditions))
+    assert looks == totals["energy_calls"] + conditions
+
+
+def test_a_window_of_time_travel_makes_a_picture_cheaper_and_its_dearest_step_not():
+    always, half = (
+        evaluations(preset("balanced", travel_end=end), 2, steps=8) for end in (1.0, 0.5)
+    )
+    assert half.step == always.step
+    assert half.picture.total() < 0.8 * always.picture.total()
+
+
+def test_a_double_backward_is_refused():
+    with pytest.raises(ValueError, match="double backward is not counted"):
+        evaluations(preset("faithful", dependence="exact"), 2)
+
+
+@pytest.mark.parametrize("name", ["balanced", "fast"])
+def test_a_multiple_is_the_sum_of_what_the_engine_ran(command, name):
+    totals = evaluations(PRESETS[name], CONDITIONS).trace.totals()
+    forwards, backwards = totals["forwards"], totals["backwards"]
+    looks = totals["energy_calls"] // CONDITIONS
+    parts = {part["model"]: part for part in command[1]["parts"]}
+    rows = [row for row in command[1]["guidance"] if row["preset"] == name]
+    assert len(rows) == 4 * 3
+    for row in rows:
+        part = parts[row["model"]]
+        denoiser, decoder = part["denoiser"], part["decoders"][row["decoder"]]
+        checks = forwards.get("denoiser check", 0)
+        model = (forwards[DENOISER] + checks) * denoiser["forward"]
+        model += backwards.get(DENOISER, 0) * denoiser["backward"]
+        decoded = (forwards[DECODER] + 1) * decoder["forward"]
+        decoded += backwards[DECODER] * decoder["backward"]
+        looked = sum(
+            (looks + 1) * network["forward"] + looks * network["backward"]
+            for network in part["networks"].values()
+        )
+        plain = STEPS * denoiser["forward"]
+        shares = {"model": model, "decoder": decoded, "networks": looked}
+        expected = {share: taken / plain for share, taken in shares.items()}
+        picture = row["picture"]
+        assert picture == pytest.approx(expected | {"total": sum(expected.values())})
+
+
+def test_the_default_costs_no_more_than_it_did(command):
+    rows = {
+        (row["model"], row["decoder"]): row["picture"]["total"]
+        for row in command[1]["guidance"]
+        if row["preset"] == "balanced"
+    }
+    for which, most in AT_MOST.items():
+        assert rows[which] <= most, which
+
+
+def test_the_readme_says_what_is_counted(command):
+    readme = (PACK / "README.md").read_text("utf-8")
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in command[1]["guidance"]:
+        found.setdefault((row["preset"], row["decoder"]), []).append(row["picture"]["total"])
+    for preset_name in ("balanced", "fast"):
+        for decoder in ("vae", "taesd"):
+            line = re.search(rf"\| `{preset_name}`, {decoder.upper()} \| (.*) \|", readme)
+            shown = [float(cell) for cell in line[1].split(" | ")]
+            assert shown == pytest.approx(found[preset_name, decoder], rel=0.005)
+
+
+def test_the_tables_say_what_the_file_says(command):
+    lines = command[0].splitlines()
+    row = next(
+        row
+        for row in command[1]["guidance"]
+        if (row["model"], row["preset"], row["decoder"]) == ("SDXL", "fast", "vae")
+    )
+    picture = lines[lines.index("| SDXL: a picture of 20 steps | n = 3 |") :]
+    found = next(line for line in picture if line.startswith("| `fast`, vae | "))
+    figures = re.findall(r"[\d.]+", found.split(" | ")[1])
+    names = ("total", "model", "decoder", "networks")
+    shown = dict(zip(names, map(float, figures), strict=True))
+    assert shown == pytest.approx(row["picture"], abs=0.006)
