@@ -132,6 +132,8 @@ def report(counted: Sequence[Prices], rows: Sequence[Guidance]) -> Iterator[str]
             yield _work_line(f"{price.model}, {name}", work)
     for name, work in counted[0].networks.items():
         yield _work_line(name, work)
+    yield ""
+    yield "In plain ones; in brackets: model + decoder + attribute networks. n: conditions."
     for price in counted:
         for title, what in ((f"a picture of {STEPS} steps", "picture"), ("a guided step", "step")):
             yield ""
