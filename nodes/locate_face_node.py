@@ -93,9 +93,10 @@ class ZMagicLocateFace(Node):
 
         ComfyUI hands on no method that it does not know, and says nothing of it.
         """
-        if method is None:
+        fits = usable_name(detector, "detector")
+        if fits is True and method is None:
             return f"'method' must be one of {', '.join(_methods())}"
-        return usable_name(detector, "detector")
+        return fits
 
     @classmethod
     def fingerprint_inputs(cls, method: dict, detector: str = "") -> tuple:
