@@ -120,10 +120,12 @@ class EnergyNode(Node):
 
 
 class LoaderNode(Node):
-    """A node that loads the file which its input ``model_name`` names.
+    """A node that loads a file which its input ``model_name``, or those in ``NAMES``, name.
 
     Subclasses look for the file (``find``) and open it (``load``).
     """
+
+    NAMES: tuple[str, ...] = ("model_name",)
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -132,8 +134,8 @@ class LoaderNode(Node):
         return schema
 
     @classmethod
-    def find(cls, model_name: str) -> Path:
-        """Look for the file ``model_name`` in ComfyUI's model folders.
+    def find(cls, *names: str) -> Path:
+        """Look for the file that the inputs in ``NAMES`` name, in ComfyUI's model folders.
 
         Raises:
             ValueError: it is not there; the sentence says where to get it.
@@ -155,9 +157,10 @@ class LoaderNode(Node):
         return usable_name(model_name, "model_name")
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str = "", **_) -> tuple:
+    def fingerprint_inputs(cls, **inputs) -> tuple:
         """Change with the file: another one under the same name is another network."""
-        return stamp_of(lambda: cls.find(model_name), model_name)
+        names = [inputs.get(name, "") for name in cls.NAMES]
+        return stamp_of(lambda: cls.find(*names), names[-1])
 
     @classmethod
     def run(cls, model_name: str, **options) -> io.NodeOutput:

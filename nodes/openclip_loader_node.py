@@ -1,28 +1,36 @@
 """The loader of OpenCLIP models: from files, or from CLIP models that ComfyUI has loaded."""
 
+from pathlib import Path
+
 from comfy_api.latest import io
 
 from ..host.model_files import usable_name
-from ..host.networks import stamp_of
-from ..host.openclip import ACTIVATIONS, NORMALIZATIONS, PRECISIONS, load_openclip
+from ..host.openclip import (
+    ACTIVATIONS,
+    NORMALIZATIONS,
+    PRECISIONS,
+    OpenClip,
+    load_openclip,
+)
 from ..host.openclip_from_host import openclip_from_host
 from ..host.openclip_weights import architectures, find_weights, open_clip, weight_names
 from . import sockets
-from .bases import LOADERS, Node
+from .bases import LoaderNode
 from .notices import notify
 
 __all__ = ["NODES"]
 
 
-class ZMagicLoadOpenCLIP(Node):
+class ZMagicLoadOpenCLIP(LoaderNode):
     """Load the attribute network of Text, Style and Image Similarity Energy."""
+
+    NAMES = ("architecture", "weights")
 
     @classmethod
     def schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZMagicLoadOpenCLIP",
             display_name="Load OpenCLIP",
-            category=LOADERS,
             description=(
                 "Loads an OpenCLIP model from a local file, or takes CLIP models that ComfyUI has "
                 "loaded already. For Text, Style and Image Similarity Energy."
@@ -120,9 +128,14 @@ class ZMagicLoadOpenCLIP(Node):
         return usable_name(weights, "weights") if fits is True else fits
 
     @classmethod
-    def fingerprint_inputs(cls, architecture: str = "", weights: str = "", **others) -> tuple:
-        """Change with the file: another one under the same name is another model."""
-        return stamp_of(lambda: find_weights(architecture, weights, download=False), weights)
+    def find(cls, architecture: str, weights: str, download: bool = False) -> Path:
+        return find_weights(architecture, weights, download=download)
+
+    @classmethod
+    def load(cls, path: Path, architecture: str, precision: str, **options) -> OpenClip:
+        loaded = load_openclip(architecture, path, precision, **options)
+        notify(cls, [loaded.assumed] if loaded.assumed else [])
+        return loaded
 
     @classmethod
     def run(
@@ -141,17 +154,9 @@ class ZMagicLoadOpenCLIP(Node):
         if clip is not None:
             raise ValueError("'clip' is connected without 'clip_vision', expected both or neither")
         open_clip()  # whose absence is said before that of the file
-        path = find_weights(architecture, weights, download=download)
-        loaded = load_openclip(
-            architecture,
-            path,
-            precision,
-            download=download,
-            normalization=normalization,
-            activation=activation,
-        )
-        notify(cls, [loaded.assumed] if loaded.assumed else [])
-        return io.NodeOutput(loaded)
+        path = cls.find(architecture, weights, download)
+        options = {"download": download, "normalization": normalization, "activation": activation}
+        return io.NodeOutput(cls.load(path, architecture, precision, **options))
 
 
 NODES = [ZMagicLoadOpenCLIP]

@@ -100,11 +100,13 @@ def test_an_energy_node_appends_its_condition():
 def test_loaders_look_for_files_and_say_what_is_missing(node):
     inputs = node.INPUT_TYPES()["required"]
     options = {name: entry[1].get("default") for name, entry in inputs.items()}
-    assert node.validate_inputs(model_name="nowhere.onnx") is True
-    assert "must be the name of a file" in node.validate_inputs(model_name=7)
-    assert node.fingerprint_inputs(**{**options, "model_name": "nowhere.onnx"}) == ("nowhere.onnx",)
+    name = node.NAMES[-1]
+    absent = {**options, name: "nowhere.onnx"}
+    assert node.validate_inputs(**{name: "nowhere.onnx"}) is True
+    assert "must be the name of a file" in node.validate_inputs(**{name: 7})
+    assert node.fingerprint_inputs(**absent) == ("nowhere.onnx",)
     with pytest.raises(ValueError, match=r"\(node 12\): .*'nowhere.onnx' not found. Put it in"):
-        run_as_comfyui(node, "12", **{**options, "model_name": "nowhere.onnx"})
+        run_as_comfyui(node, "12", **absent)
 
 
 def sentences(folder: str) -> dict[str, set[str]]:
