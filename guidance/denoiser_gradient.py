@@ -43,8 +43,7 @@ class DenoiserGradient:
         instead = f"guiding without the denoiser's Jacobian ({self.without_jacobian}) instead"
         if cause is None:
             return (
-                "the model's prediction carries no gradient (cached or detached by another "
-                f"node); {instead}"
+                f"the model's prediction carries no gradient (it was cached or detached); {instead}"
             )
         self._lost = True
         if cause.startswith(SHORT_OF_MEMORY):
@@ -53,6 +52,6 @@ class DenoiserGradient:
                 f"or a smaller latent; {instead}"
             )
         return (
-            "the model cannot be differentiated here (a patch of another node is the usual "
-            f"reason); {instead}: {cause}"
+            "the model cannot be differentiated here (a patch of it is the usual reason); "
+            f"{instead}: {cause}"
         )

@@ -32,20 +32,18 @@ def read_report(text: str) -> dict[str, Any]:
         ValueError: the text is something else, or holds more than can be compared.
     """
     if not isinstance(text, str) or len(text) > LONGEST:
-        raise ValueError(f"expected the report_json of a Z-Magic Sampler, got {quoted(text)}")
+        raise ValueError(f"expected a run's report, got {quoted(text)}")
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"expected the report_json of a Z-Magic Sampler, got {quoted(text)}"
-        ) from error
+        raise ValueError(f"expected a run's report, got {quoted(text)}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"expected the report_json of a Z-Magic Sampler, got {quoted(text)}")
+        raise ValueError(f"expected a run's report, got {quoted(text)}")
     kinds = {"steps": list, "final": dict, "totals": dict}
     for key, kind in kinds.items():
         if not isinstance(content.get(key), kind):
             raise ValueError(
-                f"expected the report_json of a Z-Magic Sampler, whose {key!r} is {kind.__name__}, "
+                f"expected a run's report, whose {key!r} is {kind.__name__}, "
                 f"got {quoted(content.get(key))}"
             )
     _check_sizes(content)

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..guidance.contact_sheet import contact_sheet
-from ..guidance.errors import named
+from ..guidance.errors import advised, named
 from ..guidance.plots import run_curves
 from ..guidance.reports import mean_cosines, read_report
 from ..guidance.wording import printable, quoted
@@ -167,7 +167,7 @@ def _conditions(references: dict | None, captions: str) -> list[tuple[str, Tenso
 
 
 def _parsed(report: str) -> dict:
-    with named("reports"):
+    with named("reports"), advised("Connect report_json of a Z-Magic Sampler"):
         return read_report(report)
 
 

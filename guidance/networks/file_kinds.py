@@ -83,4 +83,4 @@ def _safetensors(path: Path, header: int) -> str:
         end = size + 1
     if end > size:
         return f"a download that was cut: {AGAIN}"
-    return "one of weights alone (safetensors): choose it at a node that takes these"
+    return "one of weights alone (safetensors): load it as such, or export its network to ONNX"

@@ -232,7 +232,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12
         (pickled(torch.nn.Linear(2, 2)), "a checkpoint of PyTorch", "get the network as its auth"),
         (scripted(), "a TorchScript file of PyTorch", "get the network as its authors exported"),
         (b"\x80\x02}q\x00.", "a checkpoint of PyTorch", "get the network as its authors"),
-        (safetensors(), "one of weights alone (safetensors)", "choose it at a node"),
+        (safetensors(), "one of weights alone (safetensors)", "export its network to ONNX"),
         (safetensors(cut=3), "a download that was cut", "download it again"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
