@@ -35,11 +35,11 @@ def node(kind, inputs, output, **attributes):
 
 
 def refused(path, message: str) -> str:
-    """The sentence in which a file is refused, soon."""
-    started = time.monotonic()
+    """The sentence in which a file is refused, soon, whatever else the machine does."""
+    started = time.process_time()
     with pytest.raises(ValueError, match=f"^net.onnx {message}") as caught:
         load_onnx(path)
-    assert time.monotonic() - started < 5.0
+    assert time.process_time() - started < 10.0
     text = str(caught.value)
     assert "Traceback" not in text and len(text) < 500
     return text
