@@ -6,27 +6,22 @@ that any sampler follows the conditions. It needs to know three things: the deno
 prediction is decoded to pictures, and the sampler's `Schedule`.
 
 Here the denoiser is that of a standard normal distribution, known in closed form, and the sampler
-is Euler's. The pictures are to look like a ramp from black to white and to be teal:
+is Euler's. The pictures are to look like a ramp from black to white and to be teal. Unguided ones
+end with energies of 0.14 and 0.46.
 
     >>> import torch
-    >>> from itertools import pairwise
-    >>> from zmagic.guidance import *
-    >>> schedule = Schedule.edm([10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.0])
+    >>> from zmagic.guidance import ColorPalette, Condition, GuidedRun, ReferenceImage, Schedule
     >>> ramp = ReferenceImage(torch.linspace(0.0, 1.0, 16).expand(1, 3, 16, 16))
     >>> teal = ColorPalette(colors=torch.tensor([[0.16, 0.62, 0.56]]))
     >>> conditions = [Condition("ramp", ramp), Condition("teal", teal)]
-    >>> decode = lambda latent: 0.5 + 0.25 * latent
-    >>> for strength in (0.0, 0.3):
-    ...     settings = GuidanceSettings(strength=strength)
-    ...     run = GuidedRun(conditions, settings, decode=decode, schedule=schedule)
-    ...     x = 10.0 * torch.randn(1, 3, 16, 16, generator=torch.manual_seed(1))
-    ...     for sigma, below in pairwise(schedule.sigmas):
-    ...         denoised = run.predict(x, sigma, lambda x: x / (1.0 + sigma**2))
-    ...         x = denoised + below / sigma * (x - denoised)
-    ...     final = run.finish(x).final
-    ...     print({name: round(energy[0], 2) for name, energy in final.items()})
-    {'ramp': 0.14, 'teal': 0.46}
-    {'ramp': 0.06, 'teal': 0.13}
+    >>> schedule = Schedule.edm([10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.0])
+    >>> run = GuidedRun(conditions, decode=lambda z: 0.5 + 0.25 * z, schedule=schedule)
+    >>> x = 10.0 * torch.randn(1, 3, 16, 16, generator=torch.manual_seed(1))
+    >>> for sigma, below in zip(schedule.sigmas[:-1], schedule.sigmas[1:]):
+    ...     denoised = run.predict(x, sigma, lambda z: z / (1.0 + sigma**2))
+    ...     x = denoised + below / sigma * (x - denoised)
+    >>> {name: round(energy[0], 2) for name, energy in run.finish(x).final.items()}
+    {'ramp': 0.08, 'teal': 0.18}
 
 `GuidanceSettings` has every choice of the method, `preset` those that are tried and named; the
 `Trace` that a run returns tells what happened in every step. Energies are in

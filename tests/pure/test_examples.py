@@ -32,6 +32,17 @@ def test_the_example_in_the_packages_docstring_runs_as_printed():
     assert result.attempted > 5 and result.failed == 0
 
 
+def test_without_guidance_it_ends_as_the_docstring_says():
+    (example,) = doctest.DocTestFinder(recurse=False).find(zmagic.guidance)
+    told = {"conditions, decode": "conditions, GuidanceSettings(strength=0.0), decode"}
+    lines = [each.source for each in example.examples]
+    *code, last = [line.replace(*item) for line in lines for item in told.items()]
+    known = {"GuidanceSettings": GuidanceSettings}
+    exec("".join(code), known)  # noqa: S102  # the package's own docstring
+    energies = " and ".join(f"{energy}" for energy in eval(last, known).values())  # noqa: S307
+    assert f"energies of {energies}." in " ".join(zmagic.guidance.__doc__.split())
+
+
 def test_the_readme_has_the_same_example():
     readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
     printed = re.findall(r"^    >>> import.*?^$", readme, re.DOTALL | re.MULTILINE)
