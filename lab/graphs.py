@@ -34,8 +34,8 @@ WORKFLOWS = PACK / "workflows"
 
 # What a prompt may say, and the answer to which question that is.
 SAYINGS = {
-    "hair colour": r"(\w+) hair\b",
-    "clothing colour": r"\bwearing (\w+)",
+    "hair color": r"(\w+) hair\b",
+    "clothing color": r"\bwearing (\w+)",
     "gender": r"\b(man|woman)\b",
     "beard": r"\b(with a beard)\b",
     "smile": r"\b(smiling)\b",

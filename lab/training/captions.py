@@ -43,7 +43,7 @@ class Question:
 
 
 QUESTIONS = {
-    "hair colour": Question(
+    "hair color": Question(
         {color: f"a photo of a person with {color} hair" for color in HAIR},
         # A hat or no hair leaves nothing to be seen.
         lambda label: (
@@ -65,7 +65,7 @@ QUESTIONS = {
             else label["beard"]
         ),
     ),
-    "clothing colour": Question(
+    "clothing color": Question(
         {color: f"a photo of a person wearing {color}" for color in CLOTHES},
         # Of stripes or dots either color is right; the question is asked of plain clothing.
         lambda label: label["cloth"] if label.get("pattern", "plain") == "plain" else None,
@@ -119,7 +119,7 @@ def _parts(label: dict) -> list[str]:
     if label.get("glasses", "none") != "none":
         parts.append("wearing glasses")
     if label.get("hat", "none") != "none":
-        parts.append(f"wearing a {label['hat_colour']} hat")
+        parts.append(f"wearing a {label['hat_color']} hat")
     parts.append(f"{label['bg']} background")
     return parts
 

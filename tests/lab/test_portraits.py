@@ -192,7 +192,7 @@ def test_captions_say_what_the_labels_say():
         assert said["beard"] == beard.get(label["beard_style"], "beard")
         assert (said["beard"] in ("beard", "moustache")) == label["beard"]
         assert (said["glasses"] is not None) == (label["glasses"] != "none")
-        assert (said["hat"] or "none") == label["hat_colour"]
+        assert (said["hat"] or "none") == label["hat_color"]
         assert (said["hat"] is not None) == (label["hat"] != "none")
         assert (said["expression"] or "") == expressions.WORDS[label["expression"]]
         assert (said["expression"] in ("smiling", "laughing")) == label["smile"]

@@ -246,7 +246,7 @@ def test_captions_tell_what_is_there_and_questions_know_their_answers():
     for question in captions.QUESTIONS.values():
         assert question.answer(LABEL) in question.prompts
     bald = LABEL | {"style": "bald"}
-    assert captions.QUESTIONS["hair colour"].answer(bald) is None
+    assert captions.QUESTIONS["hair color"].answer(bald) is None
 
 
 def test_only_pictures_that_have_an_answer_are_asked():
@@ -267,7 +267,7 @@ def test_only_pictures_that_have_an_answer_are_asked():
     # Nobody in this batch shows hair: its question costs nothing and no gradient is lost.
     logits = torch.zeros(1, len(clip.PROMPTS), requires_grad=True)
     clip.asked(logits, clip.answers_of([bald])).backward()
-    hair = len(captions.QUESTIONS["hair colour"].prompts)
+    hair = len(captions.QUESTIONS["hair color"].prompts)
     assert torch.isfinite(logits.grad).all() and (logits.grad[:, :hair] == 0.0).all()
     assert (logits.grad[:, hair:] != 0.0).all()
 
