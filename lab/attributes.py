@@ -38,8 +38,8 @@ from .evaluators.dlib_faces import DlibFaces, DlibLandmarks
 
 __all__ = ["ATTRIBUTES", "BY_DLIB", "Attribute"]
 
-# Distances to a picture in which dlib finds no face. Of embeddings: that of clear strangers, whom
-# it tells apart at 0.6. Of points: half a picture.
+# Distances to a picture in which dlib finds no face: for embeddings that of clear strangers, whom
+# it tells apart at 0.6; for points half a picture.
 NO_FACE, NO_POINTS = 1.0, 0.5
 # The block of the image tower whose Gram matrix is the style, as in FreeDoM.
 STYLE_BLOCKS = (3,)
@@ -71,7 +71,9 @@ class Attribute(ABC):
     def distances(
         self, pictures: Tensor, sets: Sequence[ConditionSet], networks: Networks
     ) -> Tensor:
-        """How far ``pictures [B, 3, H, W]`` are from their sets, as ``networks`` see them: ``[B]``.
+        """Return the distances ``[B]`` of ``pictures [B, 3, H, W]`` from their sets.
+
+        They are measured as ``networks`` see the pictures.
 
         The unit is the attribute's own; lower is better.
         """

@@ -6,7 +6,7 @@ __all__ = ["described"]
 
 
 def described(name: str, description: str) -> argparse.ArgumentParser:
-    """The parser of ``python -m lab.NAME``.
+    """Return the parser of ``python -m lab.NAME``.
 
     Args:
         name: the command's module below ``lab``.

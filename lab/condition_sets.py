@@ -41,7 +41,7 @@ class Portrait:
 
 @dataclass(frozen=True, eq=False)
 class ConditionSet:
-    """What one picture shall satisfy.
+    """The conditions that one picture shall satisfy.
 
     Args:
         number: place of the set in its split, from 0.
@@ -70,7 +70,7 @@ def condition_sets(folder: Path, stage: str, count: int) -> list[ConditionSet]:
 
 
 def _partner(portraits: list[Portrait], k: int) -> Portrait:
-    """Half a round away, or the next one that shows another person."""
+    """Return the portrait half a round away, or the next one that shows another person."""
     after = k + len(portraits) // 2
     others = (portraits[place % len(portraits)] for place in range(after, after + len(portraits)))
     return next(other for other in others if other.identity != portraits[k].identity)

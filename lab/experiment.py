@@ -27,7 +27,7 @@ DIGITS = 6
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """What all jobs share.
+    """The things that all jobs share.
 
     Args:
         world: the demo model.
@@ -94,7 +94,7 @@ def _measured(
 
 
 def _of_trace(trace: Trace, k: int) -> dict:
-    """What the trace says of picture k of its batch."""
+    """Return what the trace says of picture k of its batch."""
     energies = {
         name: [step.energies[j][k] for step in trace.steps]
         for j, name in enumerate(trace.steps[0].conditions)

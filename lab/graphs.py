@@ -103,7 +103,7 @@ def api(name: str) -> dict:
 
 
 def prompt_of(graph: dict) -> str | None:
-    """What its Text Energy says."""
+    """Return the prompt of the graph's Text Energy, None without one."""
     inputs = _inputs(graph, "ZMagicText")
     return inputs and inputs["prompt"]
 
@@ -137,9 +137,9 @@ class Evaluator:
 
     @torch.inference_mode()
     def margins(self, picture: torch.Tensor, prompt: str) -> dict[str, float]:
-        """By how much each saying of the prompt fits ``picture [1, 3, H, W]`` better than others.
+        """Return by how much ``picture [1, 3, H, W]`` fits each saying of the prompt.
 
-        The difference of the cosine to the right prompt and the largest one to a contrary;
+        Each number is the cosine to the right prompt minus the largest one to a contrary; it is
         positive where the picture obeys.
         """
         seen = self.clip.image(self.clip.preprocessing(picture))
@@ -164,7 +164,7 @@ def sayings(prompt: str) -> dict[str, object]:
 
 
 def write_thumbnail(name: str, folder: Path, server) -> None:
-    """What the graph saves first, beside it, as large as it is shown."""
+    """Write the first picture that the graph saves beside it, as large as it is shown."""
     print(f"{name}: {WORKFLOWS / name}.jpg", flush=True)
     with Image.open(_saved(api(name), folder, server)) as picture:
         factor = min(ENLARGED, WIDEST / picture.width)
@@ -176,7 +176,7 @@ def write_thumbnail(name: str, folder: Path, server) -> None:
 def _report(
     name: str, tried: Iterator[tuple[str, dict]], evaluator: Evaluator, folder: Path, server
 ) -> bool:
-    """Print a line for each variant; whether any obeys."""
+    """Print a line for each variant; return whether any obeys."""
     obeyed = False
     for settings, graph in tried:
         prompt = prompt_of(graph)

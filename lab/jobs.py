@@ -34,7 +34,7 @@ class Job:
 
     @property
     def evaluations(self) -> float:
-        """How often the model is evaluated for all pictures, forwards and backwards."""
+        """Return how often the model is evaluated for all pictures, forwards and backwards."""
         each = self.method.evaluations(len(attributes_of(self.task)))
         return each * self.steps * len(self.sets)
 

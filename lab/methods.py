@@ -45,7 +45,7 @@ class Method:
 
     @property
     def guided(self) -> bool:
-        """Whether there is a strength to be chosen."""
+        """Return whether there is a strength to be chosen."""
         return self.settings.strength > 0.0
 
     def evaluations(self, n: int) -> float:
@@ -119,7 +119,10 @@ def _ablations() -> dict[str, tuple[Method, ...]]:
 
 
 def _per_step(settings: GuidanceSettings, n: int) -> float:
-    """Method sections 2 to 4; a double backward counts as two."""
+    """Return the evaluations of a step by method sections 2 to 4.
+
+    A double backward counts as two.
+    """
     if settings.gradient_path in NO_BACKPROP:
         return 1.0
     if settings.gradient_path != "full":

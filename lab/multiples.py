@@ -36,7 +36,7 @@ class Shares:
 
 @dataclass(frozen=True)
 class Prices:
-    """What one run of each part takes, for a picture of one model."""
+    """The work that one run of each part takes, for a picture of one model."""
 
     model: str
     side: int
@@ -45,7 +45,7 @@ class Prices:
     networks: Mapping[str, Work]
 
     def shares(self, runs: Mapping, decoder: str, steps: int) -> Shares:
-        """What ``runs`` take, in plain samplings of ``steps`` evaluations of the model.
+        """Return what ``runs`` take, in plain samplings of ``steps`` evaluations of the model.
 
         Args:
             runs: the numbers of forwards and backwards, as in ``Evaluations``; the conditions take
@@ -81,7 +81,7 @@ class Guidance:
     picture: Shares
 
     def plain(self) -> dict:
-        """As numbers and names for a file."""
+        """Return the multiples as numbers and names for a file."""
         both = {"step": self.step, "picture": self.picture}
         return asdict(self) | {k: asdict(v) | {"total": v.total} for k, v in both.items()}
 

@@ -61,7 +61,7 @@ class Networks:
         return [self._existing(kind) for kind in sorted(set(kinds))]
 
     def missing(self, kind: str) -> str | None:
-        """What to do about a file that is not there, None if it is."""
+        """Return what to do about a file that is not there, None if it is."""
         if self._file(kind) is not None:
             return None
         folder, name = PLACES[self.evaluating]
@@ -119,7 +119,7 @@ class Networks:
         return network
 
     def _is_trained_evaluator(self, kind: str) -> bool:
-        """Whether it is one of ours, which no node loads: an evaluator never guides."""
+        """Return whether it is one of ours, which no node loads: an evaluator never guides."""
         return self.evaluating and kind not in self.files
 
     def _existing(self, kind: str) -> Path:

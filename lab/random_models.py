@@ -61,7 +61,7 @@ class Architecture:
         return config.get_model({}, "", device=device)
 
     def parameters(self) -> int:
-        """How many numbers its network has."""
+        """Return how many numbers its network has."""
         model = self.built(self.dtype, torch.device("meta"))
         return sum(parameter.numel() for parameter in model.diffusion_model.parameters())
 

@@ -41,7 +41,7 @@ Rows = Mapping[int, dict]
 
 
 def rows_of(store: Store, stage: str, task: str, method: str, strength: float) -> dict[int, dict]:
-    """What was measured of one method, by the number of the condition set."""
+    """Return what was measured of one method, by the number of the condition set."""
     wanted = (stage, task, method, strength)
     return {
         run.number: store[run]
@@ -64,7 +64,7 @@ class Choice:
 
 
 def choose(store: Store, task: str, names: Sequence[str], strengths: Sequence[float]) -> Choice:
-    """For each method the strength at which its pictures rank best by the evaluators.
+    """Choose for each method the strength at which its pictures rank best by the evaluators.
 
     Evaluators do not guide, and these are not the people of the tables: a strength that suits only
     the attribute network loses. Without a tuning all have the first strength.
@@ -245,7 +245,7 @@ def overview(by_task: Mapping[str, Sequence[Summary]], baseline: str) -> str:
 def found_rows(
     store: Store, stage: str, task: str, strengths: Mapping[str, float]
 ) -> dict[str, tuple[float, Rows]]:
-    """What ``summarize`` takes, of the methods that were measured."""
+    """Return what ``summarize`` takes, of the methods that were measured."""
     found = {
         name: (strength, rows_of(store, stage, task, name, strength))
         for name, strength in strengths.items()

@@ -15,7 +15,7 @@ __all__ = ["Run", "Store", "markdown"]
 
 @dataclass(frozen=True)
 class Run:
-    """What makes one picture: the same run is never made twice.
+    """The choices that make one picture: the same run is never made twice.
 
     Args:
         stage: "tune", "test" or the name of an ablation.

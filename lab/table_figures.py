@@ -18,7 +18,7 @@ WITH_AND_WITHOUT = {BASELINE: "without dependence", FAITHFUL: "with dependence"}
 
 
 def write_figures(store: Store, plan: Plan, choices: Mapping[str, Choice], folder: Path) -> None:
-    """energies.png, tradeoff.png and cosines.png in the folder."""
+    """Write energies.png, tradeoff.png and cosines.png into the folder."""
     energies, tradeoffs, cosines = [], [], []
     for task in plan.tasks:
         found = found_rows(store, "test", task, choices[task].strengths)

@@ -257,7 +257,7 @@ def _sets(options: argparse.Namespace, stage: str, count: int) -> list[Condition
 
 
 def _features(evaluators: Networks) -> Callable[[Tensor], Tensor] | None:
-    """What the Frechet distance compares: embeddings of pictures by the evaluators' CLIP."""
+    """Return what the Frechet distance compares: embeddings by the evaluators' CLIP."""
     if evaluators.missing("clip"):
         print(f"No Frechet distance: {evaluators.missing('clip')}.", file=sys.stderr)
         return None

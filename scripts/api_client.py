@@ -91,7 +91,7 @@ class Server:
         return self.wait(self.submit(workflow), patience, listener)
 
     async def _follow(self, prompt_id: str, patience: float, listener: Listener) -> dict:
-        """What the history holds of the workflow, once it has finished."""
+        """Return what the history holds of the workflow, once it has finished."""
         url = f"{self.address}/ws?clientId={self.client}"
         latest, heard = "none yet", time.monotonic()
         async with (
@@ -173,7 +173,7 @@ def _wait_until_ready(server: Server, process: subprocess.Popen, log: Path) -> N
 
 
 def _refusal(answer: dict) -> str:
-    """What the host said when it refused a workflow."""
+    """Return what the host said when it refused a workflow."""
     reasons = [str(answer.get("error", {}).get("message", "ComfyUI refused the workflow"))]
     for node_id, node in answer.get("node_errors", {}).items():
         for error in node["errors"]:

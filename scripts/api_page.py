@@ -10,7 +10,7 @@ FOLDER = PACK / "output" / "api"
 
 
 def modules() -> list[str]:
-    """What pdoc is to be asked for: of a package with flat exports it shows no module by itself."""
+    """Return what to ask pdoc for: it shows no module of a package with flat exports by itself."""
     load_pack()
     import zmagic.guidance as package
 

@@ -23,7 +23,7 @@ def find_chromium() -> str | None:
 
 
 def have_chromium() -> bool:
-    """Whether there is a Chromium, after trying to install it where that needs no password."""
+    """Return whether there is a Chromium; install it where that needs no password."""
     if find_chromium():
         return True
     if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:

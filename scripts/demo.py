@@ -95,7 +95,7 @@ def _narrator(workflow: dict) -> Callable[[dict], None]:
 
 
 def every_energy_lower(runs: dict) -> bool:
-    """Whether Z-Magic ended below the unguided picture of the same noise, each condition."""
+    """Return whether Z-Magic ended below the unguided picture of its noise in each condition."""
     ours, plain = (runs[name]["final"] for name in (OURS, UNGUIDED))
     return all(
         after < before

@@ -34,7 +34,7 @@ READY = """window.app && window.app.graph && window.LiteGraph
     && 'ZMagicSampler' in window.LiteGraph.registered_node_types"""
 LOAD = "async graph => { await app.loadGraphData(graph); }"
 
-# As if the host had sent its news: what a node has saved, or how a sampler's picture looks so far.
+# Shows news as if the host had sent it: what a node has saved, or a sampler's picture so far.
 # It takes the same way through the frontend as in a run.
 SHOW = """async ([saved, sampled, texts, picture]) => {
     const blob = await (await fetch(`/view?filename=${picture}&type=input`)).blob();

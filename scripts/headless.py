@@ -1,7 +1,7 @@
 """Use the host and the pack inside one Python process, without a server.
 
-Tests and lab share these functions. The pack is loaded under the
-package name ``zmagic``, so that its ``nodes`` package never shadows the host's ``nodes`` module.
+Tests and lab share these functions. The pack is loaded under the package name ``zmagic``, so that
+its ``nodes`` package never shadows the host's ``nodes`` module.
 """
 
 import importlib.util

@@ -51,7 +51,7 @@ RELEASES = {  # by the ComfyUI version inside
 
 
 def is_intact(archive: Path, release: Release) -> bool:
-    """Whether ``archive`` exists and is exactly the file that was pinned."""
+    """Return whether ``archive`` exists and is exactly the file that was pinned."""
     if not archive.is_file():
         return False
     return hashlib.sha256(archive.read_bytes()).hexdigest() == release.sha256

@@ -14,13 +14,13 @@ PACK_NAME = "z-magic"
 
 
 def uses_own_host() -> bool:
-    """Whether the host is the one under ``.host``, not one of the user's."""
+    """Return whether the host is the one under ``.host``, not one of the user's."""
     named = os.environ.get("COMFYUI_PATH")
     return Path(named).resolve() == HOST if named else PACK.parent.name != "custom_nodes"
 
 
 def name_in(host: Path) -> str | None:
-    """Under which name the ``custom_nodes`` of ``host`` hold this pack, or None."""
+    """Return the name of this pack in the ``custom_nodes`` of ``host``, None if it is not there."""
     folder = host / "custom_nodes"
     entries = folder.iterdir() if folder.is_dir() else ()
     return next((entry.name for entry in entries if entry.resolve() == PACK), None)
@@ -92,7 +92,7 @@ def server_command(
 
 
 def knows_argument(host: Path, argument: str) -> bool:
-    """Whether the command line of this host's version has ``argument``, such as ``--novram``."""
+    """Return whether the command line of this host's version has an argument like ``--novram``."""
     known = (host / "comfy" / "cli_args.py").read_text(encoding="utf-8")
     return f'"{argument}"' in known
 

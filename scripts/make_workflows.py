@@ -113,7 +113,7 @@ def _graph(page: Page, name: str) -> dict:
 
 
 def _measured(page: Page, renderer: str, graph: dict) -> dict[str, tuple[float, ...]]:
-    """Where each node is with its picture, if it shows one."""
+    """Return where each node is with its picture, if it shows one."""
     load_graph(page, graph)
     show_pictures(page, graph, PICTURE)
     return rectangles(page, renderer)
@@ -178,7 +178,7 @@ def _columns(api: dict) -> list[list[str]]:
 
 
 def _essence(prompt: dict) -> dict:
-    """What a prompt does: classes and inputs, without titles."""
+    """Return what a prompt does: classes and inputs, without titles."""
     return {
         str(node_id): (node["class_type"], dict(sorted(node["inputs"].items())))
         for node_id, node in prompt.items()

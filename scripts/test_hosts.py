@@ -38,7 +38,7 @@ LIMIT = 3600.0
 
 
 class Count(NamedTuple):
-    """How many tests of a part ended how."""
+    """The numbers of tests of a part that passed, failed and were skipped."""
 
     passed: int = 0
     failed: int = 0
@@ -52,7 +52,7 @@ class Count(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What came out for one version."""
+    """The results of one version."""
 
     version: str
     counts: dict[str, Count]
@@ -98,7 +98,7 @@ def test_host(folder: Path) -> Row:
 
 
 def is_too_old(version: str) -> bool:
-    """Whether the pack refuses to run there."""
+    """Return whether the pack refuses to run on this version."""
     load_pack()
     from zmagic.host.version import refuse_old_host
 
@@ -110,7 +110,7 @@ def is_too_old(version: str) -> bool:
 
 
 def selection(parts: list[str]) -> list[str]:
-    """What pytest is given for these parts."""
+    """Return the arguments that pytest is given for these parts."""
     files = [file for part in parts for file in sorted((PACK / TESTS).glob(PARTS[part]))]
     return [
         f"{file}::{WORKFLOW_TEST}" if file.name == PARTS["workflow"] else str(file)

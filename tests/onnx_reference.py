@@ -11,7 +11,7 @@ onnxruntime.set_default_logger_severity(4)  # it remarks on weights that are lis
 
 
 def by_onnxruntime(path, images: Tensor, outputs: list[str] | None = None) -> list[Tensor]:
-    """One by one, whatever batch the file was exported for."""
+    """Run the file on one image at a time, whatever batch it was exported for."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     results = [session.run(outputs, {name: image.numpy()}) for image in images.split(1)]

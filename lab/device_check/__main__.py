@@ -134,7 +134,7 @@ def arguments() -> argparse.Namespace:
 
 
 def one(name: str, setup: Setup, left: float) -> tuple[Outcome, str]:
-    """How a part ended, and its line, within the time that is left."""
+    """Run a part within the time that is left; return how it ended, and its line."""
     part = PARTS[name]
     limit = min(left, part.seconds[SIZES.index(setup.size)])
     if limit < LEAST:
@@ -177,7 +177,7 @@ def content(outcome: Outcome, figure: str) -> dict:
 
 
 def save(report: dict, file: Path) -> None:
-    """After every part, so that nothing is lost if the rest does not come."""
+    """Write the report, after every part: nothing is lost if the rest does not come."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(report, indent=1), encoding="utf-8")
 

@@ -12,7 +12,7 @@ PICTURES, STEPS = {"real": 3, "small": 1}, {"real": None, "small": 2}
 
 
 def run(setup: Setup) -> Iterator[Finding]:
-    """One finding."""
+    """Yield one finding."""
     folder = setup.folder / "demo"
     began = time.monotonic()
     with started(setup, folder) as server:

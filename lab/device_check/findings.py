@@ -22,7 +22,7 @@ PASSED, FAILED, SKIPPED = "passed", "failed", "not applicable"
 
 @dataclass(frozen=True)
 class Setup:
-    """On what to run, and how large.
+    """The device that a part of the check runs on, the size of its work, and its limits.
 
     Args:
         device: ``cuda``, ``mps``, ``xpu`` or ``cpu``.
@@ -67,7 +67,7 @@ class Finding:
 
 
 def write(findings: Iterator[Finding], file: Path) -> None:
-    """Every finding goes to the file as soon as it is there: what comes later may crash or hang."""
+    """Write every finding as soon as it is there: what comes later may crash or hang."""
     with file.open("w", encoding="utf-8") as stream:
         for finding in findings:
             stream.write(finding.to_json() + "\n")
@@ -75,7 +75,7 @@ def write(findings: Iterator[Finding], file: Path) -> None:
 
 
 def read(file: Path) -> list[Finding]:
-    """What was written so far; a line that was cut off is left out.
+    """Return what was written so far; a line that was cut off is left out.
 
     A number that is not finite becomes None, since JSON has none.
     """
@@ -86,7 +86,7 @@ def read(file: Path) -> list[Finding]:
 
 
 def verdict_of(findings: Iterable[Finding]) -> str:
-    """FAILED if any failed, SKIPPED if nothing was applicable."""
+    """Return FAILED if any failed, SKIPPED if nothing was applicable, else PASSED."""
     verdicts = {finding.verdict for finding in findings}
     return next((v for v in (FAILED, PASSED) if v in verdicts), SKIPPED)
 

@@ -15,7 +15,7 @@ from .findings import FAILED, PASSED, Finding, Setup, counted
 
 NAMES = ("sd15", "sdxl", "sd3", "flux")
 DTYPES = ("float32", "float16", "bfloat16")
-# In single precision, as in the tests on the CPU.
+# The tolerance in single precision, as in the tests on the CPU.
 SINGLE = 1e-3
 FACTOR = 2.0
 # What a model is asked about shall be the same in every precision: these are numbers that bfloat16
@@ -24,7 +24,7 @@ LEVEL, GUIDANCE = 0.5, 4.0
 
 
 def run(setup: Setup) -> Iterator[Finding]:
-    """A finding for each architecture and precision."""
+    """Yield a finding for each architecture and precision."""
     for dtype in DTYPES:
         for name in NAMES:
             yield _checked(name, dtype)

@@ -24,7 +24,7 @@ PLAIN = "plain"
 
 @dataclass(frozen=True)
 class Subject:
-    """What is sampled: a MODEL, its conditionings and latent ``[1, C, h, w]``, the VAEs."""
+    """A subject to be sampled: a MODEL, its conditionings and latent ``[1, C, h, w]``, the VAEs."""
 
     model: object
     positive: list
@@ -40,7 +40,7 @@ class Subject:
 
 
 def run(setup: Setup, title: str) -> Iterator[Finding]:
-    """A finding for the plain step, and one for each preset with each decoder."""
+    """Yield a finding for the plain step, and one for each preset with each decoder."""
     import comfy.model_management as management
     import torch
 
@@ -173,7 +173,7 @@ def _figure(values: dict) -> str:
 
 
 def _does_not_fit(title: str) -> str | None:
-    """Why the weights alone cannot be on the device, if they cannot."""
+    """Return why the weights alone cannot be on the device, None if they can."""
     import comfy.model_management as management
 
     architecture = _architecture(title)

@@ -27,7 +27,7 @@ KINDS = {"PASSED": PASSED, "XFAIL": PASSED, "SKIPPED": SKIPPED}
 
 
 def run(setup: Setup) -> Iterator[Finding]:
-    """A finding for each test that ended."""
+    """Yield a finding for each test that ended."""
     files = [PACK / "tests" / "host" / name for name in SMALL] if setup.small else _ordered()
     count = max(1, min(PROCESSES, (os.cpu_count() or 1) // CORES_OF_ONE, len(files)))
     deadline = time.monotonic() + setup.seconds - RESERVE

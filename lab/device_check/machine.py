@@ -44,7 +44,7 @@ def _name(device: str) -> str:
 
 
 def _memory(device: str) -> float | None:
-    """GiB of the device's own memory."""
+    """Return the GiB of the device's own memory."""
     if device not in ("cuda", "xpu"):
         return None
     return round(getattr(torch, device).get_device_properties(0).total_memory / 2**30, 1)

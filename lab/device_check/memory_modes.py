@@ -51,7 +51,7 @@ RESIDENT = ("--highvram",)  # what the modes are compared with
 
 
 def run(setup: Setup) -> Iterator[Finding]:
-    """A finding for each mode."""
+    """Yield a finding for each mode."""
     folder = setup.folder / "memory"
     steps = STEPS[setup.size]
     with started(setup, folder / "resident", () if setup.cpu else RESIDENT) as server:
@@ -97,7 +97,7 @@ def _compared(
 
 
 def _picture(server, folder: Path, steps: int, *, guided: bool) -> np.ndarray:
-    """``[H, W, 3]`` from 0 to 255."""
+    """Return a picture ``[H, W, 3]`` from 0 to 255."""
     nodes = json.loads(WORKFLOW.read_text(encoding="utf-8"))
     (sampler,) = (n["inputs"] for n in nodes.values() if n["class_type"] == "KSampler")
     sampler["steps"] = steps

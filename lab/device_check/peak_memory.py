@@ -38,7 +38,7 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was asked for."""
+    """Wait until the device has done what it was asked for."""
     module = getattr(torch, device.type, None)
     if hasattr(module, "synchronize"):
         module.synchronize()

@@ -22,7 +22,7 @@ LOG_LINES = 20
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a part ended.
+    """The outcome of a part of the check.
 
     Args:
         verdict: verdict of its findings, or UNFINISHED when its time was over.

@@ -43,8 +43,10 @@ class DlibFaces:
         )
 
     def distances(self, pictures: Tensor, reference: Tensor) -> list[float | None]:
-        """How far the person in each of ``pictures [B, 3, H, W]`` is from the one in
-        ``reference [3, h, w]``; None where no face is found.
+        """Return how far the person in each picture is from the one in the reference.
+
+        The pictures are ``[B, 3, H, W]``, the reference is ``[3, h, w]``. A distance is None
+        where no face is found.
 
         Raises:
             ValueError: the reference shows no face.
@@ -81,7 +83,7 @@ class DlibLandmarks:
 
 
 def shows_face(picture: Tensor) -> bool:
-    """Whether dlib's detector finds a face in ``picture [3, H, W]`` in [0, 1]."""
+    """Return whether dlib's detector finds a face in ``picture [3, H, W]`` in [0, 1]."""
     return bool(_detector()(_pixels(picture), 0))
 
 

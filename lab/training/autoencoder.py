@@ -28,11 +28,11 @@ VARIATION = Variation(scale=0.1, roll=0.05, light=0.1)
 DETAILS = ("eyes", "brows", "lips")
 DETAIL_WEIGHT = 3.0
 
-# Of the mean error in the square of a latent's cell: without it four numbers a cell go to edges
+# Weight of the mean error in a cell of the latent: without it four numbers a cell go to edges
 # rather than to the colors of clothes and hats.
 COLOR_WEIGHT = 2.0
 
-# Of the latent: noise that the decoder must bear, and the largest number without a penalty.
+# Noise in the latent that the decoder must bear, and the largest number without a penalty.
 LATENT_NOISE, LATENT_LIMIT = 0.05, 2.5
 
 # Share of the pictures in other colors, and how much darker a color becomes at most.

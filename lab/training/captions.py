@@ -20,7 +20,7 @@ OPENINGS = ("a photo of", "a portrait of", "a picture of", "")
 WHOLE, PART = 0.25, 0.25
 
 
-# In place of the right prompt of a picture that has none.
+# Stands in place of the right prompt of a picture that has none.
 UNANSWERED = -1
 
 

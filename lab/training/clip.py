@@ -54,7 +54,7 @@ class WithAnswers(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """What is said about N pictures.
+    """The sentences and answers about N pictures.
 
     Attributes:
         sentences: ``[N, SENTENCES, L]`` tokens.

@@ -31,7 +31,7 @@ MIRRORED = {5: (1, 0, 2, 4, 3), 68: MIRRORED_68}
 
 
 def split_of(identity: int) -> str:
-    """train (80 %), validation or test, by person: nobody is in two of them."""
+    """Return train (80 %), validation or test, by person: nobody is in two of them."""
     return {8: "validation", 9: "test"}.get(identity % 10, "train")
 
 
@@ -101,7 +101,7 @@ def read_portraits(folder: Path, *splits: str) -> Portraits:
 
 @dataclass(frozen=True)
 class Variation:
-    """How far a picture is changed at most.
+    """The largest changes that a picture gets.
 
     Args:
         mirror: half of the pictures are mirrored.
@@ -156,7 +156,7 @@ def _placement(count: int, how: Variation) -> Tensor:
 
 
 def _moved(points: Tensor, matrix: Tensor) -> Tensor:
-    """Where points of the old pictures are in the new ones, in the order of the new faces."""
+    """Return where points of the old pictures are in the new ones, in the new faces' order."""
     old = points * 2.0 - 1.0 - matrix[:, None, :, 2]
     new = (old @ torch.linalg.inv(matrix[:, :, :2]).transpose(1, 2) + 1.0) / 2.0
     mirrored = torch.linalg.det(matrix[:, :, :2]) < 0.0

@@ -48,7 +48,7 @@ LEVELS, FIRST_BETA, LAST_BETA = 1000, 0.00085, 0.012
 # via Min-SNR Weighting Strategy", ICCV 2023).
 LARGEST_RATIO = 5.0
 
-# For the report: steps of the sampler, samples of the sheet and of the distances.
+# Sizes of the report: steps of the sampler, samples of the sheet and of the distances.
 STEPS, SHOWN, SAMPLES = 50, 64, 400
 PART = 100  # of the samples, at once
 
@@ -132,7 +132,7 @@ def predicted_noise(unet: nn.Module, noisy: Tensor, level: Tensor) -> Tensor:
 
 
 def _fused_attention(_, *arguments, **options) -> Tensor:
-    """PyTorch's, on every device: what the host takes on a CPU saves memory, not time."""
+    """Run PyTorch's attention: what the host takes on a CPU saves memory, not time."""
     return attention_pytorch(*arguments, **options)
 
 

@@ -71,7 +71,7 @@ def nearest(pictures: Tensor, known: Tensor, count: int) -> tuple[Tensor, Tensor
 
 
 def _evaluators(train: Portraits) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Those that were trained: each has a command of its own."""
+    """Return the evaluators that were trained: each has a command of its own."""
     evaluators = {}
     if (EVALUATORS / "clip_evaluator.safetensors").is_file():
         towers = clip.load_evaluator()

@@ -32,7 +32,7 @@ def psnr(picture: Tensor, other: Tensor, where: Tensor | None = None) -> Tensor:
 
 
 def confusion(predicted: Tensor, actual: Tensor, classes: int) -> Tensor:
-    """How often pixels of each actual class (row) were taken for each class (column)."""
+    """Count how often pixels of each actual class (row) were taken for each class (column)."""
     pairs = actual.long().flatten() * classes + predicted.long().flatten()
     return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
 
@@ -79,7 +79,9 @@ def true_accept_rate(positive: Tensor, negative: Tensor, false_accepts: float) -
 
 
 def frechet_distance(features: Tensor, others: Tensor) -> float:
-    """Between the normal distributions of two sets of features ``[N, D]`` and ``[M, D]``.
+    """Return the Frechet distance of the sets of features ``[N, D]`` and ``[M, D]``.
+
+    The distance is that of their normal distributions:
 
     ``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))``, Heusel et al., "GANs Trained by a Two
     Time-Scale Update Rule Converge to a Local Nash Equilibrium", NeurIPS 2017. The trace of the

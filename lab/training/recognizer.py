@@ -30,7 +30,7 @@ WIDTHS, FEATURES = (32, 64, 128, 160), 128
 # CosFace's scale of cosines and its margin: small, since a few hundred people are told apart.
 SCALE, MARGIN = 24.0, 0.25
 
-# Of the five points, in sides of the picture: those of a detector are not exact either.
+# Noise of the five points, in sides of the picture: a detector's are not exact either.
 POINT_NOISE = 0.006
 
 # Share of the crop's side that a patch of noise may hide: recognition shall not rest on one part.

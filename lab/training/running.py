@@ -56,7 +56,7 @@ FINAL_RATE = 0.01
 
 @dataclass(frozen=True)
 class Run:
-    """What a command line asks for.
+    """A training as a command line asks for it.
 
     Args:
         name: kind of network, after which its files are called.
@@ -100,7 +100,7 @@ class Run:
         return self.work / self.title / "checkpoint.pt"
 
     def file(self, suffix: str) -> Path:
-        """Where a result goes."""
+        """Return where a result goes."""
         folder = self.out or (EVALUATORS if self.evaluator else DEMO_MODELS)
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{self.title}{suffix}"
@@ -334,7 +334,7 @@ def read_weights(module: nn.Module, path: Path) -> nn.Module:
 
 
 def parameters(module: nn.Module) -> int:
-    """How many numbers are trained."""
+    """Return how many numbers are trained."""
     return sum(p.numel() for p in module.parameters())
 
 
@@ -360,7 +360,7 @@ def _set_random_states(device: str, states: list[Tensor]) -> None:
 
 
 def _fast_precision(device: str) -> str:
-    """bf16 is four times as fast where it can be multiplied, and slower on other processors."""
+    """Return bf16 where it is multiplied, which is four times as fast, else fp32."""
     if torch.device(device).type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     able = torch.cpu.get_capabilities()

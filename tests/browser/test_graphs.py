@@ -49,7 +49,7 @@ def missing(server, content: dict) -> set[str]:
 
 
 def covered(frontend, page, renderer, content: dict) -> list[str]:
-    """Which nodes cover each other, by their kinds."""
+    """Return which nodes cover each other, by their kinds."""
     boxes = frontend.rectangles(page, renderer)
     kinds = {str(node["id"]): node["type"] for node in content["nodes"]}
     assert set(boxes) == set(kinds)
@@ -74,7 +74,7 @@ def test_no_node_covers_another_and_the_graph_is_its_api_file(frontend, page, re
 
 
 def test_the_frontend_lists_all_missing_files_at_once(frontend, page, server):
-    """Not the checkpoint alone, so that nobody meets one error after the other."""
+    """The list has more than the checkpoint, so that nobody meets one error after the other."""
     listed = {}
     for name in GRAPHS:
         content = graph(name)

@@ -25,7 +25,7 @@ STEP = 3e-3  # of the difference quotients, in units of the point's norm
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """On small tensors a second thread costs more than it brings."""
+    """Use one thread: on small tensors a second one costs more than it brings."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -49,7 +49,7 @@ def relative(value: Tensor, reference: Tensor) -> float:
 
 
 def repeated(value: Tensor, reference: Tensor) -> bool:
-    """Whether a computation with a backward came out as before.
+    """Return whether a computation with a backward came out as before.
 
     On the CPU bit for bit; elsewhere to rounding, since kernels there may add up in any order.
     """

@@ -17,7 +17,7 @@ def method_inputs(method: str) -> dict[str, io.Input]:
 
 
 def face_location(method: str = "detector", detector: str = "buffalo_l", **inputs) -> FaceLocator:
-    """What the node puts out in a prompt, which ComfyUI runs in inference mode.
+    """Return what the node puts out in a prompt, which ComfyUI runs in inference mode.
 
     Widgets that are not among ``inputs`` have the values that the node begins with.
     """

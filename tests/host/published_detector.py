@@ -111,5 +111,5 @@ def _offsets() -> Tensor:
 
 
 def _edges() -> Tensor:
-    """Distances of the edges of its box from there, ``[4]``."""
+    """Return the distances of the box's edges from the center of the crop, in strides, ``[4]``."""
     return ((torch.tensor(ARCFACE_BOX) / ARCFACE_SIZE - 0.5) * FACE_SIDE).abs()

@@ -39,7 +39,7 @@ class _Quantized(nn.Module):
 
 
 class CastingOperations(comfy.ops.manual_cast):
-    """With casts of their own, on the host's seam."""
+    """Quantized layers that cast their own weights where the host lets layers do so."""
 
     class Linear(_Quantized, comfy.ops.manual_cast.Linear):
         def forward_comfy_cast_weights(self, x, *args, **kwargs):
@@ -51,7 +51,7 @@ class CastingOperations(comfy.ops.manual_cast):
 
 
 class MultiplyingOperations(comfy.ops.manual_cast):
-    """With a forward of their own, which knows nothing of the host."""
+    """Quantized layers with a forward of their own, which knows nothing of the host."""
 
     class Linear(_Quantized, comfy.ops.manual_cast.Linear):
         forward_comfy_cast_weights = None

@@ -42,7 +42,7 @@ class Bright(EnergyNode):
 
 
 def run_as_comfyui(node: type[io.ComfyNode], number: str, **inputs) -> tuple:
-    """Executed as in a graph: the method of the class on a locked clone of it."""
+    """Execute a node as in a graph: the method of the class on a locked clone of it."""
     node.VALIDATE_CLASS()
     clone = node.PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: number}})
     return make_locked_method_func(node, node.FUNCTION, clone)(**inputs).args

@@ -112,7 +112,7 @@ def round_trip_error(vae, latent: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("method", ["Auto", "Latent2RGB", "TAESD"])
 def test_previews_show_the_picture(demo, samples, monkeypatch, method):
-    """By the host's own previewer, whatever it is set to; no TAESD of another model is taken."""
+    """The host's own previewer shows it, however it is set; no TAESD of another model is taken."""
     method = latent_preview.LatentPreviewMethod[method]
     monkeypatch.setattr(latent_preview.args, "preview_method", method)
     model, _, vae, *_ = demo
@@ -127,7 +127,7 @@ def test_previews_show_the_picture(demo, samples, monkeypatch, method):
 
 
 def test_linear_rgb_shows_the_picture(demo, samples):
-    """What the conditions see without a VAE."""
+    """The preview is the picture that the conditions see without a VAE."""
     model, _, vae, *_ = demo
     decoder = decoders.choose_decoder("auto", None, model.model.latent_format)
     assert decoder.name == "linear_rgb"

@@ -34,7 +34,7 @@ SKIN, HAIR, CLOTHING = 1, 5, 6
 
 @pytest.fixture(scope="module")
 def networks():
-    """openclip, segmenter, recognizer and landmark_network, made as in a prompt."""
+    """Return openclip, segmenter, recognizer and landmark_network, made as in a prompt."""
     with torch.inference_mode():
         return ZMagicLoadDemoNetworks.execute().args
 

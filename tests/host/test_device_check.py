@@ -68,7 +68,7 @@ def test_a_part_whose_time_is_over_ends_and_the_next_one_has_its_turn(tmp_path):
 
 @pytest.mark.slow
 def test_a_part_that_stops_with_an_error_is_a_failure_of_that_part(tmp_path):
-    """With a ComfyUI of which files are missing."""
+    """The error comes from a ComfyUI of which files are missing."""
     (tmp_path / "comfy").mkdir()
     (tmp_path / "comfy" / "samplers.py").touch()
     lines, report = checked(tmp_path, "gradients", 120.0, code=1, COMFYUI_PATH=str(tmp_path))
@@ -79,7 +79,7 @@ def test_a_part_that_stops_with_an_error_is_a_failure_of_that_part(tmp_path):
 
 @pytest.mark.slow
 def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path):
-    """By the function that runs every part: a server that a part started must not stay."""
+    """The function that runs every part ends it: a server that a part started must not stay."""
     late = f"import time; time.sleep(6); open({str(tmp_path / 'late')!r}, 'w')"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {late!r}])"
     code = (

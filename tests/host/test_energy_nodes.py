@@ -26,7 +26,7 @@ def picture(batch: int = 1) -> torch.Tensor:
 
 
 def chain(node, **inputs) -> tuple[Condition, ...]:
-    """What the node puts out in a prompt, which the host runs in inference mode."""
+    """Return what the node puts out in a prompt, which the host runs in inference mode."""
     with torch.inference_mode():
         (conditions,) = node.execute(**ENERGY_NODES[node], **inputs).args
     return conditions

@@ -66,7 +66,7 @@ def astronaut() -> torch.Tensor:
 
 
 def locator(**inputs):
-    """What the node puts out in a prompt, on one thread."""
+    """Return what the node puts out in a prompt, on one thread."""
     with one_thread():
         return face_location(**inputs)
 

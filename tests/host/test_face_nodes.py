@@ -98,7 +98,7 @@ def landmarks(network, **inputs):
 
 
 def detector(network=None):
-    """What Locate Face puts out with its own values."""
+    """Return what Locate Face puts out with its own values."""
     return face_location(detector="fr_detect.onnx", landmark_network=network)
 
 

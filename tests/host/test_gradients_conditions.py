@@ -93,7 +93,7 @@ def _control_net(specimen):
 
 
 def _attention_replacement(specimen):
-    """Like an image prompt: attention over a picture's tokens, added to that over the text's."""
+    """Add attention over a picture's tokens to that over the text's, as an image prompt does."""
     picture = torch.randn(1, 4, architectures.CONTEXT)
     projections = {}
 

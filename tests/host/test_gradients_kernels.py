@@ -40,7 +40,7 @@ def test_kernels_that_write_into_their_inputs(kind, count, split_half):
     packed, freqs, scale = _inputs()
 
     def rotated(x: torch.Tensor, in_place: bool) -> torch.Tensor:
-        """Of a layer's result, which autograd has saved (squared), rotated: as a model does."""
+        """Rotate a layer's result, which autograd has saved (squared), as a model does."""
         hidden = x * 2
         squares = hidden.square()
         q, k = hidden[..., :WIDTH], hidden[..., WIDTH:]

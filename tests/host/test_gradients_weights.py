@@ -73,7 +73,7 @@ def test_weights_that_vanish_after_their_layer(monkeypatch):
 
 
 def test_constants_rewritten_before_the_backward_pass():
-    """As hooks do with a model's bare parameters."""
+    """Hooks rewrite a model's bare parameters in this way."""
     with torch.inference_mode():
         scale = nn.Parameter(torch.randn(5))
         before = scale.clone()

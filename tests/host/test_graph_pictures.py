@@ -15,7 +15,7 @@ GRAPHS = ("text_and_identity_demo", "text_segmentation_identity_demo")
 
 
 def test_the_pictures_of_the_graphs_show_what_their_prompts_say():
-    """As shipped, in a process of its own: the evaluator needs the host in single precision."""
+    """Graphs run as shipped in a process of their own: the evaluator needs single precision."""
     done = subprocess.run(
         [sys.executable, "-m", "lab.graphs", *GRAPHS],
         capture_output=True,

@@ -17,7 +17,7 @@ from .derivatives import repeated
 from .test_hooks import CHEAP, EPS, conditions, sample
 
 OFF = HostSettings(preset("balanced", strength=0.0), "linear_rgb")
-# So weak that nothing but the neighbor's own effect is left.
+# Guidance so weak that nothing but the neighbor's own effect is left.
 WEAK = HostSettings(preset("faithful", strength=1e-7, time_travel=1), "linear_rgb")
 # A repeat whose latent is the one before but for a correction of no size.
 WEAK_REPEATS = HostSettings(
@@ -247,7 +247,7 @@ def test_a_skipped_plain_forward_is_not_counted(specimen):
 
 
 def test_a_residual_that_a_replaced_forward_repeats_is_noticed(specimen):
-    """As TeaCache does it: the model is called, and most of it does not run."""
+    """TeaCache does it: the model is called, and most of it does not run."""
     unet = specimen.patcher.model.diffusion_model
     forward, kept = unet._forward, []
 
@@ -286,7 +286,7 @@ def test_a_cache_behind_z_magic_leaves_every_step_guided(specimen):
 
 @pytest.mark.parametrize("kind", [tuple, list])
 def test_a_prediction_may_come_as_one_of_several(specimen, monkeypatch, kind):
-    """As LanPaint returns it: the first is guided, the others go on as they are."""
+    """LanPaint returns it so: the first is guided, the others go on as they are."""
     plain = comfy.samplers.CFGGuider.predict_noise
     seen = []
 
@@ -317,7 +317,7 @@ def test_an_answer_that_is_no_prediction_is_refused_in_a_sentence(specimen, monk
 
 @pytest.mark.parametrize("path", ["prediction", "image", "full"])
 def test_blocks_that_run_without_gradients_are_noticed(specimen, path):
-    """As Token Perturbation Guidance runs them; what is left of the gradient is not the slope."""
+    """Token Perturbation Guidance runs them so; what is left of the gradient is not the slope."""
     model = specimen.patcher.clone()
     unet = model.model.diffusion_model
     for name, module in unet.named_modules():
@@ -409,7 +409,7 @@ def test_a_second_wrapper_of_the_prediction(specimen, before):
 
 
 def test_one_node_may_sample_again_and_again(specimen):
-    """As detailers do: the same model, several runs, other sizes, each as if it were the first."""
+    """Detailers do it: the same model, several runs, other sizes, each as if it were the first."""
     model = attach(specimen.patcher, conditions(), CHEAP)
     small = {"samples": torch.zeros(2, 4, 8, 8)}
     large = {"samples": torch.zeros(2, 4, 8, 12)}

@@ -37,7 +37,7 @@ def _frozen():
 
 @pytest.fixture(scope="module")
 def specimens():
-    """Of each family a model, and one that nodes may merge it with: half its weights' size."""
+    """Return for each family a model and one of half its weights' size to merge it with."""
     with torch.inference_mode():
         built = {}
         for family in FAMILIES:
@@ -127,7 +127,7 @@ def _guided(specimen, model):
 
 
 def _hooks_in(model) -> tuple:
-    """What of a MODEL its patched weights are not: all other ways in which a node may act."""
+    """Return all ways in which a node may act on a MODEL, other than patched weights."""
     options = {key: value for key, value in model.model_options.items() if value}
     return options, model.object_patches, model.wrappers, model.callbacks, model.attachments
 

@@ -78,7 +78,7 @@ def test_another_wrapper_of_the_prediction(wrapper, outside, specimen):
 
 
 def test_sampling_several_times_in_one_node(specimen):
-    """As detailers do: one MODEL, one latent after the other, of other sizes."""
+    """Detailers do it: one MODEL, one latent after the other, of other sizes."""
     traces = []
     model = _attached(specimen.patcher, traces)
     sizes = ((8, 8), (8, 12), (6, 8), (8, 8))

@@ -219,7 +219,10 @@ def _post_cfg(model):
 
 
 def _post_cfg_with_another_evaluation(model):
-    """As perturbed and self attention guidance do: with changed options, copied at the top."""
+    """Add a post-CFG function that evaluates the model again, as perturbed attention guidance does.
+
+    The evaluation has changed options, copied at the top; self attention guidance does so, too.
+    """
 
     def post_cfg(args):
         options = comfy.model_patcher.create_model_options_clone(args["model_options"])
@@ -270,7 +273,7 @@ def _buffers_from_before(model):
 
 
 def _written_by_themselves(model):
-    """What is written shares its memory with what it is computed from."""
+    """Add patches whose results share their memory with what they are computed from."""
 
     def output(h, options):
         h = h.clone()

@@ -273,7 +273,7 @@ def test_a_network_is_frozen_and_made_of_ordinary_weights(face_networks):
 
 
 def test_second_derivatives_inside_the_hosts_sampling_mode():
-    """As the engine asks for them; the weights were made in inference mode, as a prompt does."""
+    """The engine asks for them so; the weights were made in inference mode, as a prompt does."""
     with torch.inference_mode():
         network = Network(Curved(), "curved")
         x = torch.randn(2, 16)

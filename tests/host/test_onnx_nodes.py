@@ -305,7 +305,7 @@ def test_a_picture_without_a_face(models):
 
 
 def test_sampling_is_guided_to_a_class(models):
-    """Of the demo model's portraits, by a network that tells photographs from masks and screens."""
+    """A network that tells photographs from masks and screens guides the demo model's portraits."""
     with torch.inference_mode():
         model, vae = load_unet(), load_autoencoder()
     inputs = {"target_is": "class", "class_index": 2, "distance": "cross entropy"}

@@ -45,7 +45,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """models/open_clip; what is found there leaves open_clip's list again."""
+    """Return models/open_clip; what is found there leaves open_clip's list again."""
     factory = importlib.import_module("open_clip.factory")
     monkeypatch.setattr(factory, "_MODEL_CONFIGS", dict(factory._MODEL_CONFIGS))
     monkeypatch.setattr(factory, "_MODEL_CONFIG_PATHS", list(factory._MODEL_CONFIG_PATHS))

@@ -26,7 +26,7 @@ NETWORKS = (
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """On networks this small a second thread costs more than it brings."""
+    """Use one thread: on networks this small a second one costs more than it brings."""
     with one_thread():
         yield
 

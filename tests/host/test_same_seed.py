@@ -85,7 +85,7 @@ EVERY_DRAW = pytest.mark.parametrize(
 @pytest.mark.slow
 @EVERY_DRAW
 def test_a_picture_of_a_batch_comes_again_alone_in_another_batch_and_split(demo, settings):
-    """As the plain host does: below 1e-4 with euler."""
+    """The plain host does it, too: the difference is below 1e-4 with euler."""
     model = demo.model if settings is None else guided(demo, **settings)
     together = ksampler(demo, model, empty(3))
     assert difference(ksampler(demo, model, third(empty(3))), together[2:3]) < 1e-4
@@ -115,7 +115,7 @@ def test_a_guider_that_goes_on_without_noise_keeps_its_draws(demo):
 
 
 def test_the_guided_picture_is_another_one_and_follows_the_seed(demo):
-    """So that the test above compares draws that matter."""
+    """This shows that the test above compares draws that matter."""
     model = guided(demo)
     plain, picture = ksampler(demo, demo.model, empty(2)), ksampler(demo, model, empty(2))
     assert difference(picture, plain) > 0.1

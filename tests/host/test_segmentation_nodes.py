@@ -150,7 +150,7 @@ def test_a_photograph_is_parsed(segmenter, photograph, inputs):
 
 
 def test_a_label_map_of_what_the_parser_sees_is_nearly_met(segmenter, photograph):
-    """As colors, as numbers and as masks; all three ask for the same."""
+    """The map comes as colors, as numbers and as masks; all three ask for the same."""
     image = photograph.movedim(-1, 1)
     with torch.no_grad():
         classes = segmenter(image)[0].argmax(1)  # [1, h, w]
@@ -270,7 +270,7 @@ def test_sampling_is_guided_to_the_layout(segmenter, photograph):
 
 
 def test_what_is_hidden_of_a_target_does_not_count(segmenter):
-    """By a mask, and by transparency."""
+    """A mask hides parts of the target, and so does transparency."""
     counts = torch.zeros(1, 64, 64)
     counts[:, 16:48, 16:48] = 1.0
     seen = torch.rand(1, 64, 64, 3)

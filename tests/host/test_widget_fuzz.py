@@ -60,7 +60,7 @@ def networks():
 
 @pytest.fixture(scope="module")
 def sockets(networks):
-    """What is connected to the nodes, by the name of the input."""
+    """Return what is connected to the nodes, by the name of the input."""
     openclip, segmenter, recognizer, landmark_network = networks
     picture = torch.rand(1, 24, 20, 3, generator=torch.Generator().manual_seed(0))
     report = Trace({}, [], {"Text": [0.5]}).to_json()

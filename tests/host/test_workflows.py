@@ -63,7 +63,10 @@ def workflow(name: str, steps: int = 2) -> dict:
 
 @pytest.fixture(scope="module")
 def outputs_of(server):
-    """What an example workflow puts out: each runs once, in as few steps as use every condition."""
+    """Return a function from a workflow's name to its outputs.
+
+    Each workflow runs once, in as few steps as use every condition.
+    """
 
     @cache
     def outputs(name: str) -> dict:
@@ -92,7 +95,7 @@ def test_example_workflows_run_on_a_machine_without_a_checkpoint(server, outputs
 
 
 def test_the_summary_of_a_comparison_has_energies_cosines_and_cost(outputs_of):
-    """Of one step."""
+    """The demo workflow runs one step."""
     (summary,) = [json.loads(o["text"][0]) for o in outputs_of("demo").values() if "text" in o]
     assert list(summary) == ["unguided", "FreeDoM", "Z-Magic"]
     assert summary["unguided"]["totals"]["plain_denoiser_forwards"] == 1

@@ -24,7 +24,7 @@ from zmagic.lab.training.portraits.scene import CLASSES, Camera, Portrait
 
 PACK = Path(__file__).resolve().parents[2]
 
-# Of the labels that anny gives.
+# Some of the labels that anny gives: of phenotypes, and of changes of the shape.
 PHENOTYPES = (
     "gender", "age", "muscle", "weight", "height", "proportions", "african", "asian", "caucasian",
 )  # fmt: skip
@@ -163,7 +163,7 @@ def test_every_choice_occurs_about_as_often_as_it_should():
 
 @pytest.mark.parametrize("picture", [0, 1])
 def test_how_someone_sits_says_nothing_of_who_it_is(picture):
-    """Of independent draws chi squared is below 4 times its degrees of freedom, ever so often."""
+    """Chi squared of independent draws is below 4 times its degrees of freedom, ever so often."""
     drawn = [labels(1, number, picture) for number in range(400)]
     for key in ("expression", "cloth", "bg", "glasses"):
         for of_the_person in ("gender", "race"):

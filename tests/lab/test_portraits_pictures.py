@@ -292,7 +292,7 @@ def test_spheres_tubes_and_ribbons_have_their_sizes():
 
 
 def test_noise_has_unit_variance_and_its_size():
-    """Over many seeds: a single field is a sum of a few waves."""
+    """The figures are over many seeds: a single field is a sum of a few waves."""
     places = np.random.default_rng(5).uniform(-0.1, 0.1, (400, 3))
     fields = np.array([smooth_noise(places, 0.03, seed) for seed in range(200)])
     assert fields.std() == pytest.approx(1.0, abs=0.05) and abs(fields.mean()) < 0.05

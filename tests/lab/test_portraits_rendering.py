@@ -136,7 +136,7 @@ def test_the_same_portrait_has_the_same_bytes(made, studio, tmp_path):
 
 
 def test_pictures_of_one_person_share_the_shape_of_the_head(studio):
-    """Of two people with the same face units the skulls differ, of one person they do not."""
+    """Skulls of two people with the same face units differ, those of one person do not."""
     labels = (studio.model.phenotype_labels, studio.model.shape_labels)
     people = [draw_identity(SEED, number, *labels) for number in (2, 2, 3)]
     skulls = [studio.model.shaped(who.phenotype, who.shape, {}) for who in people]

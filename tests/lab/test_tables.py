@@ -63,7 +63,7 @@ def test_the_projection_keeps_the_directions_of_largest_variance():
 
 
 def measured(method: str, strength: float, number: int) -> dict:
-    """As an experiment measures: the chain is best at 0.3, the baseline worse by 0.1."""
+    """Return made measurements: the chain is best at 0.3, the baseline worse by 0.1."""
     level = {BASELINE: 0.6, FAITHFUL: 0.5}.get(method, 0.7)
     value = level + abs(strength - 0.3) + 0.01 * math.sin(7.0 * number)
     return {

@@ -16,7 +16,7 @@ from zmagic.lab.results import Run, Store
 from zmagic.lab.tasks import TASKS, attributes_of
 
 ALL_TASKS, ALL_STUDIES = tuple(TASKS), tuple(ABLATIONS)
-# Of two cores that do nothing else, at 128 pixels.
+# The cost on two cores that do nothing else, at 128 pixels.
 TWO_CORES = Cost(evaluation=0.07, measurement=0.5)
 
 

@@ -51,7 +51,7 @@ def distance_energy(target):
 
 @pytest.fixture
 def world():
-    """denoise, decode (4 latent channels, image twice as large), and n conditions."""
+    """Return denoise, decode (4 latent channels, image twice as large), and n conditions."""
     decoder = smooth_network(4, 3, seed=2)
 
     def decode(latent):

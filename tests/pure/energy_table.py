@@ -47,7 +47,7 @@ AT_THE_FACE, FILLING = FaceLocator(fixed=FACE), FaceLocator()
 
 
 def text(pictures: Tensor, views: int = 1) -> Text:
-    """The prompts' embeddings are those of pictures."""
+    """Return a text energy whose prompts have the embeddings of the pictures."""
     network = tower()
     prompts = network(CLIP_VIEW(pictures))[:, None]  # [R, 1, D]
     energy = Text(network, CLIP_VIEW, prompts, torch.ones(1), views, least_crop=0.4).begin_run()
@@ -56,13 +56,13 @@ def text(pictures: Tensor, views: int = 1) -> Text:
 
 
 def text_with_negative(pictures: Tensor) -> Text:
-    """Three prompts for all pictures."""
+    """Return a text energy with three prompts, one of them negative, for all pictures."""
     prompts = torch.randn(3, FEATURES, generator=torch.Generator().manual_seed(2))
     return Text(tower(), CLIP_VIEW, prompts, torch.tensor([1.0, 2.0, -0.5]))
 
 
 def image_similarity(pictures: Tensor) -> ImageSimilarity:
-    """Of the pictures and their mirror images."""
+    """Return an energy whose references are the pictures and their mirror images."""
     network = tower()
     both = torch.cat((pictures, pictures.flip(-1)))
     weights = torch.linspace(1.0, 3.0, len(both))
@@ -70,25 +70,25 @@ def image_similarity(pictures: Tensor) -> ImageSimilarity:
 
 
 def style(pictures: Tensor) -> Style:
-    """A style for each picture."""
+    """Return an energy with a style for each picture."""
     network = blocks()
     return Style(network, CLIP_VIEW, [gram(maps) for maps in network(CLIP_VIEW(pictures))])
 
 
 def face_identity(pictures: Tensor, locator: FaceLocator) -> FaceIdentity:
-    """A person for each picture."""
+    """Return an energy with a person for each picture."""
     network = recognizer()
     return FaceIdentity(network, network(F.interpolate(pictures, (32, 32))), locator)
 
 
 def landmarks(pictures: Tensor, locator: FaceLocator, points: str = "all") -> Landmarks:
-    """The landmarks of each picture."""
+    """Return an energy whose targets are the landmarks of each picture."""
     network = landmark_network()
     return Landmarks(network, network.in_crop(pictures, FACE), locator, points)
 
 
 def network_output(pictures: Tensor, form: str, distance: str) -> NetworkOutput:
-    """What a network says of each picture."""
+    """Return an energy whose target is what a network puts out for each picture."""
     network = Convolutions(5, form, scale=0.3)
     target, scores = features_first(network(VIEW(pictures))), ClassScores(5, False)
     if distance == "cross entropy":
@@ -102,7 +102,7 @@ def segmentation(
     compare: str = "probabilities",
     softmax: bool = False,
 ) -> Segmentation:
-    """The layout of each picture."""
+    """Return an energy whose target is the layout of each picture."""
     parser, scores = Convolutions(CLASSES, softmax=softmax), ClassScores(CLASSES, softmax)
     maps = parser(pictures)
     values = maps if compare == "logits" else scores.probabilities(maps)
@@ -111,7 +111,7 @@ def segmentation(
 
 
 def painted_segmentation(pictures: Tensor) -> Segmentation:
-    """A layout of bright and dark parts, with a part that is free."""
+    """Return an energy of a layout of bright and dark parts, with a part that is free."""
     indices = (3.999 * pictures.mean(1)).long()
     indices[..., 20:] = 255
     target = LabelMap.from_indices(indices, CLASSES)

@@ -76,7 +76,7 @@ class Convolutions(nn.Module):
 
     @property
     def networks(self) -> tuple[nn.Module]:
-        """What a parser of the segmentation energy runs on."""
+        """Return the networks that a parser of the segmentation energy runs on."""
         return (self,)
 
     def forward(self, view: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class Convolutions(nn.Module):
 
 
 def tower() -> nn.Module:
-    """open_clip's own vision transformer, from views of CLIP_VIEW to embeddings."""
+    """Return open_clip's own vision transformer, from views of CLIP_VIEW to embeddings."""
     return frozen(
         lambda: open_clip.transformer.VisionTransformer(
             image_size=32,

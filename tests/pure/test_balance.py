@@ -92,7 +92,7 @@ def test_cagrad_goes_against_no_task_for_c_of_at_least_one(case, c):
 
 
 def test_cagrad_can_go_against_a_task_at_the_default_c():
-    """What the documentation says of the default, with its numbers."""
+    """The documentation says this of the default, with these numbers."""
     tasks = torch.tensor([[[1.0, 0.0], [-0.5, 0.1]]], dtype=torch.float64)
     default = GuidanceSettings().cagrad_c
     assert default == 0.4

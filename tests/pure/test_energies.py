@@ -57,7 +57,7 @@ def references(count: int) -> Tensor:
 
 
 def soft_region(batch: int = 2) -> Tensor:
-    """Gray inside, exactly 0 in the left part and in a hole."""
+    """Return a region that is gray inside, exactly 0 in the left part and in a hole."""
     region = 0.1 + 0.9 * torch.rand(batch, 1, *SIZE, dtype=torch.float64)
     region[..., :6] = 0.0
     region[..., 5:9, 10:13] = 0.0
@@ -65,7 +65,7 @@ def soft_region(batch: int = 2) -> Tensor:
 
 
 def white_region() -> Tensor:
-    """The same with 1 inside."""
+    """Return the same region with 1 inside."""
     return (soft_region() > 0.0).double()
 
 
@@ -207,7 +207,7 @@ def test_nothing_outside_the_region_is_moved(energy, image, batch):
 
 
 def test_whole_region_is_no_region(energy, image):
-    """In a square, of which no preprocessing cuts a part, rounded to pixels."""
+    """The region is a square, of which no preprocessing cuts a part, rounded to pixels."""
     image, whole = image[..., :24, :24], torch.ones(1, 1, 24, 24, dtype=torch.float64)
     torch.testing.assert_close(energy(image, whole), energy(image))
     torch.testing.assert_close(gradient(energy, image, whole), gradient(energy, image))

@@ -73,7 +73,7 @@ def scaled(mean: float, std: float, channels: str = "rgb") -> Preprocessing:
 
 @pytest.fixture(scope="module")
 def places(landmark_network, astronaut, group) -> dict[str, list[Faces]]:
-    """Where the faces are, their five points found by the landmark network."""
+    """Return where the faces are, their five points found by the landmark network."""
 
     def faces(image, box):
         box = torch.tensor([box], dtype=torch.float64)

@@ -76,7 +76,7 @@ def test_the_order_of_the_conditions_does_not_matter_when_all_pairs_count(world,
 
 @pytest.mark.parametrize("path", PATHS)
 def test_the_direction_lowers_every_energy(world, path):
-    """In x where the denoiser was differentiated, in the prediction where it was not."""
+    """The direction is in x where the denoiser was differentiated, else in the prediction."""
     conditions, x = world.conditions(2), world.latent(batch=3)
     corrected, trace = predict(
         world, conditions, x, gradient_path=path, look_ahead=1e-2, cagrad_c=0.9
@@ -358,7 +358,7 @@ def test_a_denoiser_that_fails_with_gradients_is_guided_without_them(world, capl
 
 def test_an_interruption_is_no_failure_with_gradients(world):
     class Interrupted(Exception):
-        """As older hosts derive theirs."""
+        """Stands for the interruption of older hosts, which derive theirs from Exception."""
 
     def denoise(z):
         raise Interrupted

@@ -11,7 +11,7 @@ from zmagic.guidance.evaluation import EnergyField, Meter
 
 
 def raised(error: Exception, *around) -> Exception:
-    """What arrives outside of ``around``, the innermost first, when ``error`` is raised inside."""
+    """Return the error that leaves ``around`` (innermost first) when ``error`` is raised inside."""
     if not around:
         return error
     with pytest.raises(type(error)) as caught, around[-1]:
@@ -33,7 +33,7 @@ def test_no_name_is_put_twice():
 
 
 class Interruption(Exception):
-    """As hosts have one."""
+    """Stands for the exception by which a host interrupts a run."""
 
 
 @pytest.mark.parametrize(

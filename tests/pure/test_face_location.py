@@ -51,7 +51,7 @@ def astronaut() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def group() -> torch.Tensor:
-    """Six people."""
+    """Return a photograph of six people."""
     picture = cv2.imread(str(PICTURES / "t1.jpg"))[..., ::-1]
     picture = cv2.resize(picture, (640, 443), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255.0

@@ -54,7 +54,7 @@ def image() -> Tensor:
 
 
 def region() -> Tensor:
-    """White in a window, black elsewhere."""
+    """Return a region that is white in a window, black elsewhere."""
     mask = torch.zeros(1, 1, *SIZE, dtype=torch.float64)
     mask[..., 4:16, 9:20] = 1.0
     return mask
@@ -186,7 +186,7 @@ def test_a_face_is_cropped_and_followed(image):
 
 
 def test_descent_on_pixels_raises_a_real_networks_class(face_networks):
-    """Of a photographed face, by a network of three classes: photographs, masks, screens."""
+    """A network of three classes (photographs, masks, screens) sees a photographed face."""
     network = load_onnx(face_networks / "fr_liveness.onnx")
     preprocessing = Preprocessing((128, 128), std=(1 / 255,))
     photograph = torch.from_numpy(skimage.data.astronaut()[:256, 100:356].copy())

@@ -27,7 +27,7 @@ def write(folder, text, constants=None):
 
 @pytest.fixture
 def fresh(monkeypatch):
-    """As in a process that has seen no file yet."""
+    """Make the process one that has seen no file yet."""
     monkeypatch.setattr(onnx_comparison, "_RESULTS", {})
 
 
@@ -187,7 +187,7 @@ def test_channels_of_outputs_come_first_wherever_the_file_has_them(
 
 
 def test_a_wrong_part_is_not_hidden_by_a_larger_one(tmp_path, mistaken):
-    """As a detector's scores beside its boxes in pixels."""
+    """The parts are like a detector's scores beside its boxes in pixels."""
     text = """(float[1,3,8,8] x) => (float[1,6,8,8] y) {
         boxes = Mul(x, k)
         sums = CumSum(x, a)

@@ -42,7 +42,7 @@ def right(path) -> None:
 
 @pytest.fixture
 def cache(tmp_path):
-    """What the Hugging Face library makes of a download: names that are links to contents."""
+    """Return a cache as the Hugging Face library makes it: names that are links to contents."""
     made = write(tmp_path / "made")
     blobs, snapshot = tmp_path / "hub" / "blobs", tmp_path / "hub" / "snapshots" / "1a2b" / "onnx"
     blobs.mkdir(parents=True)
@@ -100,7 +100,7 @@ def test_weights_in_a_folder_below(tmp_path):
     ],
 )
 def test_escapes(tmp_path, place):
-    """By name, and by links to places that the file itself does not lie in."""
+    """Names and links lead to places that the file itself does not lie in."""
     path = write(tmp_path / "models")
     secret = tmp_path / "secret"
     (tmp_path / "models" / "model.onnx_data").rename(secret)

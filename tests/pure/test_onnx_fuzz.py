@@ -49,7 +49,7 @@ def other_domain(draw: random.Random, model) -> None:
 
 
 def other_input(draw: random.Random, model) -> None:
-    """Circles among them."""
+    """Give a node another input, which may close a circle."""
     node = draw.choice(list(model.graph.node))
     name = draw.choice(names(model.graph))
     if node.input and draw.random() < 0.7:

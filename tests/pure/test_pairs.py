@@ -15,7 +15,7 @@ def ranks_of(order):
 
 
 def counts(order, i, j, b) -> bool:
-    """Whether pair (i, j) of sample b takes part, condition i having a gradient or not."""
+    """Return whether pair (i, j) of sample b takes part, condition i having a gradient or not."""
     behind = {"symmetric": i != j, "as_connected": i < j, "auto": MERIT[i, b] > MERIT[j, b]}
     return bool(behind[order]) and bool(VALID[j, b])
 

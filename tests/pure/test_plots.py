@@ -20,7 +20,7 @@ def plain(color: torch.Tensor, count: int = 1, side: int = 128) -> torch.Tensor:
 
 
 def report(cosine: float, batch: int = 2, steps: int = 3) -> dict:
-    """Of a run with two conditions whose gradients have this cosine at every step."""
+    """Return the report of a run of two conditions whose gradients always have this cosine."""
     matrix = [[1.0, cosine], [cosine, 1.0]]
     records = [
         StepRecord(k, 1.0, ["A", "B"], [[0.5] * batch, [1.0 - k / 9] * batch], [matrix] * batch)
@@ -99,7 +99,7 @@ def test_each_run_has_its_line_and_its_name():
 
 
 def test_more_lines_than_can_be_told_apart_are_counted():
-    """Of 45 pairs of conditions 24 are drawn and named."""
+    """Only 24 of 45 pairs of conditions are drawn and named."""
     names = [f"condition {k}" for k in range(10)]
     step = {"conditions": names, "energies": [[1.0]] * 10, "correction": []}
     step["cosines"] = [[[i / 10 - j / 20 for j in range(10)] for i in range(10)]]

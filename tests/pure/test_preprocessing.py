@@ -14,7 +14,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def resized_by_pil(image: Tensor, width: int, height: int, resample) -> Tensor:
-    """Channel by channel in floating point."""
+    """Resize by PIL, channel by channel in floating point."""
     planes = [Image.fromarray(plane.numpy()) for plane in image[0]]
     return torch.stack(
         [torch.from_numpy(np.array(p.resize((width, height), resample))) for p in planes]

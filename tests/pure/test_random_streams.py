@@ -17,7 +17,7 @@ def test_noise_is_standard_normal_and_new_for_every_picture_level_and_repeat():
 
 
 def test_noise_is_not_that_of_the_bare_seed():
-    """With which samplers draw the initial noise, for one picture or for several at once."""
+    """Samplers draw the initial noise with the bare seed, for one picture or for several."""
     drawn = RandomStreams(7).normal(torch.empty(1, 4, 32, 32), 14.6, 1)
     for batch in (1, 4):
         host = torch.randn(batch, 4, 32, 32, generator=torch.Generator().manual_seed(7))[-1:]

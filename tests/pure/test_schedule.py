@@ -10,7 +10,7 @@ STEPS = 7
 
 
 def ddim():
-    """x = sqrt(a) x0 + sqrt(1 - a) n, at the steps of DDIM."""
+    """Return schedule, noising and timesteps of DDIM: x = sqrt(a) x0 + sqrt(1 - a) n."""
     scheduler = DDIMScheduler()
     scheduler.set_timesteps(STEPS)
     products = [*scheduler.alphas_cumprod[scheduler.timesteps], 1.0]
@@ -18,14 +18,14 @@ def ddim():
 
 
 def euler():
-    """x = x0 + sigma n, at the steps of the Euler sampler."""
+    """Return schedule, noising and timesteps of the Euler sampler: x = x0 + sigma n."""
     scheduler = EulerDiscreteScheduler()
     scheduler.set_timesteps(STEPS)
     return Schedule.edm(scheduler.sigmas), scheduler.add_noise, scheduler.timesteps
 
 
 def flow():
-    """x = (1 - sigma) x0 + sigma n, at the steps of flow matching."""
+    """Return schedule, noising and timesteps of flow matching: x = (1 - sigma) x0 + sigma n."""
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     scheduler.set_timesteps(STEPS)
 

@@ -149,7 +149,7 @@ def test_a_named_version_stays_until_the_default_is_asked_for(setup, state, host
 def test_without_npm_tests_of_face_networks_are_skipped_in_a_sentence(
     pytestconfig, tmp_path, monkeypatch, face_networks_module
 ):
-    """After 'setup.py host' alone, too: they fetch what they need, or say what is missing."""
+    """After 'setup.py host' alone they fetch what they need, too, or say what is missing."""
     monkeypatch.setattr(face_networks_module, "FOLDER", tmp_path / "face")
     monkeypatch.setattr(face_networks_module, "STATE", tmp_path)
     monkeypatch.setattr(face_networks_module.shutil, "which", lambda name: None)

@@ -18,7 +18,7 @@ UPPER_LENGTH = 0.009
 
 
 def beard_weight(model: HeadModel, kind: str) -> np.ndarray:
-    """How much each vertex belongs to a beard of this kind [n]."""
+    """Return how much each vertex belongs to a beard of this kind [n]."""
     x, y, z = model.place.T
     distance = np.abs(x)
     free = (1.0 - ramp(model.lips, 0.15, 0.4)) * (1.0 - model.mouth_inside)

@@ -89,7 +89,7 @@ def draw_identity(
 
 
 def draw_sitting(seed: int, person: Identity, picture: int) -> Sitting:
-    """How this person sits for this picture."""
+    """Draw how this person sits for this picture."""
     rng = np.random.default_rng([seed, person.number, picture + 1])
     expression = _choose(rng, expressions.EXPRESSIONS, expressions.CHANCES)
     man = person.gender == "man"

@@ -28,7 +28,7 @@ CHANCES = (0.32, 0.27, 0.12, 0.07, 0.07, 0.05, 0.06, 0.04)  # in the order of EX
 SMILES = ("smile", "laugh")
 UNPAIRED = ("jawOpen", "browInnerUp", "mouthPucker")
 
-# What a caption says of each; nothing of a neutral face.
+# The words of a caption for each expression; a neutral face has none.
 WORDS: dict[str, str] = {
     "neutral": "",
     "smile": "smiling",

@@ -26,7 +26,7 @@ FRAME_COLORS = (  # black, tortoise, gold, red
 
 
 def glasses(head: Head, sitting: Sitting, eyes: np.ndarray, points: np.ndarray) -> list[Mesh]:
-    """Rims, temples and bridge.
+    """Make the rims, the temples and the bridge.
 
     Args:
         eyes: centers of the eyes [2, 3] in the head's own frame.

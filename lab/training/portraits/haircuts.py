@@ -20,7 +20,7 @@ STYLES: dict[str, str] = {  # haircut -> the coarse style that a caption names
     "locks": "long",
 }
 
-# By gender, scaled to a sum of one when drawn; `people` changes them by ancestry and hair line.
+# Chances of haircuts by gender; `people` changes them, and they are scaled to a sum of one.
 CHANCES: dict[str, dict[str, float]] = {
     "man": {
         "bald": 0.13, "buzz": 0.16, "crop": 0.20, "swept": 0.15, "parted": 0.15, "curly": 0.08,

@@ -55,7 +55,7 @@ def _above_edge(place: np.ndarray) -> np.ndarray:
 def _beanie(
     rng: np.random.Generator, head: Head, base: np.ndarray, field: np.ndarray, azimuth: np.ndarray
 ) -> Surface:
-    """Ribbed, with a fold at its edge."""
+    """Make a ribbed beanie with a fold at its edge."""
     ribs = np.sin(azimuth * 46.0)
     shade = 1.0 + 0.12 * ribs * ramp(field, 0.10, 0.06)
     fold = ramp(field, 0.034, 0.030)

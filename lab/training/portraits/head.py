@@ -59,7 +59,7 @@ class HeadPose:
 
 
 class HeadModel:
-    """anny's body model and the fixed data of the head mesh.
+    """The body model of anny and the fixed data of the head mesh.
 
     anny prepares its data when this is made for the first time: minutes, 4 GB of memory, and 1.5 GB
     in its cache (ANNY_CACHE_DIR, by default .cache/anny in the home folder).
@@ -161,7 +161,7 @@ class HeadModel:
         return self._fine @ base[self._used]
 
     def _follow_weights(self) -> np.ndarray:
-        """How much of the head's turn each vertex of the base mesh makes [19158]."""
+        """Return how much of the head's turn each vertex of the base mesh makes [19158]."""
         labels = self._body.bone_labels
         weights = self._body.vertex_bone_weights.double().numpy()
         indices = self._body.vertex_bone_indices.numpy()
@@ -265,7 +265,7 @@ def read_base_mesh(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, np.nd
 
 
 def _needs_more(corners: np.ndarray) -> np.ndarray:
-    """Whether quads with these corners [n, 4, 3] are large and on the painted face [n]."""
+    """Return which quads with these corners [n, 4, 3] are large and on the painted face [n]."""
     (y_front, y_back), (z_low, z_high) = FACE_Y, FACE_Z
     _, y, z = corners.mean(1).T
     inside = (y > y_front) & (y < y_back) & (z > z_low) & (z < z_high)

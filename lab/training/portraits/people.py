@@ -13,7 +13,7 @@ CALLED_BEARD = ("goatee", "short", "full")
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes a person the same in every picture.
+    """The features that make a person the same in every picture.
 
     Args:
         number: the person's number.
@@ -56,13 +56,13 @@ class Identity:
 
     @property
     def old(self) -> bool:
-        """Whether the caption calls the person old; the others are young."""
+        """Return whether the caption calls the person old; the others are young."""
         return self.age > GRAY_AGE
 
 
 @dataclass(frozen=True)
 class Sitting:
-    """What changes from picture to picture.
+    """The features of a person that change from picture to picture.
 
     Args:
         picture: its number, of this person.
@@ -114,7 +114,7 @@ class Sitting:
 
     @property
     def smile(self) -> bool:
-        """Smiling or laughing."""
+        """Return whether the person smiles or laughs."""
         return self.expression in expressions.SMILES
 
     @property

@@ -162,7 +162,10 @@ def _helper(model: HeadModel, base: np.ndarray, group: str) -> Mesh:
 
 
 def _direction(sitting: Sitting, rotation: np.ndarray) -> np.ndarray:
-    """Where the eyes look: between the head's front and the camera, plus the drawn deviation."""
+    """Return the direction in which the eyes look.
+
+    It is between the head's front and the camera, plus the drawn deviation.
+    """
     sideways, upward = sitting.gaze
     look = np.array([sideways - 0.5 * sitting.yaw + 0.5 * sitting.camera_yaw, -1.0, upward])
     look = rotation @ (look / np.linalg.norm(look))

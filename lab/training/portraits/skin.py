@@ -40,7 +40,7 @@ def _mix(color: np.ndarray, weight: np.ndarray, other: np.ndarray) -> np.ndarray
 
 
 def _brow_weight(model: HeadModel, person: Identity) -> np.ndarray:
-    """How much each vertex belongs to a brow [n]."""
+    """Return how much each vertex belongs to a brow [n]."""
     x, y, z = model.place.T
     distance = np.abs(x)
     middle = brow_height(x, person.brow_arch) + person.brow_lift

@@ -24,7 +24,7 @@ LIGHTEST, DARKEST = 0.85, 0.003  # reflectance of hair
 
 @dataclass(frozen=True, eq=False)
 class Roots:
-    """Where n locks start on the fine skin.
+    """The places on the fine skin where n locks start.
 
     Args:
         faces: vertex numbers of their triangles [n, 3].
@@ -44,7 +44,7 @@ class Roots:
 
 @dataclass(frozen=True, eq=False)
 class Locks:
-    """n locks before they grow.
+    """The n locks before they grow.
 
     Args:
         start: [n, 3] in the world.

@@ -62,7 +62,7 @@ def _vertex_points(
     ends: sparse.csr_matrix,
     face_points: sparse.csr_matrix,
 ) -> sparse.csr_matrix:
-    """Where the old vertices go [count, count].
+    """Return the weights [count, count] by which the old vertices move.
 
     With n edges at a vertex P, Q the mean of its face points and R the mean of the middles of its
     edges: (Q + 2 R + (n - 3) P) / n; on the rim (R + P) / 2 along the rim.

@@ -21,7 +21,7 @@ Task = tuple[int, int]  # identity, picture
 
 @dataclass(frozen=True)
 class Job:
-    """What all pictures of a run share.
+    """The settings that all pictures of a run share.
 
     Args:
         out: folder of the data set, which exists.
