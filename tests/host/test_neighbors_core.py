@@ -37,7 +37,7 @@ def _frozen():
 
 @pytest.fixture(scope="module")
 def specimens():
-    """Return for each family a model and one of half its weights' size to merge it with."""
+    """Return for each family a model and one with weights a tenth as large to merge it with."""
     with torch.inference_mode():
         built = {}
         for family in FAMILIES:
