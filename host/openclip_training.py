@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..guidance.networks.open_clip_towers import DEFAULTS, preprocessing_of
 from ..guidance.pictures.preprocessing import Preprocessing
 from ..guidance.wording import quoted
 from .openclip_configs import Facts, facts_beside
@@ -18,18 +19,15 @@ AUTOMATIC = "automatic"
 # Mean and standard deviation of colors in [0, 1], for what open_clip's weights were trained with.
 NORMALIZATIONS = {
     AUTOMATIC: None,
-    "OpenAI": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "OpenAI": (DEFAULTS["mean"], DEFAULTS["std"]),
     "-1 to 1": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 # Whether it is the quick one.
 ACTIVATIONS = {AUTOMATIC: None, "GELU": False, "QuickGELU": True}
 
-# How open_clip calls what our preprocessing calls a fit.
-FITS = {"shortest": "crop", "squash": "stretch"}
-
-# Of a published configuration, what preprocessing depends on.
-PREPROCESSING_KEYS = ("mean", "std", "interpolation", "resize_mode")
+# What preprocessing depends on in a published configuration.
+PREPROCESSING_KEYS = tuple(DEFAULTS)
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,7 @@ class Training:
 
     def preprocessing(self, size: int | tuple[int, int]) -> Preprocessing:
         """Make the preprocessing; ``size``: the side of the tower's input, or height and width."""
-        return Preprocessing(
-            size=(size, size) if isinstance(size, int) else tuple(size),
-            mean=self.mean,
-            std=self.std,
-            fit=FITS[self.resize_mode],
-            interpolation=self.interpolation,
-        )
+        return preprocessing_of(size, {key: getattr(self, key) for key in PREPROCESSING_KEYS})
 
 
 def training_of(
@@ -118,14 +110,8 @@ def _published(architecture: str, name: str) -> dict[str, Any]:
     tag = published_tag(architecture, name)
     tags = [tag] if tag else module.list_pretrained_tags_by_model(architecture)
     configs = [module.get_pretrained_cfg(architecture, tag) for tag in tags] or [{}]
-    defaults = {
-        "mean": module.OPENAI_DATASET_MEAN,
-        "std": module.OPENAI_DATASET_STD,
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    }
     votes = Counter(
-        tuple(config.get(key) or defaults[key] for key in PREPROCESSING_KEYS) for config in configs
+        tuple(config.get(key) or DEFAULTS[key] for key in PREPROCESSING_KEYS) for config in configs
     )
     return dict(zip(PREPROCESSING_KEYS, votes.most_common(1)[0][0], strict=True))
 

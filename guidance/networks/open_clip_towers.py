@@ -1,6 +1,6 @@
 """A plain open_clip model for the energies of texts, styles and similarity."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from ..pictures.preprocessing import Preprocessing
 
-__all__ = ["OpenClipTowers", "VisionBlocks"]
+__all__ = ["DEFAULTS", "OpenClipTowers", "VisionBlocks", "preprocessing_of"]
 
-# What open_clip does to pictures where a model does not say: mean and standard deviation of
-# OpenAI's weights, the shorter side scaled and the center cut out.
+# The keys of open_clip's preprocessing, and what it does where a model does not say: mean and
+# standard deviation of OpenAI's weights, the shorter side scaled and the center cut out.
 DEFAULTS = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
     "std": (0.26862954, 0.26130258, 0.27577711),
@@ -44,7 +44,10 @@ class OpenClipTowers:
     def __init__(self, model: nn.Module, tokenizer: Callable[[list[str]], Tensor]):
         self.model: Any = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self.preprocessing = _preprocessing_of(self.model.visual)
+        visual: Any = self.model.visual
+        self.preprocessing = preprocessing_of(
+            visual.image_size, getattr(visual, "preprocess_cfg", {})
+        )
 
     def image(self, pixels: Tensor) -> Tensor:
         """Compute embeddings ``[B, D]`` of preprocessed pictures ``[B, 3, h, w]``."""
@@ -100,17 +103,25 @@ class VisionBlocks(nn.Module):
         return tuple(result["image_intermediates"])
 
 
-def _preprocessing_of(visual: Any) -> Preprocessing:
-    known = DEFAULTS | getattr(visual, "preprocess_cfg", {})
+def preprocessing_of(size: int | tuple[int, int], config: Mapping[str, Any]) -> Preprocessing:
+    """Make the preprocessing that open_clip has for an image tower.
+
+    Args:
+        size: the side of the tower's input, or its height and width, in pixels.
+        config: open_clip's names and values, those of DEFAULTS where it has none.
+
+    Raises:
+        ValueError: it fits pictures in a way that ``Preprocessing`` does not know.
+    """
+    known = {**DEFAULTS, **config}
     fit = FITS.get(known["resize_mode"])
     if fit is None:
         raise ValueError(
             f"open_clip resizes pictures for this model by {known['resize_mode']!r}, expected one "
             f"of {', '.join(FITS)}"
         )
-    size = visual.image_size
     return Preprocessing(
-        size=(size, size) if isinstance(size, int) else tuple(size),
+        size=(size, size) if isinstance(size, int) else (size[0], size[1]),
         mean=tuple(known["mean"]),
         std=tuple(known["std"]),
         fit=fit,
