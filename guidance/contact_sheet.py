@@ -116,7 +116,7 @@ def _font(size: int) -> Font:
 def _size_of(images: Tensor) -> tuple[int, int]:
     """Width and height of ``[B, H, W, 3]`` on a sheet: tiny ones are enlarged by a whole factor."""
     height, width = images.shape[-3:-1]
-    # Of a picture that is far longer than high the longer side counts.
+    # The longer side counts where a picture is far longer than high.
     factor = max(1, -(-SMALLEST_CELL // max(height, width // LONGEST_CELL)))
     return width * factor, height * factor
 

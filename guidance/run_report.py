@@ -91,7 +91,7 @@ class RunReport:
         self,
         conditions: Sequence[Condition],
         sigmas: Sequence[float],
-        percent_to_sigma: Callable[[float], float],
+        sigma_at: Callable[[float], float],
         *,
         travels: bool,
     ) -> None:
@@ -100,7 +100,7 @@ class RunReport:
         Args:
             conditions: all conditions of the run.
             sigmas: noise levels at which the run could guide.
-            percent_to_sigma: a fraction of the sampling to its sigma, decreasing.
+            sigma_at: a fraction of the sampling to its sigma, decreasing.
             travels: whether time travel repeats a prediction at one of them.
         """
         self.trace.notes += self._settings.without_effect
@@ -108,7 +108,7 @@ class RunReport:
         if self._settings.strength == 0.0:
             self.trace.notes.append("strength is 0: energies were measured and nothing was guided")
         else:
-            warnings, notes = self._influence.of_run(conditions, sigmas, percent_to_sigma)
+            warnings, notes = self._influence.of_run(conditions, sigmas, sigma_at)
             self.trace.notes += notes
             for sentence in warnings:
                 self.warn(sentence)

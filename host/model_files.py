@@ -27,7 +27,7 @@ ABSENT = " (not installed)"
 # Names that are quoted of those that are there.
 QUOTED = 3
 
-# Of a value that is no name, as much as helps.
+# Characters that are quoted of a value that is no name.
 LONGEST_VALUE = 60
 
 

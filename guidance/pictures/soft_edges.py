@@ -34,7 +34,7 @@ OVERSHOOT = 0.25
 # A mixture is at most this far from one of its parts: a share of the shorter side, and in pixels.
 REACH, LEAST_REACH = 0.04, 3
 
-# Of a map whose classes are areas at least this share lies inside of one.
+# At least this share of a map whose classes are areas lies inside of one.
 LEAST_PLAIN = 0.3
 
 # Colors of no class that edges may be mixed of, such as the paper; the most frequent ones.

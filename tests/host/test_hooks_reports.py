@@ -243,11 +243,11 @@ def test_what_is_not_a_number_costs_no_picture_and_is_said(specimen, case):
 @pytest.mark.parametrize("broken", ["energy at the end", "plot", "listener"])
 def test_no_report_loses_a_finished_picture(specimen, broken, monkeypatch):
     first, second = conditions()
-    judge = second.energy
+    measured = second.energy
     if broken == "energy at the end":
 
         class Ends:
-            """Judges steps, and fails at the finished image."""
+            """An energy that measures steps, and fails at the finished image."""
 
             finished = False
 
@@ -259,8 +259,8 @@ def test_no_report_loses_a_finished_picture(specimen, broken, monkeypatch):
 
             def __call__(self, image, region=None):
                 if self.finished:
-                    raise RuntimeError("cannot judge this")
-                return judge(image, region)
+                    raise RuntimeError("cannot measure this")
+                return measured(image, region)
 
         second = Condition("ends", Ends())
     elif broken == "plot":
@@ -279,7 +279,7 @@ def test_no_report_loses_a_finished_picture(specimen, broken, monkeypatch):
     assert torch.isfinite(samples).all() and curves.shape[-1] == 3
     assert len(report["steps"]) == 3
     if broken == "energy at the end":
-        assert any("cannot judge this" in warning for warning in report["warnings"])
+        assert any("cannot measure this" in warning for warning in report["warnings"])
 
 
 def test_a_sampling_of_nothing_says_so(specimen):

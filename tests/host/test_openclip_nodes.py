@@ -545,7 +545,7 @@ def test_style_explains_networks(openclip, vgg):
 
 
 def test_tokenizers_from_the_internet_are_explained(openclip):
-    """Of the SigLIP family only the weights are local: the tokenizer is not open_clip's own."""
+    """Only the weights of the SigLIP family are local: the tokenizer is not open_clip's own."""
     texts = _Texts(openclip.texts.network, "ViT-B-16-SigLIP", download=False)
     with pytest.raises(
         ValueError, match="^the tokenizer 'timm/ViT-B-16-SigLIP' of ViT-B-16-SigLIP"

@@ -210,7 +210,7 @@ def test_frechet_distance_of_known_distributions():
     first = torch.randn(4000, 3, dtype=torch.float64)
     assert metrics.frechet_distance(first, first) == pytest.approx(0.0, abs=1e-9)
     assert metrics.frechet_distance(first, first + 2.0) == pytest.approx(12.0)
-    # Of the same shape: the squared differences of the standard deviations.
+    # Distributions of the same shape: the squared differences of the standard deviations.
     wide = 3.0 * first - 2.0 * first.mean(0)
     spread = float(first.var(0).sum())
     assert metrics.frechet_distance(first, wide) == pytest.approx(4.0 * spread)
