@@ -94,13 +94,14 @@ def test_the_usual_file_is_offered_whether_it_is_there_or_not(models):
 
 def test_fingerprint_is_the_files(models):
     name = "copy.onnx"
-    assert ZMagicLoadSegmenter.fingerprint_inputs(name, **LOAD) == (name,)
+    inputs = {"model_name": name, **LOAD}
+    assert ZMagicLoadSegmenter.fingerprint_inputs(**inputs) == (name,)
     path = models / "onnx" / name
     path.write_bytes(b"a")
-    first = ZMagicLoadSegmenter.fingerprint_inputs(name, **LOAD)
-    assert first == ZMagicLoadSegmenter.fingerprint_inputs(name, **LOAD)
+    first = ZMagicLoadSegmenter.fingerprint_inputs(**inputs)
+    assert first == ZMagicLoadSegmenter.fingerprint_inputs(**inputs)
     path.write_bytes(b"ab")
-    assert ZMagicLoadSegmenter.fingerprint_inputs(name, **LOAD) != first
+    assert ZMagicLoadSegmenter.fingerprint_inputs(**inputs) != first
     path.unlink()
 
 
