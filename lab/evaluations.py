@@ -86,7 +86,7 @@ def _counted(part: str | int, function: Callable, counts: Counter[Run]) -> Calla
     """``function``, whose forwards and backwards are counted when they happen."""
 
     class Passing(torch.autograd.Function):
-        """The identity."""
+        """Passes its input on unchanged, and counts both directions."""
 
         @staticmethod
         def forward(ctx, x: Tensor) -> Tensor:

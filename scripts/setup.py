@@ -114,7 +114,8 @@ def run_in_venv(*arguments: str) -> int:
 
 def test() -> int:
     """Run linter, type checker and every kind of test, each in its own process; 1 if any failed."""
-    kinds = ["pure", "package", "lab", "host"] + ["browser"] * have_chromium()
+    kinds = ["pure", "energies", "onnx", "package", "lab", "host"]
+    kinds += ["browser"] * have_chromium()
     parts = {"ruff check": ["ruff", "check", "."], "mypy": ["mypy"]}
     parts |= {f"tests/{kind}": ["pytest", *PYTEST_TELLS, f"tests/{kind}"] for kind in kinds}
     results = []

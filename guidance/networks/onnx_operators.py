@@ -214,7 +214,7 @@ class DepthToSpace(nn.Module):
 
 
 class SpaceToDepth(nn.Module):
-    """SpaceToDepth: the opposite."""
+    """SpaceToDepth: blocks of pixels become channels."""
 
     def __init__(self, blocksize: int):
         super().__init__()

@@ -63,7 +63,7 @@ class FeatureFusion(nn.Module):
 
 
 class Head(nn.Sequential):
-    """Class scores."""
+    """Gives class scores at the size of the features that it reads."""
 
     def __init__(self, inputs: int, hidden: int):
         super().__init__(ConvBlock(inputs, hidden), nn.Conv2d(hidden, CLASSES, 1, bias=False))

@@ -54,7 +54,7 @@ def test_shown_on_the_node_until_it_no_longer_holds(prompt_server, caplog):
         "Load OpenCLIP (node 12): Shorten <it>.",
         "Load OpenCLIP (node 12): \\udc80 is no letter.",
     ]
-    # As HTML, which the frontend makes of it.
+    # The frontend shows it as HTML.
     shown = "Shorten &lt;it&gt;.\n\n\\udc80 is no letter."
     assert sent(prompt_server) == [("12", shown, "client")]
     notify(node, [])

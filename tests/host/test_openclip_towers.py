@@ -174,7 +174,7 @@ def clip_of(folder, projection: bool = True) -> comfy.sd.CLIP:
     target = ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
     with torch.inference_mode():
         clip = comfy.sd.CLIP(target, model_options=OPTIONS, state_dict=[weights])
-    # As comfy.sd.load_clip leaves it.
+    # comfy.sd.load_clip leaves this on what it loads.
     clip.patcher.cached_patcher_init = (
         comfy.sd.load_clip_model_patcher,
         ([str(path)], None, comfy.sd.CLIPType.STABLE_DIFFUSION, OPTIONS),

@@ -1,4 +1,4 @@
-"""ONNX files as they are published, as differentiable modules; slower than those of tests/pure."""
+"""ONNX files as they are published, as differentiable modules; slower than those of tests/onnx."""
 
 import warnings
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 PACK = Path(__file__).resolve().parents[2]
-FOLDERS = ("guidance", "host", "nodes", "scripts", "tests/pure", "web/docs")
+FOLDERS = ("guidance", "host", "nodes", "scripts", "tests/energies", "web/docs")
 FILES = ("pyproject.toml", "__init__.py", "tests/conftest.py")
 HOST_TESTS = ("tests/host/conftest.py", "tests/host/test_contract.py")
 
@@ -79,7 +79,7 @@ def test_the_steps_name_their_files():
         "guidance/energies/warmth.py",
         "nodes/warmth_nodes.py",
         "web/docs/ZMagicWarmth.md",
-        "tests/pure/energy_table.py",
+        "tests/energies/energy_table.py",
     ]
 
 
@@ -93,10 +93,10 @@ def test_the_code_is_written_as_the_rest(copy):
 
 @pytest.mark.slow
 def test_the_energy_passes_the_shared_tests(copy):
-    names = passed(copy, "tests/pure/test_energies.py", "-k", "warmth or left_out")
+    names = passed(copy, "tests/energies/test_energies.py", "-k", "warmth or left_out")
     assert {"test_no_energy_is_left_out", "test_descent[warmth]"} <= set(names)
     shared = {name.split("[")[0] for name in names}
-    source = (PACK / "tests" / "pure" / "test_energies.py").read_text(encoding="utf-8")
+    source = (PACK / "tests" / "energies" / "test_energies.py").read_text(encoding="utf-8")
     assert shared == set(re.findall(r"^def (test_\w+)", source, re.MULTILINE))
 
 

@@ -242,7 +242,7 @@ def _mouth_parts(head: Head, base: np.ndarray, sitting: Sitting) -> list[Part]:
 
 
 def _hair_parts(head: Head, person: Identity, sitting: Sitting) -> list[Part]:
-    """Hat and hair."""
+    """Make the meshes of hat and hair."""
     hair, hats = grow_hair(head, person, sitting), []
     if sitting.hat != "none":
         hair, hats = [under_hat(head, surface) for surface in hair], hat(head, sitting)
