@@ -6,6 +6,7 @@
 the gradient path.
 """
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -92,7 +93,8 @@ def dependent_tasks(
 
     if dependence != "exact":
         point.release()
-    chain = _Chain(field, point, gradients, dependence, look_ahead)
+    kind = _Mutual if dependence == "mutual" else _Chain
+    chain = kind(field, point, gradients, dependence, look_ahead)
     targets = candidates(n, order)
     looked: dict[int, Evaluation] = {}
     if order == "auto":  # the order is known only when all look-aheads are
@@ -105,9 +107,7 @@ def dependent_tasks(
     vectors, valids = [], []
     for i in targets:
         parts = groups(pairs[i], tasks)
-        # The look-ahead's graph ends with this line, before another one is built.
-        sums = chain.sums(looked.pop(i) if looked else chain.look_ahead(i, targets[i]), parts)
-        vectors += [chain.task(i, v, part) for v, part in zip(sums, parts, strict=True)]
+        vectors += chain.tasks(i, looked.pop(i, None), targets[i], parts)
         valids += [valid[i] & part.any(0) for part in parts]
     # A sample in which at most one condition has a gradient has no pair: it keeps what it has.
     alone = valid.sum(0) < 2
@@ -129,7 +129,26 @@ class _Chain:
 
     def look_ahead(self, i: int, targets: Sequence[int]) -> Evaluation:
         """The targets' energies at ``u_i = u + k g_i(u)``."""
-        return self.field.at(self.point.u + self.k * self.gradients.vectors[i], targets)
+        return self.field.at(self.point.u + self.k * self.gradients.vectors[i].detach(), targets)
+
+    def tasks(
+        self,
+        i: int,
+        ahead: Evaluation | None,
+        targets: Sequence[int],
+        parts: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """The tasks of the pairs that begin with condition i, one for each part of its targets.
+
+        Args:
+            i: the condition that comes first.
+            ahead: its look-ahead, if it has been evaluated.
+            targets: the conditions that can follow it in any sample.
+            parts: those that follow it in one task, bool ``[n, B]`` each.
+        """
+        # The look-ahead's graph ends with this line, before another one is built.
+        sums = self.sums(ahead or self.look_ahead(i, targets), parts)
+        return [self.task(i, v, part) for v, part in zip(sums, parts, strict=True)]
 
     def sums(self, ahead: Evaluation, parts: Sequence[Tensor]) -> list[Tensor]:
         """For each part of the targets ``[n, B]`` ``V = sum_j g_j(u_i)``, by one backward each."""
@@ -154,6 +173,46 @@ class _Chain:
             return m * g.detach() + v + self.k * self.point.hessian_product(g, v)
         behind = self.field.at(self.point.u + self.k * v, [i])
         return (m - 1) * g.detach() + v + behind.gradient({i: -self.gradients.scales[i]}).detach()
+
+
+@dataclass(frozen=True)
+class _Mutual(_Chain):
+    """Evaluates pairs from their two look-aheads alone: ``g_j(u_i) + g_i(u_j)``.
+
+    To first order in k the product of a pair is the other look-ahead's: ``k H_i g_j(u_i)`` is
+    ``g_i(u_j) - g_i(u) + O(k^2)``, with ``u_j = u + k g_j(u)``.
+    """
+
+    # Condition i to the gradients ``g_j(u_i)`` of the others.
+    seen: dict[int, dict[int, Tensor]] = dataclasses.field(default_factory=dict)
+
+    def look_ahead(self, i: int, targets: Sequence[int]) -> Evaluation:
+        """As of a chain, to all other conditions: each pair needs both of its look-aheads."""
+        others = [j for j in range(len(self.gradients.vectors)) if j != i]
+        ahead = super().look_ahead(i, others)
+        scales = self.gradients.scales
+        self.seen[i] = {j: ahead.gradient({j: -scales[j]}).detach() for j in others}
+        ahead.release()
+        return ahead
+
+    def tasks(
+        self,
+        i: int,
+        ahead: Evaluation | None,
+        targets: Sequence[int],
+        parts: Sequence[Tensor],
+    ) -> list[Tensor]:
+        for j in (i, *targets):
+            if j not in self.seen:
+                self.look_ahead(j, targets)
+        return [self._sum(i, targets, part) for part in parts]
+
+    def _sum(self, i: int, targets: Sequence[int], part: Tensor) -> Tensor:
+        total = torch.zeros_like(self.point.u)
+        for j in targets:
+            pair = self.seen[i][j] + self.seen[j][i]
+            total = total + torch.where(expand_like(part[j], pair) > 0, pair, 0.0)
+        return total
 
 
 def _help(point: Evaluation, ahead: Iterable[Evaluation], scales: Tensor) -> Tensor:

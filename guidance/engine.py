@@ -32,6 +32,7 @@ from .evaluation import DENOISER, ERRORS, EnergyField, Meter, NotDifferentiable,
 from .jacobian_check import PullBack, has_right_slope
 from .momentum import Momentum
 from .norms import rms
+from .operations import FORWARD, RunCost
 from .random_streams import RandomStreams
 from .run_report import RunReport
 from .schedule import NoiseLevel, Schedule
@@ -75,6 +76,7 @@ class GuidedRun:
         streams: RandomStreams | None = None,
         check_slope: bool = False,
         gradients: Callable[[], AbstractContextManager] = torch.enable_grad,
+        count_operations: bool = True,
     ):
         """
         Args:
@@ -88,6 +90,8 @@ class GuidedRun:
                 slope of its prediction; guide without its Jacobian if it is not.
             gradients: makes the context in which gradients are taken, entered once for each look.
                 A denoiser without gradients runs outside it, as in plain sampling.
+            count_operations: whether the report tells what guidance costs in plain runs; not for
+                code that is compiled while it runs.
         """
         self.conditions = begin_run(with_distinct_names(conditions))
         self.settings = settings
@@ -98,6 +102,8 @@ class GuidedRun:
         self._report = RunReport(settings)
         self._jacobian = DenoiserGradient(settings.gradient_path, check_slope)
         self._momentum = Momentum(settings.momentum)
+        self._cost = RunCost(count_operations)
+        self._guided_steps = 0  # predictions that were corrected, however often each was repeated
 
     @property
     def trace(self) -> Trace:
@@ -122,7 +128,13 @@ class GuidedRun:
         )
 
     def _is_guided_step(self, sigma: float) -> bool:
-        return self.step_at(sigma) % self.settings.guide_every == 0
+        settings = self.settings
+        inside = self._lies_within(sigma, settings.guide_start, settings.guide_end)
+        return inside and self.step_at(sigma) % settings.guide_every == 0
+
+    def _lies_within(self, sigma: float, start: float, end: float) -> bool:
+        """Whether a noise level lies in a window of the sampling, given by fractions of it."""
+        return lies_between(sigma, self.schedule.sigma_at(end), self.schedule.sigma_at(start))
 
     def _active(self, sigma: float) -> tuple[Condition, ...]:
         return active_conditions(self.conditions, sigma, self.schedule.sigma_at)
@@ -152,6 +164,7 @@ class GuidedRun:
             return self._plain(x, sigma, denoise)
         model = Model(denoise, cfg_gap, reused)
         self._begin_step(self._active(sigma), sigma)
+        self._guided_steps += 1
         made = self._repeated(x, sigma, model)
         if not self._slope_is_right(made.pulled, model):
             made = self._repeated(x, sigma, model)
@@ -201,6 +214,7 @@ class GuidedRun:
         guided = [s for s in self.schedule.sigmas if s > 0.0 and self._is_guided_step(s)]
         travels = any(self._repeats(s) > 1 for s in guided)
         self._report.close(self.conditions, guided, self.schedule.sigma_at, travels=travels)
+        self._tell_cost()
         present = tuple(c for c in self.conditions if c.weight > 0.0)
         if not clean:
             self.trace.notes.append(
@@ -213,6 +227,14 @@ class GuidedRun:
             names = [c.name for c in present]
             self._report.finish(dict(zip(names, energies, strict=True)))
         return self.trace
+
+    def _tell_cost(self) -> None:
+        plain, checks = self.trace.plain_forwards, self.trace.extra_forwards
+        steps = plain + self._guided_steps
+        shares = self._cost.shares(steps, plain + checks.get(f"{DENOISER} check", 0), DENOISER)
+        if shares is not None:
+            shares["total"] = sum(shares.values())
+            self.trace.cost = {part: rounded(share) for part, share in shares.items()}
 
     def _begin_step(self, active: tuple[Condition, ...], sigma: float) -> None:
         begin_step(active, self.step_at(sigma), self.streams.step_seed(sigma))
@@ -231,8 +253,11 @@ class GuidedRun:
         started = time.perf_counter()
         active, denoiser = self._active(sigma), Denoiser(model)
         look = Look(x, level, active, self._random_shifts(len(x), sigma, repeat), Meter())
-        path, made = self._direction(look, denoiser)
+        kind = (self._jacobian.path, *(condition.name for condition in active))
+        with self._cost.evaluation(kind) as look.meter.operations:
+            path, made = self._direction(look, denoiser)
         look.meter.reused += denoiser.reused_first
+        self._cost.learn(look.meter.operations, DENOISER, look.meter.computed().get(DENOISER, 0))
         self._report.watch_gradients(active, made.own)
         self._report.watch_prediction(made.prediction)
         state = StepState(
@@ -282,8 +307,8 @@ class GuidedRun:
         """The denoiser's prediction of x, computed only if it is not there."""
         if denoiser.first is not None:
             return denoiser.first
-        look.meter.forwards[DENOISER] += 1
-        return denoiser(look.x)
+        with look.meter.running(DENOISER, FORWARD):
+            return denoiser(look.x)
 
     def _slope_is_right(self, pulled: PullBack | None, model: Model) -> bool:
         """Check once a run, after the first step with a gradient through the denoiser."""
@@ -313,9 +338,9 @@ class GuidedRun:
         return self.streams.shifts(batch, reach, sigma, repeat) if reach else []
 
     def _repeats(self, sigma: float) -> int:
-        low = self.schedule.sigma_at(self.settings.travel_end)
-        high = self.schedule.sigma_at(self.settings.travel_start)
-        return self.settings.time_travel if lies_between(sigma, low, high) else 1
+        settings = self.settings
+        inside = self._lies_within(sigma, settings.travel_start, settings.travel_end)
+        return settings.time_travel if inside else 1
 
     def _traveled(
         self, x: Tensor, made: _Evaluated, sigma: float, level: NoiseLevel, repeat: int

@@ -19,6 +19,7 @@ from .conditions import Condition, region_at
 from .errors import named
 from .jacobian_check import PullBack
 from .norms import expand_like, peak
+from .operations import BACKWARD, FORWARD, OperationCounter
 from .wording import one_line
 
 __all__ = [
@@ -73,13 +74,26 @@ class Stage:
 class Meter:
     """Counts evaluations: forwards and backwards per stage, and energy calls.
 
-    ``reused`` are those forwards of the denoiser that a cache of other code answered.
+    ``reused`` are those forwards of the denoiser that a cache of other code answered;
+    ``operations`` counts what they take, None: nothing does.
     """
 
     forwards: Counter = field(default_factory=Counter)
     backwards: Counter = field(default_factory=Counter)
     energy_calls: int = 0
     reused: int = 0
+    operations: OperationCounter | None = None
+
+    @contextmanager
+    def running(self, stage: str, direction: str) -> Iterator[None]:
+        """Count what runs inside as a forward or backward of that stage."""
+        counts = self.forwards if direction == FORWARD else self.backwards
+        counts[stage] += 1
+        if self.operations is None:
+            yield
+            return
+        with self.operations.part(stage, direction):
+            yield
 
     def computed(self) -> dict[str, int]:
         """The forwards by stage, those of the denoiser that a cache answered apart."""
@@ -108,8 +122,7 @@ class Tape:
         self.outputs = [start.clone().requires_grad_(True) if track else start]
         with torch.set_grad_enabled(track):
             for stage in stages:
-                meter.forwards[stage.name] += 1
-                with _failures(stage, track):
+                with _failures(stage, track), meter.running(stage.name, FORWARD):
                     output = stage.function(self.outputs[-1])
                 if track and not output.requires_grad:
                     raise NotDifferentiable(stage.name)
@@ -131,9 +144,8 @@ class Tape:
         """
         for k in range(len(self.stages), 0, -1):
             stage = self.stages[k - 1]
-            self.meter.backwards[stage.name] += 1
             scale = expand_like(peak(cotangent.detach()), cotangent)
-            with _failures(stage):
+            with _failures(stage), self.meter.running(stage.name, BACKWARD):
                 (pulled,) = torch.autograd.grad(
                     self.outputs[k],
                     self.outputs[k - 1],

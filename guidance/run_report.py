@@ -107,6 +107,11 @@ class RunReport:
         self.trace.notes += reports(conditions, "notes")
         if self._settings.strength == 0.0:
             self.trace.notes.append("strength is 0: energies were measured and nothing was guided")
+        elif not sigmas:
+            self.warn(
+                f"nothing was guided: the window from guide_start {self._settings.guide_start:g} "
+                f"to guide_end {self._settings.guide_end:g} holds no step of this run"
+            )
         else:
             warnings, notes = self._influence.of_run(conditions, sigmas, sigma_at)
             self.trace.notes += notes

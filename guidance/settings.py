@@ -14,7 +14,7 @@ NO_BACKPROP = ("no_backprop", "image_no_backprop")
 
 CHOICES = {
     "gradient_path": ("full", "prediction", "image", *NO_BACKPROP),
-    "dependence": ("exact", "finite_difference", "first_order", "off"),
+    "dependence": ("exact", "finite_difference", "mutual", "first_order", "off"),
     "tasks": ("rows", "pairs"),
     "order": ("symmetric", "as_connected", "auto"),
     "balance": tuple(BALANCERS),
@@ -27,6 +27,8 @@ RANGES = {
     "momentum": (0.0, 0.99),
     "random_shift": (0, 64),
     "guide_every": (1, 10_000),
+    "guide_start": (0.0, 1.0),
+    "guide_end": (0.0, 1.0),
     "time_travel": (1, 100),
     "travel_start": (0.0, 1.0),
     "travel_end": (0.0, 1.0),
@@ -59,6 +61,8 @@ class GuidanceSettings:
         step_rule: the length of a correction at strength 1 (section 6); ``posterior``: the
             posterior spread.
         guide_every: k guides every k-th sampler step.
+        guide_start, guide_end: the window of the sampling, in fractions of it, in which anything
+            is guided; a condition may have a smaller one of its own.
         time_travel: how often a guided prediction is made within the window
             [travel_start, travel_end] (fractions of the sampling), re-noising in between; 1 is
             once, without re-noising.
@@ -71,9 +75,9 @@ class GuidanceSettings:
         ValueError: a value is not among its choices or outside its range.
     """
 
-    strength: float = 0.2
-    gradient_path: str = "prediction"
-    dependence: str = "finite_difference"
+    strength: float = 0.3
+    gradient_path: str = "image"
+    dependence: str = "mutual"
     look_ahead: float = 0.1
     tasks: str = "rows"
     order: str = "symmetric"
@@ -81,7 +85,9 @@ class GuidanceSettings:
     cagrad_c: float = 0.4
     step_rule: str = "posterior"
     guide_every: int = 1
-    time_travel: int = 3
+    guide_start: float = 0.0
+    guide_end: float = 1.0
+    time_travel: int = 1
     travel_start: float = 0.0
     travel_end: float = 1.0
     fresh_noise: float | None = 0.5
@@ -100,10 +106,10 @@ class GuidanceSettings:
                 continue
             if not low <= value <= high:  # False for NaN as well
                 raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")
-        if self.travel_start > self.travel_end:
-            raise ValueError(
-                f"travel_start {self.travel_start} must not exceed travel_end {self.travel_end}"
-            )
+        for window in ("travel", "guide"):
+            start, end = (getattr(self, f"{window}_{side}") for side in ("start", "end"))
+            if start > end:
+                raise ValueError(f"{window}_start {start} must not exceed {window}_end {end}")
 
     @property
     def backpropagates(self) -> bool:
@@ -135,18 +141,21 @@ class GuidanceSettings:
         return self.dependence == "exact"
 
 
-# Each step guided once, by a share of the noise that is left, as the paper and its baselines do.
-ONCE = GuidanceSettings(step_rule="residual", time_travel=1, fresh_noise=None)
+# The paper and its baselines: steps by a share of the noise that is left; time travel, where it is
+# switched on, draws nearly all noise anew.
+PUBLISHED = GuidanceSettings(
+    step_rule="residual", fresh_noise=None, dependence="finite_difference", gradient_path="full"
+)
 
-# `balanced` has the best ranks of `python -m lab.tables`: a chain in the predicted latent, three
-# times a step, with step lengths and noise that keep the picture intact.
+# What each costs in plain pictures: `python -m lab.cost`.
 PRESETS = {
     "balanced": GuidanceSettings(),
-    "fast": replace(ONCE, gradient_path="image_no_backprop"),
-    "faithful": replace(ONCE, gradient_path="full"),
-    "FreeDoM baseline": replace(ONCE, gradient_path="full", dependence="off", balance="sum"),
+    "quality": GuidanceSettings(time_travel=3),
+    "fast": GuidanceSettings(gradient_path="image_no_backprop", guide_end=0.25),
+    "faithful": PUBLISHED,
+    "FreeDoM baseline": replace(PUBLISHED, dependence="off", balance="sum"),
     "MPGD baseline": replace(
-        ONCE, gradient_path="image_no_backprop", dependence="off", balance="sum"
+        PUBLISHED, gradient_path="image_no_backprop", dependence="off", balance="sum"
     ),
 }
 

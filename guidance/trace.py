@@ -52,6 +52,8 @@ class Trace:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     plain_forwards: int = 0
+    # Operations of all steps in those of plain sampling: by stage, "networks", and their "total".
+    cost: dict[str, float] = field(default_factory=dict)
     extra_forwards: dict[str, int] = field(default_factory=dict)  # besides those of the steps
 
     def warn_once(self, message: str) -> bool:
@@ -86,6 +88,7 @@ class Trace:
         content = {
             "settings": self.settings,
             "totals": self.totals(),
+            "cost": self.cost,
             "final": self.final,
             "warnings": self.warnings,
             "notes": self.notes,
@@ -102,10 +105,12 @@ class Trace:
             f"{name} {_mean(self._first(name)):.4g} -> {_mean(values):.4g}"
             for name, values in self.final.items()
         )
+        shares = ", ".join(f"{part} {x:.3g}" for part, x in self.cost.items() if part != "total")
+        cost = f"; {self.cost['total']:.3g} times plain sampling ({shares})" if self.cost else ""
         return (
             f"Z-Magic: {totals['guided_evaluations']} guided evaluations "
             f"({forwards} denoiser forwards, {backwards} backwards, "
-            f"{totals['seconds']:.3g} s); {change or 'no condition'}"
+            f"{totals['seconds']:.3g} s{cost}); {change or 'no condition'}"
         )
 
     def _first(self, name: str) -> list[float]:

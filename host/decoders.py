@@ -1,10 +1,11 @@
 """Decoders for guidance: from the predicted clean latent to an image, with a gradient.
 
-By price: the latent's linear RGB factors, a tiny approximate decoder (TAESD), the VAE itself.
+By price: the latent's linear RGB factors, a tiny approximate decoder (TAESD), the VAE at half size,
+the VAE itself.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.sd
 import folder_paths
@@ -12,9 +13,15 @@ import torch
 from comfy.latent_formats import LatentFormat
 from torch import Tensor
 
-__all__ = ["DECODERS", "Decoder", "choose_decoder"]
+__all__ = ["DECODERS", "Decoder", "choose_decoder", "halved"]
 
-DECODERS = ("auto", "vae", "taesd", "linear_rgb")
+DECODERS = ("auto", "taesd", "vae_half", "vae", "linear_rgb")
+# Decoders with fewer parameters are cheap as they are: TAESD has 2.4 million, the VAEs of SD and
+# Flux 83 million.
+TINY = 25_000_000
+# The shorter side, in latent pixels, of a latent that `auto` decodes at half size: smaller ones
+# show too little.
+LARGE = 64
 
 
 @dataclass(frozen=True)
@@ -22,21 +29,39 @@ class Decoder:
     """``decode(process_latent_out, latent) -> image [B, 3, H, W]`` and the patchers it runs on.
 
     Args:
-        name: what the report calls the decoder.
+        kind: one of ``DECODERS`` without ``auto``.
         decode: takes the model's ``process_latent_out`` and a latent on the model's own scale.
         patchers: the ModelPatchers that the host has to load together with the diffusion model.
+        least_side: latents whose shorter side has that many pixels are decoded at half size;
+            None: none are.
+        instead: whether it takes the place of a connected VAE.
     """
 
-    name: str
+    kind: str
     decode: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
     patchers: tuple = ()
+    least_side: int | None = None
+    instead: bool = False
+
+    def name(self, latent: torch.Size) -> str:
+        """What the report calls the decoder of latents of that shape."""
+        if self.instead:
+            return f"{self.kind} (installed; it takes the place of the connected VAE)"
+        if self.kind == "vae_half" and not is_large(latent, self.least_side):
+            return "vae"
+        return self.kind
+
+
+def is_large(shape: torch.Size, least_side: int | None) -> bool:
+    """Whether a latent of that shape is decoded at half size."""
+    return least_side is not None and min(shape[-2:]) >= least_side
 
 
 def choose_decoder(kind: str, vae: comfy.sd.VAE | None, latent_format: LatentFormat) -> Decoder:
     """Make the decoder of that kind for a model with that latent format.
 
-    ``auto`` takes the connected VAE, else the model's TAESD if its files are installed, else the
-    linear RGB factors.
+    ``auto`` takes the model's TAESD if its files are installed, else the connected VAE, large
+    latents at half size if it is not a tiny one, else the linear RGB factors.
 
     Raises:
         ValueError: the kind needs something that is not connected, not installed or not known
@@ -44,16 +69,31 @@ def choose_decoder(kind: str, vae: comfy.sd.VAE | None, latent_format: LatentFor
     """
     if kind not in DECODERS:
         raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, got {kind!r}")
-    if kind == "vae" or (kind == "auto" and vae is not None):
+    if kind in ("vae", "vae_half"):
         if vae is None:
-            raise ValueError("decoder 'vae' needs a VAE at the input 'vae', got none")
-        return _vae_decoder("vae", vae, latent_format)
-    if kind == "taesd" or (kind == "auto" and not _missing_taesd(latent_format)):
+            raise ValueError(f"decoder '{kind}' needs a VAE at the input 'vae', got none")
+        return _vae_decoder(kind, vae, latent_format, 2 if kind == "vae_half" else None)
+    if kind == "taesd":
         return _taesd_decoder(latent_format)
-    return _linear_decoder(latent_format)
+    if kind == "linear_rgb":
+        return _linear_decoder(latent_format)
+    connected = vae and _automatic_vae(vae, latent_format)
+    if (connected and connected.kind == "vae") or _missing_taesd(latent_format):
+        return connected or _linear_decoder(latent_format)
+    return replace(_taesd_decoder(latent_format), instead=connected is not None)
 
 
-def _vae_decoder(name: str, vae: comfy.sd.VAE, latent_format: LatentFormat) -> Decoder:
+def _automatic_vae(vae: comfy.sd.VAE, latent_format: LatentFormat) -> Decoder:
+    """The connected VAE, whole if it is tiny (TAESD, too, is connected as one)."""
+    size = sum(parameter.numel() for parameter in vae.first_stage_model.parameters())
+    if size < TINY:
+        return _vae_decoder("vae", vae, latent_format)
+    return _vae_decoder("vae_half", vae, latent_format, LARGE)
+
+
+def _vae_decoder(
+    kind: str, vae: comfy.sd.VAE, latent_format: LatentFormat, least_side: int | None = None
+) -> Decoder:
     if vae.latent_channels != latent_format.latent_channels:
         raise ValueError(
             f"the VAE has {vae.latent_channels} latent channels, but the model works with "
@@ -62,6 +102,8 @@ def _vae_decoder(name: str, vae: comfy.sd.VAE, latent_format: LatentFormat) -> D
 
     def decode(process_latent_out: Callable[[Tensor], Tensor], latent: Tensor) -> Tensor:
         latent = process_latent_out(latent)
+        if is_large(latent.shape, least_side):
+            latent = halved(latent)
         if vae.latent_dim == 3 and latent.ndim == 4:
             latent = latent.unsqueeze(2)
         # As VAE.decode does, without its preallocated output, which would cut the gradient;
@@ -69,7 +111,15 @@ def _vae_decoder(name: str, vae: comfy.sd.VAE, latent_format: LatentFormat) -> D
         pixels = vae.first_stage_model.decode(latent.to(vae.vae_dtype))
         return _still_image(vae.process_output(pixels.float().clone()))
 
-    return Decoder(name, decode, (vae.patcher,))
+    return Decoder(kind, decode, (vae.patcher,), least_side)
+
+
+def halved(latent: Tensor) -> Tensor:
+    """``[B, C, ..., H, W]`` at half its height and width, without aliases."""
+    size = [round(side / 2) for side in latent.shape[-2:]]
+    flat = latent.flatten(1, -3)
+    small = torch.nn.functional.interpolate(flat, size=size, mode="bilinear", antialias=True)
+    return small.reshape(*latent.shape[:-2], *size)
 
 
 def _taesd_decoder(latent_format: LatentFormat) -> Decoder:

@@ -194,8 +194,9 @@ class _HostRun:
             streams=self._streams(noise, sigmas, seed),
             check_slope=True,
             gradients=self.gradients,
+            count_operations=not (self.calls.compiled or _compiles(guider.model_options)),
         )
-        self.engine.trace.settings["decoder"] = attachment.decoder.name
+        self.engine.trace.settings["decoder"] = attachment.decoder.name(noise.shape)
 
     def _streams(self, noise: Tensor, sigmas: Tensor, seed: int) -> RandomStreams:
         """The run's draws; those of the run that it goes on with, if it has no seed of its own."""

@@ -9,7 +9,7 @@ from comfy.taesd.taesd import TAESD
 from torch import Tensor, nn
 
 from zmagic.guidance.networks.iresnet import LAYERS, IResNet
-from zmagic.host.decoders import choose_decoder
+from zmagic.host.decoders import choose_decoder, halved
 from zmagic.host.gradients import differentiable_options
 from zmagic.tests.host.published_segmenter import BiSeNet
 
@@ -42,6 +42,7 @@ def decoders_of(architecture: Architecture) -> list[str]:
     """The decoders that the host has for the latents of that architecture."""
     latent_format = architecture.family.latent_format()
     has = {
+        "vae_half": True,
         "vae": True,
         "taesd": latent_format.taesd_decoder_name is not None,
         "linear_rgb": latent_format.latent_rgb_factors is not None,
@@ -56,7 +57,7 @@ def decoder_work(name: str, architecture: Architecture) -> Work:
         latent = _latent(architecture, torch.float32)
         return work_of(nn.Module(), lambda x: decoder.decode(lambda y: y, x), latent)
     with META:
-        if name == "vae":
+        if name in ("vae", "vae_half"):
             channels = architecture.channels
             layout = {**AUTOENCODER, "z_channels": channels}
             module = AutoencoderKL(ddconfig=layout, embed_dim=channels)
@@ -66,7 +67,8 @@ def decoder_work(name: str, architecture: Architecture) -> Work:
         if isinstance(block, AttnBlock):
             block.optimized_attention = pytorch_attention  # as the host chooses it on cards
     module.to(DECODED_IN).eval().requires_grad_(False)
-    return work_of(module, module.decode, _latent(architecture, DECODED_IN))
+    decode = module.decode if name != "vae_half" else lambda z: module.decode(halved(z))
+    return work_of(module, decode, _latent(architecture, DECODED_IN))
 
 
 def network_work(name: str) -> Work:

@@ -26,10 +26,10 @@ def _vae_input() -> io.Vae.Input:
         "vae",
         optional=True,
         tooltip=(
-            "Turns each prediction of the model into the picture that the conditions see. "
-            "Connect the model's own VAE, or a TAESD loaded with Load VAE (much cheaper, "
-            "nearly as good for guiding). Not connected: as 'decoder' of Z-Magic Settings "
-            "says."
+            "Turns each prediction of the model into the picture that the conditions see: the "
+            "model's own VAE, or a TAESD loaded with Load VAE (much cheaper, nearly as good "
+            "for guiding). If TAESD is installed for this model it is taken in place of a "
+            "VAE, as 'decoder' of Z-Magic Settings says."
         ),
     )
 

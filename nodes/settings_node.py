@@ -23,7 +23,12 @@ ALIASES = [
 ]
 AS_PRESET = "as preset"
 # Numbers have no word for it: values below their ranges.
-NUMBERS_AS_PRESET = {"time_travel": 0, "fresh_noise": -1.0}
+NUMBERS_AS_PRESET = {
+    "time_travel": 0,
+    "fresh_noise": -1.0,
+    "guide_start": -1.0,
+    "guide_end": -1.0,
+}
 DEFAULTS = GuidanceSettings()
 
 
@@ -104,9 +109,10 @@ class ZMagicSettings(Node):
                 ),
                 choice(
                     "dependence",
-                    "How the second condition sees what the first one did: finite_difference is "
-                    "accurate and cheap, exact differentiates twice (slow, much memory), "
-                    "first_order drops the curvature, off treats conditions as independent.",
+                    "How the second condition sees what the first one did: mutual is the cheapest "
+                    "one with the curvature, finite_difference evaluates it for each task, exact "
+                    "differentiates twice (slow, much memory), first_order drops the curvature, "
+                    "off treats conditions as independent.",
                 ),
                 number(
                     "look_ahead",
@@ -150,6 +156,22 @@ class ZMagicSettings(Node):
                     1,
                     100,
                     "Guide every k-th step only: 1 guides all, 2 halves the cost.",
+                ),
+                number(
+                    "guide_start",
+                    -1.0,
+                    1.0,
+                    0.01,
+                    "Start of the guidance as a fraction of the sampling; 0 is its first step, "
+                    "-1 is as the preset.",
+                ),
+                number(
+                    "guide_end",
+                    -1.0,
+                    1.0,
+                    0.01,
+                    "End of the guidance as a fraction of the sampling; 1 is its last step, -1 is "
+                    "as the preset. Half of the steps cost half of the guidance.",
                 ),
                 count(
                     "time_travel",
@@ -204,8 +226,9 @@ class ZMagicSettings(Node):
                     advanced=True,
                     tooltip=(
                         "Turns predictions into the pictures that the conditions see. auto: "
-                        "the connected VAE, else TAESD if installed in models/vae_approx, "
-                        "else linear RGB (blurred, nearly free)."
+                        "TAESD if installed in models/vae_approx, else the connected VAE, large "
+                        "pictures at half size (vae_half: a quarter of the work), else linear RGB "
+                        "(blurred, nearly free)."
                     ),
                 ),
             ],

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from latent_preview import Latent2RGBPreviewer
+from safetensors.torch import save_file
 
+from zmagic.host import decoders
 from zmagic.host.decoders import choose_decoder
 from zmagic.host.gradients import differentiable, normal
 
@@ -55,7 +57,8 @@ def test_linear_decoder_is_the_hosts_preview_enlarged():
     [
         ("vae", "decoder 'vae' needs a VAE at the input 'vae', got none"),
         ("taesd", r"taesd_encoder.safetensors and taesd_decoder.safetensors in models/vae_approx"),
-        ("crystal ball", "decoder must be one of auto, vae, taesd, linear_rgb"),
+        ("vae_half", "decoder 'vae_half' needs a VAE at the input 'vae', got none"),
+        ("crystal ball", "decoder must be one of auto, taesd, vae_half, vae, linear_rgb"),
     ],
 )
 def test_errors_say_what_is_missing(kind, message, monkeypatch, tmp_path):
@@ -73,23 +76,77 @@ def test_a_vae_of_another_model_is_refused():
         choose_decoder("auto", vae, FLUX)
 
 
-def test_a_taesd_file_is_found_by_the_models_latent_format(monkeypatch, tmp_path):
-    from safetensors.torch import save_file
-
+@pytest.fixture
+def installed_taesd(monkeypatch, tmp_path):
+    """The two files of SD1.5's TAESD where the host looks for them."""
     with torch.inference_mode():
         weights = architectures.taesd().first_stage_model.state_dict()
     for part in ("encoder", "decoder"):
         own = {k.split(".", 1)[1]: v.clone() for k, v in weights.items() if f"taesd_{part}" in k}
         save_file(own, tmp_path / f"taesd_{part}.safetensors")
+    folder_paths.filename_list_cache.clear()
     monkeypatch.setitem(
         folder_paths.folder_names_and_paths, "vae_approx", ([str(tmp_path)], {".safetensors"})
     )
+    yield
     folder_paths.filename_list_cache.clear()
+
+
+def test_a_taesd_file_is_found_by_the_models_latent_format(installed_taesd):
     decoder = choose_decoder("auto", None, SD15)
-    assert decoder.name == "taesd"
+    assert decoder.name(latent().shape) == "taesd"
     with torch.inference_mode():
         assert decoder.decode(SD15.process_out, latent()).shape == (2, 3, 64, 64)
-    folder_paths.filename_list_cache.clear()
+
+
+def large_vae(monkeypatch):
+    """A small VAE that counts as a large one."""
+    monkeypatch.setattr(decoders, "TINY", 1)
+    with torch.inference_mode():
+        return architectures.kl_vae()
+
+
+def test_auto_takes_an_installed_taesd_in_place_of_a_large_vae_and_says_so(
+    installed_taesd, monkeypatch
+):
+    with torch.inference_mode():
+        small = architectures.kl_vae()
+    assert choose_decoder("auto", small, SD15).patchers == (small.patcher,)
+    vae = large_vae(monkeypatch)
+    decoder = choose_decoder("auto", vae, SD15)
+    assert vae.patcher not in decoder.patchers
+    assert decoder.name(latent().shape) == (
+        "taesd (installed; it takes the place of the connected VAE)"
+    )
+    assert choose_decoder("vae", vae, SD15).patchers == (vae.patcher,)
+
+
+def test_auto_decodes_large_latents_at_half_size_by_a_large_vae(monkeypatch):
+    vae = large_vae(monkeypatch)
+    decoder = choose_decoder("auto", vae, SD15)
+    small, large = torch.randn(1, 4, 8, 66), torch.randn(1, 4, 65, 66)
+    device = vae.patcher.load_device
+    with differentiable(None, [vae.first_stage_model]):
+        for z, name, size in ((small, "vae", (64, 528)), (large, "vae_half", (256, 264))):
+            z = normal(z).to(device).requires_grad_(True)
+            image = decoder.decode(SD15.process_out, z)
+            assert decoder.name(z.shape) == name and image.shape[-2:] == size
+            (gradient,) = torch.autograd.grad(image.square().sum(), z)
+            assert (gradient.abs().sum((0, 1)) > 0).all()  # no latent pixel is skipped
+    # A smooth latent looks the same, only smaller.
+    ramp = torch.linspace(-1, 1, 64).expand(1, 4, 64, 64).to(device)
+    with torch.inference_mode():
+        half = decoder.decode(SD15.process_out, ramp)
+        whole = choose_decoder("vae", vae, SD15).decode(SD15.process_out, ramp)
+    expected = torch.nn.functional.interpolate(whole, size=half.shape[-2:], mode="area")
+    inner = (..., slice(16, -16), slice(16, -16))
+    assert (half[inner] - expected[inner]).abs().mean() < 0.3 * expected[inner].std()
+
+
+def test_a_video_latent_of_one_frame_is_halved(monkeypatch):
+    z = torch.randn(2, 16, 1, 64, 80)
+    assert decoders.halved(z).shape == (2, 16, 1, 32, 40)
+    assert torch.allclose(decoders.halved(z)[:, :, 0], decoders.halved(z[:, :, 0]))
 
 
 def test_more_than_one_frame_is_refused():

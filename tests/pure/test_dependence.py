@@ -8,7 +8,7 @@ from zmagic.guidance.dependence import condition_gradients, dependent_tasks
 from zmagic.guidance.evaluation import EnergyField, Meter
 
 K = 0.01
-FORMS = ("exact", "finite_difference", "first_order")
+FORMS = ("exact", "finite_difference", "mutual", "first_order")
 
 
 def tasks_of(field, u, n, dependence="exact", tasks="rows", order="symmetric", k=K):
@@ -81,16 +81,20 @@ def test_rows_equal_the_sum_of_their_pairs(world, n, dependence):
         assert (rows[i] - total).norm() <= tolerance * total.norm()
 
 
-def test_finite_difference_error_against_exact_falls_with_the_square_of_the_look_ahead(world):
+@pytest.mark.parametrize("order", ["symmetric", "as_connected", "auto"])
+@pytest.mark.parametrize("form", ["finite_difference", "mutual"])
+def test_the_error_against_exact_falls_with_the_square_of_the_look_ahead(world, form, order):
     conditions, u = world.conditions(3), world.latent(batch=2)
     errors = []
     for k in (0.02, 0.01, 0.005):
-        exact = tasks_of(world.field(conditions, second_order=True), u, 3, "exact", k=k)[1]
-        fd = tasks_of(world.field(conditions), u, 3, "finite_difference", k=k)[1]
+        second = world.field(conditions, second_order=True)
+        exact = tasks_of(second, u, 3, "exact", order=order, k=k)[1]
+        found = tasks_of(world.field(conditions), u, 3, form, order=order, k=k)[1]
+        assert torch.equal(exact.valid, found.valid)
         errors.append(
             max(
                 float((a - b).norm() / a.norm())
-                for a, b in zip(exact.vectors, fd.vectors, strict=True)
+                for a, b in zip(exact.vectors, found.vectors, strict=True)
             )
         )
     assert errors[0] < 0.05

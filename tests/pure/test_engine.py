@@ -294,6 +294,21 @@ def test_time_travel_repeats_inside_its_window_and_keeps_the_noise_level(world):
     assert len(seen) == 1
 
 
+def test_a_run_guides_inside_its_window_only(world):
+    conditions, x = world.conditions(2), world.latent()
+    run = world.run(conditions, guide_start=0.3, guide_end=0.6)
+    for sigma, guided in ((8.0, False), (7.0, True), (5.0, True), (4.0, True), (SIGMA, False)):
+        assert run.guides(sigma) is guided
+        assert torch.equal(run.predict(x, sigma, world.denoise), world.denoise(x)) is not guided
+    assert not run.finish(x).warnings
+    nowhere = world.run(conditions, guide_start=0.55, guide_end=0.6)
+    nowhere.predict(x, 5.0, world.denoise)
+    assert nowhere.finish(x).warnings == [
+        "nothing was guided: the window from guide_start 0.55 to guide_end 0.6 holds no step of "
+        "this run"
+    ]
+
+
 def test_time_travel_without_fresh_noise_carries_the_correction_over(world):
     conditions, x = world.conditions(2), world.latent()
     seen = []
@@ -458,6 +473,7 @@ def test_conditions_of_the_same_name_stay_apart_in_the_report(world):
         ({"strength": float("nan")}, "strength must lie in"),
         ({"guide_every": 0}, "guide_every must lie in"),
         ({"travel_start": 0.8, "travel_end": 0.2}, "travel_start 0.8 must not exceed"),
+        ({"guide_start": 0.8, "guide_end": 0.2}, "guide_start 0.8 must not exceed"),
     ],
 )
 def test_settings_say_what_was_expected_and_what_came(options, message):

@@ -1,0 +1,144 @@
+"""What guidance costs: operations by the part of a step that runs them, as it happens.
+
+The counts are those of torch's FlopCounterMode: a multiplication and an addition are two
+operations; what is neither a product of matrices nor a convolution counts as nothing. One
+evaluation of each kind is counted, since all of a kind do the same.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+__all__ = ["BACKWARD", "FORWARD", "NETWORKS", "OperationCounter", "RunCost"]
+
+aten = torch.ops.aten
+# The share of all that is no stage: the attribute networks.
+NETWORKS = "networks"
+FORWARD, BACKWARD = "forward", "backward"
+
+
+def _convolution(x: Tensor, weight: Tensor, *args: Any, out: Tensor, **kwargs: Any) -> int:
+    return 2 * out.numel() * weight[0].numel()
+
+
+def _linear(x: Tensor, weight: Tensor, *args: Any, out: Tensor, **kwargs: Any) -> int:
+    return 2 * x.numel() * weight.shape[0]
+
+
+def _product(a: Tensor, b: Tensor, *args: Any, out: Tensor, **kwargs: Any) -> int:
+    return 2 * out.numel() * a.shape[-1]
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, *args: Any, out: Any, **kwargs: Any
+) -> int:
+    values = query.numel() // query.shape[-1] * value.shape[-1]
+    return 2 * key.shape[-2] * (query.numel() + values)
+
+
+def _attention_backward(gradient: Tensor, *args: Any, out: Any, **kwargs: Any) -> int:
+    """One product of the forward, which is made anew, and two gradients of each of its two."""
+    return _attention(*args, out=out) * 5 // 2
+
+
+# What torch's table lacks. In inference mode the first six are seen whole; elsewhere as the
+# operations that they are made of.
+MORE: dict[Any, Callable[..., int]] = {
+    aten.linear: _linear,
+    aten.matmul: _product,
+    aten.conv1d: _convolution,
+    aten.conv2d: _convolution,
+    aten.conv3d: _convolution,
+    aten.scaled_dot_product_attention: _attention,
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
+class OperationCounter(TorchDispatchMode):
+    """Counts the operations that run inside, by part and direction.
+
+    Nothing is changed: every operation runs as it would.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.totals: Counter[tuple[str, str]] = Counter()
+        self._part = (NETWORKS, "")
+
+    @contextmanager
+    def part(self, name: str, direction: str) -> Iterator[None]:
+        """Operations inside are those of the stage ``name``."""
+        outer, self._part = self._part, (name, direction)
+        try:
+            yield
+        finally:
+            self._part = outer
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        packet = func.overloadpacket
+        if packet in flop_registry:
+            self.totals[self._part] += flop_registry[packet](*args, **kwargs, out_val=out)
+        elif packet in MORE:
+            self.totals[self._part] += MORE[packet](*args, **kwargs, out=out)
+        return out
+
+
+class RunCost:
+    """The operations of a run, as multiples of those of the model alone.
+
+    Args:
+        counted: whether to count; code that is compiled for the run cannot be watched.
+    """
+
+    def __init__(self, counted: bool = True):
+        self._counted = counted
+        self._known: dict[Hashable, Counter[tuple[str, str]]] = {}
+        self._times: Counter[Hashable] = Counter()
+        self._forward = 0  # operations of one evaluation of the model
+
+    @contextmanager
+    def evaluation(self, kind: Hashable) -> Iterator[OperationCounter | None]:
+        """One guided evaluation; the first of its kind is counted, and yields the counter."""
+        self._times[kind] += 1
+        if not self._counted or kind in self._known:
+            yield None
+            return
+        with OperationCounter() as counter:
+            yield counter
+        self._known[kind] = counter.totals
+
+    def learn(self, counter: OperationCounter | None, stage: str, forwards: int) -> None:
+        """Remember what one evaluation of the model takes.
+
+        Args:
+            counter: that of a guided evaluation, if it was counted.
+            stage: the name of the model's stage.
+            forwards: how often the model was evaluated in it.
+        """
+        if counter is not None and forwards:
+            self._forward = counter.totals[stage, FORWARD] // forwards
+
+    def shares(self, steps: int, plain: int, stage: str) -> dict[str, float] | None:
+        """The operations of the run, in plain runs of as many steps; None if they are not known.
+
+        Args:
+            steps: evaluations of the model that the run would have taken without guidance.
+            plain: those that it took besides the guided evaluations.
+            stage: the name of the model's stage.
+        """
+        if not self._forward or not steps:
+            return None
+        total: Counter[str] = Counter({stage: plain * self._forward})
+        for kind, times in self._times.items():
+            for (part, _), operations in self._known[kind].items():
+                total[part] += times * operations
+        return {part: number / (steps * self._forward) for part, number in total.items()}

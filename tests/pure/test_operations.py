@@ -1,0 +1,86 @@
+"""What a run says that it costs, against counts by hand and by torch."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from zmagic.guidance.operations import NETWORKS, OperationCounter
+
+from .conftest import SCHEDULE
+
+
+def sampled(world, run, strength_to=None):
+    x = world.latent(batch=2)
+    for sigma in SCHEDULE.sigmas[:-1]:
+        x = run.predict(x, sigma, world.denoise)
+    return run.finish(x)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"gradient_path": "full", "dependence": "mutual"},
+        {"gradient_path": "image_no_backprop"},
+        {"gradient_path": "prediction", "time_travel": 3, "travel_end": 0.6, "guide_every": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("check_slope", [False, True])
+def test_the_models_share_is_its_forwards_and_backwards(world, settings, check_slope):
+    """Constant weights: a backward to the input takes what the forward takes."""
+    run = world.run(world.conditions(3), check_slope=check_slope, **settings)
+    trace = sampled(world, run)
+    totals, steps = trace.totals(), len(SCHEDULE.sigmas) - 1
+    taken = totals["backwards"].get("denoiser", 0) + totals["plain_denoiser_forwards"]
+    taken += totals["forwards"]["denoiser"] + totals["forwards"].get("denoiser check", 0)
+    assert trace.cost["denoiser"] == pytest.approx(taken / steps)
+    # The decoder of this world: convolutions 4 to 8 to 3 channels, the model's 4 to 8 to 4.
+    decoded = sum(
+        record.forwards["decoder"] + record.backwards["decoder"] for record in trace.steps
+    )
+    share = (4 * 8 + 8 * 3) / (4 * 8 + 8 * 4)
+    assert trace.cost["decoder"] == pytest.approx(share * decoded / steps, rel=1e-4)
+    parts = (trace.cost.get(part, 0.0) for part in ("denoiser", "decoder", NETWORKS))
+    assert trace.cost["total"] == pytest.approx(sum(parts))
+    assert f"{trace.cost['total']:.3g} times plain sampling" in trace.summary()
+
+
+def test_counting_changes_no_bit_and_can_be_left_out(world):
+    counted, uncounted = world.run(world.conditions(3)), world.run(world.conditions(3))
+    uncounted._cost._counted = False
+    x = world.latent()
+    assert torch.equal(
+        counted.predict(x, 10.0, world.denoise), uncounted.predict(x, 10.0, world.denoise)
+    )
+    assert not uncounted.finish(x).cost
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_counts_are_those_of_torch_in_every_mode(inference):
+    """Torch's attention by the formula, which its counter counts as products of matrices."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.formula = False
+            self.conv, self.linear = nn.Conv2d(3, 8, 3, padding=1, groups=1), nn.Linear(8, 12)
+
+        def forward(self, x):
+            tokens = self.linear(self.conv(x).flatten(2).transpose(1, 2))
+            q, k, v = (t.unflatten(2, (2, 2)).transpose(1, 2) for t in tokens.chunk(3, -1))
+            with sdpa_kernel(SDPBackend.MATH if self.formula else SDPBackend.FLASH_ATTENTION):
+                out = nn.functional.scaled_dot_product_attention(q, k, v)
+            return torch.matmul(out, out.transpose(-1, -2))
+
+    net, x = Net(), torch.randn(2, 3, 4, 4)
+    with torch.inference_mode(inference):
+        net.formula = True
+        with FlopCounterMode(display=False) as expected:
+            net(x)
+        net.formula = False
+        plain = net(x)
+        with OperationCounter() as counter, counter.part("net", "forward"):
+            assert torch.equal(net(x), plain)
+    assert counter.totals == {("net", "forward"): expected.get_total_flops()}
