@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .checkpointing import checkpointed
 from .moving_weights import recast_in_backward
 from .safe_ops import SafeOps
 from .saved_tensors import SavedTensors
@@ -39,7 +40,11 @@ _ATTENTION_NODES = 200
 
 @contextmanager
 def differentiable(
-    patcher: Any, modules: Iterable[nn.Module], *, second_order: bool = False
+    patcher: Any,
+    modules: Iterable[nn.Module],
+    *,
+    second_order: bool = False,
+    checkpoint: bool = False,
 ) -> Iterator[None]:
     """Make the frozen ``modules`` differentiable in their inputs inside the block.
 
@@ -63,8 +68,10 @@ def differentiable(
             their weights stay in place, as those of every fully loaded model do.
         second_order: whether gradients will be differentiated again (Hessian-vector products).
             Attention then forms its full matrix: exact, and slower than the fused kernels.
+        checkpoint: whether blocks save only their inputs and run once more in each backward pass:
+            less memory, more time. Without effect under ``second_order`` and in an inner block.
     """
-    hooked = hooked_modules(patcher)
+    hooked, modules = hooked_modules(patcher), list(modules)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -74,8 +81,11 @@ def differentiable(
         if second_order:  # for attention inside torch's own layers, which SafeOps does not see
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(recast_in_backward(patcher, modules, hooked))
-        saved = stack.enter_context(SavedTensors().watching())
-        stack.enter_context(SafeOps(saved, second_order=second_order))
+        own = SavedTensors()
+        saved = stack.enter_context(own.watching())
+        operations = stack.enter_context(SafeOps(saved, second_order=second_order))
+        if checkpoint and saved is own and not second_order:
+            stack.enter_context(checkpointed(patcher, modules, saved, operations))
         yield
 
 

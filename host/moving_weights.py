@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .frozen_layers import CONVOLUTIONS, convolution, linear
+from .overrides import Overrides, every_module
 from .remade_weights import RemakingForward, own_cast
 from .weight_hooks import use_hooks
 
@@ -97,19 +98,6 @@ def _convolution_forward(module, patcher, x, *args, **kwargs):
         return forward(module, x, *args, **kwargs)
 
 
-def _walk(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
-    """Every module once; several times faster than ``nn.Module.modules``."""
-    seen: set[nn.Module] = set()
-    waiting = list(modules)
-    while waiting:
-        module = waiting.pop()
-        if module is None or module in seen:
-            continue
-        seen.add(module)
-        waiting.extend(module._modules.values())
-        yield module
-
-
 def _recasting_forward(module: nn.Module) -> Callable | None:
     """The replacement of a host layer's cast path; None for any other module."""
     forward = getattr(type(module), "forward_comfy_cast_weights", None)
@@ -120,30 +108,6 @@ def _recasting_forward(module: nn.Module) -> Callable | None:
     if isinstance(module, nn.Linear) or "out_features" in module.__dict__:  # quantized: no Linear
         return _linear_forward
     return None
-
-
-_ABSENT = object()
-
-
-class _Overrides:
-    """Attributes set on instances for a while, and how to take them back."""
-
-    def __init__(self) -> None:
-        self._previous: list[tuple[dict, str, Any]] = []
-
-    def set(self, module: nn.Module, name: str, value: Any) -> None:
-        # Not setattr: its search for parameters and buffers costs more than the rest of the entry.
-        attributes = module.__dict__
-        self._previous.append((attributes, name, attributes.get(name, _ABSENT)))
-        attributes[name] = value
-
-    def restore(self) -> None:
-        while self._previous:
-            attributes, name, value = self._previous.pop()
-            if value is _ABSENT:
-                attributes.pop(name, None)
-            else:
-                attributes[name] = value
 
 
 @contextmanager
@@ -164,9 +128,9 @@ def recast_in_backward(
         modules: the roots; their descendants are included.
         hooked: the modules whose weights the hooks rewrite.
     """
-    overrides = _Overrides()
+    overrides = Overrides()
     try:
-        for module in _walk(modules):
+        for module in every_module(modules):
             name = own_cast(module)
             if name is not None:
                 method = getattr(module, name)  # with what other packs have hung on the instance

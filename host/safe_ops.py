@@ -219,6 +219,10 @@ class SafeOps(TorchFunctionMode):
                 view = part._base.as_strided(part.size(), part.stride(), part.storage_offset())
                 self._overlays[id(part)] = part, view
 
+    def ordinary(self, tensor: Tensor) -> Tensor:
+        """The tensor as operations take it: its value of now, in one that autograd may save."""
+        return self._constant(tensor)
+
     def _current(self, value: Tensor) -> Tensor:
         overlay = self._overlays.get(id(value))
         return value if overlay is None else overlay[1]

@@ -14,9 +14,9 @@ from weakref import ref
 import torch
 from torch import Tensor
 
-__all__ = ["SavedTensors", "address_of"]
+__all__ = ["DROPPED", "Box", "SavedTensors", "address_of"]
 
-_DROPPED = (
+DROPPED = (
     "a gradient was asked for outside the evaluation that its graph belongs to: "
     "what was saved for it has been dropped"
 )
@@ -28,7 +28,7 @@ _OVERWRITTEN = (
 Hooks = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
 
 
-class _Box:
+class Box:
     """One saved tensor, on its way from the forward to the backward pass."""
 
     __slots__ = ("__weakref__", "content", "dropped", "version")
@@ -46,7 +46,7 @@ class SavedTensors:
     """
 
     def __init__(self) -> None:
-        self._boxes: dict[int, list[ref[_Box]]] = {}  # by the address of their memory
+        self._boxes: dict[int, list[ref[Box]]] = {}  # by the address of their memory
         self._outer: Hooks | None = None
 
     @contextmanager
@@ -64,7 +64,7 @@ class SavedTensors:
             yield enclosing
             return
         try:
-            with torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack):
+            with torch.autograd.graph.saved_tensors_hooks(self.pack, self.unpack):
                 yield self
         finally:
             self._drop()
@@ -82,16 +82,22 @@ class SavedTensors:
                 copies[view] = self._closed(saved.clone())
             box.content, box.version = copies[view]
 
-    def _pack(self, tensor: Tensor) -> _Box:
+    def pack(self, tensor: Tensor) -> Box:
+        """Save a tensor, as it is now: a later write into its memory does not reach the box."""
         if tensor.requires_grad:  # an output: it would hold the node that saves it in a cycle
             tensor = tensor.detach()
-        box = _Box(*self._closed(tensor))
+        box = Box(*self._closed(tensor))
         self._boxes.setdefault(address_of(tensor), []).append(ref(box))
         return box
 
-    def _unpack(self, box: _Box) -> Tensor:
+    def unpack(self, box: Box) -> Tensor:
+        """Return what was saved.
+
+        Raises:
+            RuntimeError: it has been dropped, or written to by code that was not seen.
+        """
         if box.dropped:
-            raise RuntimeError(_DROPPED)
+            raise RuntimeError(DROPPED)
         return self._open(box)
 
     def _closed(self, tensor: Tensor) -> tuple[Any, int | None]:
@@ -100,7 +106,7 @@ class SavedTensors:
             return self._outer[0](tensor), None
         return tensor, tensor._version
 
-    def _open(self, box: _Box) -> Tensor:
+    def _open(self, box: Box) -> Tensor:
         if self._outer is not None:
             return self._outer[1](box.content)
         if box.content._version != box.version:  # autograd's own check, which hooks switch off

@@ -24,11 +24,15 @@ META = torch.device("meta")
 
 @dataclass(frozen=True)
 class Work:
-    """Operations of a forward and of the backward to its input, and bytes saved in between."""
+    """Operations of a forward and of the backward to its input, and bytes saved in between.
+
+    ``checkpointed`` is what is saved at most if blocks save only their inputs.
+    """
 
     forward: int
     backward: int
     saved: int
+    checkpointed: int
 
 
 def work_of(module: nn.Module, function: Callable[[Tensor], Tensor], point: Tensor) -> Work:
@@ -39,14 +43,24 @@ def work_of(module: nn.Module, function: Callable[[Tensor], Tensor], point: Tens
         function: takes the point to any tensor that depends on it.
         point: a tensor on the meta device.
     """
+    with fused_attention():
+        forward, backward, saved = _counted(module, function, point, checkpoint=False)
+        *_, checkpointed = _counted(module, function, point, checkpoint=True)
+    return Work(forward, backward, saved, checkpointed)
+
+
+def _counted(
+    module: nn.Module, function: Callable[[Tensor], Tensor], point: Tensor, *, checkpoint: bool
+) -> tuple[int, int, int]:
+    """Operations of the forward and of the backward, and the bytes saved at most."""
     account = SavedBytes(module)
-    with fused_attention(), account.watching(), differentiable(None, [module]):
+    with account.watching(), differentiable(None, [module], checkpoint=checkpoint):
         start = normal(point).requires_grad_(True)
         with FlopCounterMode(display=False) as forward:
             output = function(start)
         with FlopCounterMode(display=False) as backward:
             torch.autograd.grad(output, start, torch.ones_like(output))
-    return Work(forward.get_total_flops(), backward.get_total_flops(), account.peak)
+    return forward.get_total_flops(), backward.get_total_flops(), account.peak
 
 
 @contextmanager

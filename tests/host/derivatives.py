@@ -125,9 +125,9 @@ class Evaluation:
         return (self.plain(x) * self.cotangent).sum()
 
     @contextmanager
-    def differentiable(self, *, second_order: bool = False) -> Iterator[None]:
+    def differentiable(self, **choices: bool) -> Iterator[None]:
         models = [self.guider.inner_model, *(p.model for p in self.guider.loaded_models)]
-        with differentiable(self.guider.model_patcher, models, second_order=second_order):
+        with differentiable(self.guider.model_patcher, models, **choices):
             yield
 
     def denoise(self, x: Tensor) -> Tensor:
@@ -139,9 +139,9 @@ class Evaluation:
     def energy(self, x: Tensor) -> Tensor:
         return (self.denoise(x) * normal(self.cotangent)).sum()
 
-    def gradient(self, x: Tensor) -> Tensor:
+    def gradient(self, x: Tensor, *, checkpoint: bool = False) -> Tensor:
         """The vector-Jacobian product with ``cotangent``."""
-        with self.differentiable():
+        with self.differentiable(checkpoint=checkpoint):
             x = normal(x).requires_grad_()
             return torch.autograd.grad(self.energy(x), x)[0]
 
