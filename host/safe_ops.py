@@ -221,7 +221,8 @@ class SafeOps(TorchFunctionMode):
 
     def ordinary(self, tensor: Tensor) -> Tensor:
         """The tensor as operations take it: its value of now, in one that autograd may save."""
-        return self._constant(tensor)
+        with torch._C.DisableTorchFunction():  # as in the calls that this mode handles
+            return self._constant(tensor)
 
     def _current(self, value: Tensor) -> Tensor:
         overlay = self._overlays.get(id(value))
