@@ -124,8 +124,8 @@ def _guidance(
 
 def report(counted: Sequence[Prices], rows: Sequence[Guidance]) -> Iterator[str]:
     """Lines of Markdown: what each part takes, and for each model a picture and a step."""
-    yield "| one picture | forward, 10^9 | backward, 10^9 | saved for it, GiB |"
-    yield "|---|---|---|---|"
+    yield "| one picture | forward, 10^9 | backward, 10^9 | saved for it, GiB | by `small` |"
+    yield "|---|---|---|---|---|"
     for price in counted:
         yield _work_line(f"{price.model}, {price.side} px", price.denoiser)
         for name, work in price.decoders.items():
@@ -145,7 +145,7 @@ def report(counted: Sequence[Prices], rows: Sequence[Guidance]) -> Iterator[str]
 def _work_line(name: str, work: Work) -> str:
     figures = (work.forward / 1e9, work.backward / 1e9)
     cells = " | ".join(f"{figure:,.0f}" for figure in figures)
-    return f"| {name} | {cells} | {work.saved / GIB:.2f} |"
+    return f"| {name} | {cells} | {work.saved / GIB:.2f} | {work.checkpointed / GIB:.2f} |"
 
 
 def _table(title: str, what: str, rows: Sequence[Guidance]) -> Iterator[str]:
