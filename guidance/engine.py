@@ -26,7 +26,7 @@ from .conditions import (
     with_distinct_names,
 )
 from .denoiser import Denoise, Denoiser, Model
-from .denoiser_gradient import DenoiserGradient
+from .denoiser_gradient import DenoiserGradient, SaveMemory, is_out_of_memory
 from .direction import Decode, Direction, Look, balanced_direction
 from .evaluation import DENOISER, ERRORS, EnergyField, Meter, NotDifferentiable, Stage, Tape
 from .jacobian_check import PullBack, has_right_slope
@@ -77,6 +77,7 @@ class GuidedRun:
         check_slope: bool = False,
         gradients: Callable[[], AbstractContextManager] = torch.enable_grad,
         count_operations: bool = True,
+        save_memory: SaveMemory | None = None,
     ):
         """
         Args:
@@ -92,6 +93,9 @@ class GuidedRun:
                 A denoiser without gradients runs outside it, as in plain sampling.
             count_operations: whether the report tells what guidance costs in plain runs; not for
                 code that is compiled while it runs.
+            save_memory: asked when a look ran out of memory, before the denoiser's Jacobian is
+                given up: lets later looks take less, and returns the words for what is taken
+                instead; None: nothing is left to save.
         """
         self.conditions = begin_run(with_distinct_names(conditions))
         self.settings = settings
@@ -100,7 +104,7 @@ class GuidedRun:
         self.streams = streams or RandomStreams()
         self.gradients = gradients
         self._report = RunReport(settings)
-        self._jacobian = DenoiserGradient(settings.gradient_path, check_slope)
+        self._jacobian = DenoiserGradient(settings.gradient_path, check_slope, save_memory)
         self._momentum = Momentum(settings.momentum)
         self._cost = RunCost(count_operations)
         self._guided_steps = 0  # predictions that were corrected, however often each was repeated
@@ -282,17 +286,23 @@ class GuidedRun:
         return _Evaluated(made.prediction, corrected, made.pulled, denoiser.reused_first)
 
     def _direction(self, look: Look, denoiser: Denoiser) -> tuple[str, Direction]:
-        """The balanced direction and its gradient path, without the Jacobian if there is none."""
+        """The balanced direction and its gradient path: the best that there is a gradient and
+        memory for."""
         path = self._jacobian.path
-        try:
-            return path, self._direction_by(path, look, denoiser)
-        except NotDifferentiable as stop:
-            if stop.stage != DENOISER or path in NO_BACKPROP:
-                raise
-            self.warn(self._jacobian.lose(stop.cause))
-        # Out here the memory of the failed pass is free again.
-        path = self._jacobian.without_jacobian
-        return path, self._direction_by(path, look, denoiser)
+        while True:
+            try:
+                return path, self._direction_by(path, look, denoiser)
+            except NotDifferentiable as stop:
+                if stop.stage != DENOISER or path in NO_BACKPROP:
+                    raise
+                path, warning = self._jacobian.without_jacobian, self._jacobian.lose(stop.cause)
+            except RuntimeError as error:
+                smaller = self._jacobian.shrink(path) if is_out_of_memory(error) else None
+                if smaller is None:
+                    raise
+                path, warning = smaller
+            # Out here the memory of the failed pass is free again.
+            self.warn(warning)
 
     def _direction_by(self, path: str, look: Look, denoiser: Denoiser) -> Direction:
         """The balanced direction; the denoiser has gradients only where the path needs them."""

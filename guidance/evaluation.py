@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .conditions import Condition, region_at
+from .denoiser_gradient import is_out_of_memory
 from .errors import named
 from .jacobian_check import PullBack
 from .norms import expand_like, peak
@@ -165,12 +166,16 @@ class Tape:
 def _failures(stage: Stage, track: bool = True) -> Iterator[None]:
     """An error of the denoiser with gradients becomes NotDifferentiable; others pass.
 
+    Lack of memory passes, too: it says nothing about gradients.
+
     The error itself is not kept: its traceback would hold the memory of the failed pass.
     """
     try:
         yield
     except ERRORS as error:
         if stage.name != DENOISER or not track or isinstance(error, NotDifferentiable):
+            raise
+        if is_out_of_memory(error):
             raise
         log.debug("the denoiser failed with gradients", exc_info=True)
         cause = f"{type(error).__name__}: {one_line(error)}"

@@ -120,7 +120,7 @@ def _guided(subject: Subject, name: str, settings, decoder: str, photograph, pla
     values["warnings"] = list(traces[0].warnings)
     values["totals"] = traces[0].totals()
     warnings = traces[0].warnings
-    if any("OutOfMemory" in warning for warning in warnings):
+    if any("not enough memory" in warning for warning in warnings):
         return Finding(name, SKIPPED, "its backward does not fit into the device's memory", values)
     figure = f"{_figure(values)} ({values['times_plain']:.1f} x)"
     if warnings:
