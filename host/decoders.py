@@ -4,7 +4,7 @@ By price: the latent's linear RGB factors, a tiny approximate decoder (TAESD), t
 the VAE itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import comfy.sd
@@ -13,7 +13,7 @@ import torch
 from comfy.latent_formats import LatentFormat
 from torch import Tensor
 
-__all__ = ["DECODERS", "Decoder", "choose_decoder", "halved"]
+__all__ = ["DECODERS", "TINY", "Decoder", "choose_decoder", "halved"]
 
 DECODERS = ("auto", "taesd", "vae_half", "vae", "linear_rgb")
 # Decoders with fewer parameters are cheap as they are: TAESD has 2.4 million, the VAEs of SD and
@@ -43,17 +43,18 @@ class Decoder:
     least_side: int | None = None
     instead: bool = False
 
-    def name(self, latent: torch.Size) -> str:
+    def name(self, latent: Sequence[int]) -> str:
         """What the report calls the decoder of latents of that shape."""
         if self.instead:
             return f"{self.kind} (installed; it takes the place of the connected VAE)"
-        if self.kind == "vae_half" and not is_large(latent, self.least_side):
-            return "vae"
-        return self.kind
+        return "vae" if self.kind == "vae_half" and not self.halves(latent) else self.kind
+
+    def halves(self, latent: Sequence[int]) -> bool:
+        """Whether a latent of that shape is decoded at half size."""
+        return _is_large(latent, self.least_side)
 
 
-def is_large(shape: torch.Size, least_side: int | None) -> bool:
-    """Whether a latent of that shape is decoded at half size."""
+def _is_large(shape: Sequence[int], least_side: int | None) -> bool:
     return least_side is not None and min(shape[-2:]) >= least_side
 
 
@@ -102,7 +103,7 @@ def _vae_decoder(
 
     def decode(process_latent_out: Callable[[Tensor], Tensor], latent: Tensor) -> Tensor:
         latent = process_latent_out(latent)
-        if is_large(latent.shape, least_side):
+        if _is_large(latent.shape, least_side):
             latent = halved(latent)
         if vae.latent_dim == 3 and latent.ndim == 4:
             latent = latent.unsqueeze(2)

@@ -34,18 +34,31 @@ class Evaluations:
     ):
         self._executor, self._timestep, self._seed = executor, timestep, seed
         self._options, self._calls, self._gap = model_options, calls, gap
-        self._before = NeighborState(model_options, timestep.device)
+        self._before = self._state()
         self._first: Any = None
         self._differentiable = False
+        self._now: NeighborState | None = None  # as the backward pass has to leave the packs
 
     @contextmanager
-    def with_gradients(self) -> Iterator[None]:
-        """Make evaluations inside the block differentiable; outside they are the host's own."""
+    def with_gradients(self, *, run_again: bool = False) -> Iterator[None]:
+        """Make evaluations inside the block differentiable; outside they are the host's own.
+
+        Args:
+            run_again: whether parts of the model run again in the backward pass: for the packs
+                they have not, at the end of the block.
+        """
         before, self._differentiable = self._differentiable, True
+        self._now = self._state() if run_again else None
         try:
             yield
         finally:
             self._differentiable = before
+            if self._now is not None:
+                self._now.restore()
+                self._now = None
+
+    def _state(self) -> NeighborState:
+        return NeighborState(self._options, self._timestep.device)
 
     def __call__(self, z: Tensor) -> Tensor:
         if self._first is None:
@@ -55,6 +68,8 @@ class Evaluations:
                 self._before.put_back(self._options)
                 raise
             prediction = prediction_of(self._first)
+            if self._now is not None:
+                self._now = self._state()
         else:
             with self._before.again() as options:
                 prediction = prediction_of(self._evaluated(z, options))

@@ -8,6 +8,7 @@ like any other.
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ from .batch_index import batch_indices
 from .decoders import Decoder, choose_decoder
 from .evaluations import CfgGap, Evaluations, prediction_of
 from .gradients import differentiable
+from .memory import RunMemory, evaluations_of, need_of
 from .model_calls import ModelCalls
 from .networks import Network
 
@@ -36,19 +38,24 @@ __all__ = ["HostSettings", "attach"]
 log = logging.getLogger(__name__)
 
 KEY = "zmagic"
-# What a backward keeps, in multiples of the host's estimate for a plain forward: the saved
-# activations of the denoiser (about three forwards' worth) and those of the decoder.
-GRADIENT_MEMORY = 4
+# The run whose models are being loaded: the host does not tell the wrapper that it asks then.
+_LOADING: ContextVar["_HostRun | None"] = ContextVar("zmagic_loading", default=None)
 # Noise that is left in a latent which still counts as clean, in units of the latent's own spread.
 LEAST_NOISE = 0.01
 
 
 @dataclass(frozen=True)
 class HostSettings:
-    """Guidance settings, and the kind of decoder that makes the image for the conditions."""
+    """Guidance settings, the kind of decoder that makes the image for the conditions, and memory.
+
+    Args:
+        memory: ``fast``, where blocks of the models keep all that a gradient needs; ``small``,
+            where they keep only their inputs and run a second time; ``auto``: as memory allows.
+    """
 
     guidance: GuidanceSettings = GuidanceSettings()
     decoder: str = "auto"
+    memory: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -121,9 +128,11 @@ class _Hooks:
         return self
 
     def prepare_sampling(self, executor, model, noise_shape, conds, *args, **kwargs):
-        """Ask the host for the memory of a backward: its estimate is that of a forward."""
-        if self.attachment.settings.guidance.backpropagates:
-            noise_shape = [noise_shape[0] * GRADIENT_MEMORY, *noise_shape[1:]]
+        """Ask the host for the memory of a backward, too: its estimate is that of a forward."""
+        run = _LOADING.get()
+        if run is not None and self.attachment.settings.guidance.strength > 0.0:
+            times = run.memory.times(model.model, noise_shape)
+            noise_shape = [noise_shape[0] * times, *noise_shape[1:]]
         return executor(model, noise_shape, conds, *args, **kwargs)
 
     def outer_sample(self, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
@@ -138,10 +147,12 @@ class _Hooks:
         run = _HostRun(self.attachment, guider, noise, sigmas, _seed(args, kwargs))
         outer = getattr(guider, KEY, None)  # of a sampling inside a sampling
         setattr(guider, KEY, run)
+        loading = _LOADING.set(run)
         try:
             samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
             self._report(run, samples)
         finally:
+            _LOADING.reset(loading)
             if outer is None:
                 delattr(guider, KEY)
             else:
@@ -195,8 +206,29 @@ class _HostRun:
             check_slope=True,
             gradients=self.gradients,
             count_operations=not (self.calls.compiled or _compiles(guider.model_options)),
+            save_memory=self._save_memory,
         )
         self.engine.trace.settings["decoder"] = attachment.decoder.name(noise.shape)
+        self.memory = self._memory(noise.shape)
+        self.engine.trace.settings["memory"] = self.memory.taken
+
+    def _memory(self, shape: tuple[int, ...]) -> RunMemory:
+        """The choice between fast and small, and what the host is to make room for."""
+        guidance, wanted = self.attachment.settings.guidance, self.attachment.settings.memory
+        evaluations = evaluations_of(self.guider) if guidance.backpropagates else 0
+        model = self.guider.model_patcher.model
+        need = need_of(model, self.attachment.decoder, shape, evaluations)
+        if wanted == "small" and guidance.second_order:
+            self.engine.warn(
+                "memory 'small' has no effect with dependence 'exact', which differentiates twice; "
+                "finite_difference needs less memory"
+            )
+        return RunMemory(wanted, need, possible=not guidance.second_order)
+
+    def _save_memory(self) -> str | None:
+        saved = self.memory.save()
+        self.engine.trace.settings["memory"] = self.memory.taken
+        return saved
 
     def _streams(self, noise: Tensor, sigmas: Tensor, seed: int) -> RandomStreams:
         """The run's draws; those of the run that it goes on with, if it has no seed of its own."""
@@ -236,9 +268,13 @@ class _HostRun:
         guider = self.guider
         modules = [guider.inner_model, *(p.model for p in _patchers(guider))]
         second_order = self.attachment.settings.guidance.second_order
+        small = self.memory.is_small(guider.model_patcher.load_device)
+        self.engine.trace.settings["memory"] = self.memory.taken
         with (
-            differentiable(guider.model_patcher, modules, second_order=second_order),
-            self.evaluations.with_gradients(),
+            differentiable(
+                guider.model_patcher, modules, second_order=second_order, checkpoint=small
+            ),
+            self.evaluations.with_gradients(run_again=small),
         ):
             yield
 

@@ -59,10 +59,14 @@ class NeighborState:
             for holder, values in now:
                 holder.write(values)
 
-    def put_back(self, model_options: dict[str, Any]) -> None:
-        """Make the neighbors, and the options that they write into, as they were."""
+    def restore(self) -> None:
+        """Make the neighbors themselves as they were."""
         for holder, values in self._kept:
             holder.write(values)
+
+    def put_back(self, model_options: dict[str, Any]) -> None:
+        """Make the neighbors, and the options that they write into, as they were."""
+        self.restore()
         self._draw_from(self._drawn)
         before = create_model_options_clone(self._options)
         if "transformer_options" in before:

@@ -16,7 +16,14 @@ from zmagic.tests.host.published_segmenter import BiSeNet
 from .operations import META, Work, work_of
 from .random_models import AUTOENCODER, Architecture
 
-__all__ = ["NETWORKS", "decoder_work", "decoders_of", "denoiser_work", "network_work"]
+__all__ = [
+    "NETWORKS",
+    "decoder_module",
+    "decoder_work",
+    "decoders_of",
+    "denoiser_work",
+    "network_work",
+]
 
 # The host's choice on cards that have it.
 DECODED_IN = torch.bfloat16
@@ -56,6 +63,13 @@ def decoder_work(name: str, architecture: Architecture) -> Work:
         decoder = choose_decoder(name, None, architecture.family.latent_format())
         latent = _latent(architecture, torch.float32)
         return work_of(nn.Module(), lambda x: decoder.decode(lambda y: y, x), latent)
+    module = decoder_module(name, architecture)
+    decode = module.decode if name != "vae_half" else lambda z: module.decode(halved(z))
+    return work_of(module, decode, _latent(architecture, DECODED_IN))
+
+
+def decoder_module(name: str, architecture: Architecture) -> nn.Module:
+    """The network of ``vae``, ``vae_half`` or ``taesd``, as the host runs it on cards."""
     with META:
         if name in ("vae", "vae_half"):
             channels = architecture.channels
@@ -66,9 +80,7 @@ def decoder_work(name: str, architecture: Architecture) -> Work:
     for block in module.modules():
         if isinstance(block, AttnBlock):
             block.optimized_attention = pytorch_attention  # as the host chooses it on cards
-    module.to(DECODED_IN).eval().requires_grad_(False)
-    decode = module.decode if name != "vae_half" else lambda z: module.decode(halved(z))
-    return work_of(module, decode, _latent(architecture, DECODED_IN))
+    return module.to(DECODED_IN).eval().requires_grad_(False)
 
 
 def network_work(name: str) -> Work:

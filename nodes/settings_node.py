@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..guidance.settings import CHOICES, PRESETS, GuidanceSettings, preset
 from ..host.decoders import DECODERS
 from ..host.hooks import HostSettings
+from ..host.memory import MEMORY
 from .bases import Node
 from .sockets import Settings
 
@@ -231,6 +232,17 @@ class ZMagicSettings(Node):
                         "(blurred, nearly free)."
                     ),
                 ),
+                io.Combo.Input(
+                    "memory",
+                    options=list(MEMORY),
+                    default="auto",
+                    advanced=True,
+                    tooltip=(
+                        "For the gradients. small: blocks of the models keep only their inputs "
+                        "and run a second time, a tenth of the memory for about a third more "
+                        "time. fast: they keep everything. auto: fast where it fits."
+                    ),
+                ),
             ],
             outputs=[
                 Settings.Output(display_name="settings", tooltip="Connect to a Z-Magic sampler.")
@@ -238,8 +250,8 @@ class ZMagicSettings(Node):
         )
 
     @classmethod
-    def run(cls, preset, decoder="auto", **values) -> io.NodeOutput:
-        return io.NodeOutput(HostSettings(_settings_from(preset, values), decoder))
+    def run(cls, preset, decoder="auto", memory="auto", **values) -> io.NodeOutput:
+        return io.NodeOutput(HostSettings(_settings_from(preset, values), decoder, memory))
 
 
 def _settings_from(name: str, values: dict) -> GuidanceSettings:

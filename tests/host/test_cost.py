@@ -13,8 +13,14 @@ from torch import nn
 
 from zmagic.guidance.evaluation import DENOISER
 from zmagic.guidance.settings import PRESETS, preset
+from zmagic.host.decoders import Decoder
+from zmagic.host.memory import need_of
 from zmagic.lab.evaluations import DECODER, STEPS, evaluations
 from zmagic.lab.operations import META, work_of
+from zmagic.lab.random_models import ARCHITECTURES
+from zmagic.lab.subjects import decoder_module
+
+from . import architectures
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -206,3 +212,20 @@ def test_what_blocks_save_fits_on_small_cards(command):
         decoders = parts[name]["decoders"]
         assert decoders["vae"]["checkpointed"] <= 3.5 * 2**30
         assert decoders["taesd"]["checkpointed"] <= 0.65 * 2**30
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES, ids=lambda kind: kind.title)
+def test_the_estimate_is_what_is_saved_and_at_most_twice_that(command, kind):
+    """With three conditions, each with a network of its own."""
+    part = next(part for part in command[1]["parts"] if part["model"] == kind.title)
+    model = kind.built(kind.dtype, META)
+    shape = (1, kind.channels, kind.side // 8, kind.side // 8)
+    for name, work in part["decoders"].items():
+        modules = () if name == "linear_rgb" else (decoder_module(name, kind),)
+        decoder = Decoder(name, lambda *_: None, tuple(map(architectures.patcher, modules)))
+        need = need_of(model, decoder, shape, 1 if kind.cfg == 1.0 else 2)
+        for way, column in (("fast", "saved"), ("small", "checkpointed")):
+            counted = [part["denoiser"], work, *part["networks"].values()]
+            share = getattr(need, way) / sum(each[column] for each in counted)
+            print(f"{kind.title}, {name}, {way}: {share:.2f}")
+            assert 1.0 <= share <= 2.0

@@ -1,0 +1,138 @@
+"""Memory for gradients: what autograd will save, and whether blocks have to save only their inputs.
+
+The figures are those of ``python -m lab.cost``, counted on SD1.5, SDXL, Flux and Z-Image at real
+sizes, with a fifth to a half on top: for attribute networks, and for what a backward needs
+besides.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import torch
+from torch import nn
+
+from .blocks import repeated_blocks
+from .decoders import TINY
+from .overrides import every_module
+
+__all__ = ["MEMORY", "Need", "RunMemory", "evaluations_of", "need_of"]
+
+MEMORY = ("auto", "fast", "small")
+
+# What the denoiser saves, in units of what the host reckons for a forward with fused attention.
+# Where blocks save only their inputs, it is the same for all; else it grows with their number: in
+# a U-Net most are small, in a transformer all work on the whole picture.
+SMALL, TRANSFORMER, U_NET_BLOCK = 2.6, 31.0, 0.28
+# What a decoder saves, in numbers per pixel of the picture that it makes: fast, small.
+DECODERS = {"vae": (4300, 2200), "taesd": (470, 400), "linear_rgb": (16, 16)}
+PIXELS = 8 * 8  # of the picture per pixel of the latent
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that one guided look saves, with all that blocks save and with their inputs only."""
+
+    fast: float
+    small: float
+
+    def __add__(self, other: "Need") -> "Need":
+        return Need(self.fast + other.fast, self.small + other.small)
+
+
+def need_of(model: Any, decoder: Any, shape: Sequence[int], evaluations: int) -> Need:
+    """Estimate what a guided look of latents ``shape [B, C, (T,) H, W]`` saves.
+
+    Args:
+        model: the host's BaseModel.
+        decoder: the ``Decoder`` that makes the picture.
+        evaluations: how often the model runs for one prediction, see ``evaluations_of``; 0 where
+            the way back does not lead through it.
+    """
+    unit = _unit(model, shape) * evaluations
+    through_model = Need(unit * _units(model.diffusion_model), unit * SMALL)
+    return through_model + _decoder_need(decoder, shape)
+
+
+def _unit(model: Any, shape: Sequence[int]) -> float:
+    """Bytes that the host reckons for a forward of latents ``shape`` with fused attention."""
+    area = shape[0] * math.prod(shape[2:])
+    dtype = getattr(model, "manual_cast_dtype", None) or model.get_dtype()
+    size = comfy.model_management.dtype_size(dtype)
+    return area * size * 0.01 * model.memory_usage_factor * 1024 * 1024
+
+
+def _units(network: nn.Module) -> float:
+    blocks = repeated_blocks([network])
+    if any(isinstance(module, nn.Conv2d) for module in every_module(blocks)):
+        return len(blocks) * U_NET_BLOCK
+    return TRANSFORMER
+
+
+def _decoder_need(decoder: Any, shape: Sequence[int]) -> Need:
+    pixels = shape[0] * math.prod(shape[2:]) * PIXELS
+    modules = [patcher.model for patcher in decoder.patchers]
+    weight = next((p for module in modules for p in module.parameters()), None)
+    size = comfy.model_management.dtype_size(torch.float32 if weight is None else weight.dtype)
+    if decoder.halves(shape):
+        pixels //= 4
+    parameters = sum(p.numel() for module in modules for p in module.parameters())
+    kind = "vae" if parameters >= TINY else "taesd" if parameters else "linear_rgb"
+    return Need(*(pixels * size * numbers for numbers in DECODERS[kind]))
+
+
+def evaluations_of(guider: Any) -> int:
+    """How often the model runs for one prediction of the host's ``guider``."""
+    skipped = ("negative",) if getattr(guider, "cfg", None) == 1.0 else ()
+    conds = getattr(guider, "conds", {"positive": [None]})
+    return sum(len(each) for name, each in conds.items() if name not in skipped)
+
+
+class RunMemory:
+    """The choice of one run: ``fast``, where blocks save all, or ``small``.
+
+    Args:
+        wanted: one of ``MEMORY``; ``auto`` takes ``fast`` if the device has room for it when the
+            models are loaded.
+        need: what is saved in both ways.
+        possible: whether blocks can save only their inputs: not under second derivatives.
+    """
+
+    def __init__(self, wanted: str, need: Need, *, possible: bool = True):
+        self._wanted, self._need, self._possible = wanted, need, possible
+        self._small: bool | None = {"fast": False, "small": True}.get(wanted)
+        if not possible:
+            self._small = False
+
+    def times(self, model: Any, shape: Sequence[int]) -> int:
+        """By how much to multiply a batch for the host to find room for the gradient, too.
+
+        The host reckons what a forward of a batch needs, frees that for twice the batch, and
+        keeps at least that for the batch itself from the weights.
+        """
+        need = self._need.fast if self._small is False else self._need.small
+        return 1 + math.ceil(need / max(model.memory_required(list(shape)), 1.0))
+
+    def is_small(self, device: torch.device) -> bool:
+        """Whether blocks are to save only their inputs; decided when it is first asked."""
+        if self._small is None:
+            self._small = comfy.model_management.get_free_memory(device) < self._need.fast
+        return self._small
+
+    def save(self) -> str | None:
+        """Take less, for the rest of the run; what is taken, None if nothing is left to save."""
+        if self._small is not False or not self._possible:
+            return None
+        self._small = True
+        return (
+            "each block of the models runs a second time instead of keeping what it computed "
+            "(memory 'small')"
+        )
+
+    @property
+    def taken(self) -> str:
+        """What the report says."""
+        taken = {True: "small", False: "fast", None: "not needed"}[self._small]
+        return taken if taken == self._wanted else f"{self._wanted} ({taken})"
