@@ -238,9 +238,9 @@ class ZMagicSettings(Node):
                     default="auto",
                     advanced=True,
                     tooltip=(
-                        "For the gradients. small: blocks of the models keep only their inputs "
-                        "and run a second time, a tenth of the memory for about a third more "
-                        "time. fast: they keep everything. auto: fast where it fits."
+                        "Memory of the gradients. small: blocks of the models keep only their "
+                        "inputs and run again in each backward; a fifth to a tenth of the model's "
+                        "share, half of the VAE's. fast: they keep all. auto: fast if that fits."
                     ),
                 ),
             ],
