@@ -30,7 +30,7 @@ __all__ = ["checkpointed"]
 
 _CHANGED = (
     "a block of the model computes something else in the backward pass than in the forward pass "
-    "(a node that counts its calls is the usual reason): set 'memory' in Z-Magic Settings to 'fast'"
+    "(a node that counts its calls is the usual reason): choose 'fast' for 'memory'"
 )
 
 
