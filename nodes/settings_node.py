@@ -236,6 +236,7 @@ class ZMagicSettings(Node):
                     "memory",
                     options=list(MEMORY),
                     default="auto",
+                    optional=True,  # for workflows from before it was there
                     advanced=True,
                     tooltip=(
                         "Memory of the gradients. small: blocks of the models keep only their "
