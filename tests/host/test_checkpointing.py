@@ -57,6 +57,44 @@ def test_every_architecture(name):
     assert checkpointed < 0.8 * plain
 
 
+class _Plain(nn.Module):
+    """A module with a forward, around any members."""
+
+    def __init__(self, **members: nn.Module) -> None:
+        super().__init__()
+        for name, member in members.items():
+            self.add_module(name, member)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class _Expert(_Plain):
+    pass
+
+
+class _Stack(_Plain):
+    pass
+
+
+def _linears(count: int) -> nn.Sequential:
+    return nn.Sequential(*(nn.Linear(2, 2) for _ in range(count)))
+
+
+def test_a_block_with_experts_is_one_and_a_stack_of_blocks_is_not():
+    experts = [_Expert(layers=_linears(2)) for _ in range(4)]
+    blocks = [_Plain(attention=_linears(6), experts=nn.ModuleList(experts[k::2])) for k in (0, 1)]
+    assert repeated_blocks([nn.Sequential(*blocks)]) == blocks
+    stacks = [_Stack(project=_linears(2), blocks=nn.Sequential(block)) for block in blocks]
+    assert repeated_blocks([nn.ModuleList(stacks)]) == blocks
+
+
+def test_single_layers_lists_and_what_stands_alone_are_no_blocks():
+    network = nn.Sequential(_linears(3), nn.ModuleList([_linears(2), _linears(2)]), _Plain())
+    alone = nn.ModuleList([_Plain(layers=_linears(3)), _Expert(layers=_linears(3))])
+    assert repeated_blocks([network, alone]) == []
+
+
 @pytest.mark.parametrize("name", ["kl_vae", "taesd", "wan_vae", "clip_vision"])
 def test_decoders_and_encoders(name):
     with torch.inference_mode():
