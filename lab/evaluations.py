@@ -1,5 +1,6 @@
 """How often guidance runs what in a picture: the engine itself, on functions that count."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,23 +28,34 @@ class Evaluations:
     """Forwards and backwards of each part: ``(part, "forward" or "backward")`` to their number.
 
     Args:
-        step: those of the dearest sampler step; what a run does once is no part of it.
+        steps: those of each sampler step; what a run does once is no part of them.
         picture: those of all steps and of the energies of the finished picture.
         trace: the engine's own record of the picture.
     """
 
-    step: Counter[Run]
+    steps: tuple[Counter[Run], ...]
     picture: Counter[Run]
     trace: Trace
 
+    @property
+    def step(self) -> Counter[Run]:
+        """Those of the dearest sampler step."""
+        return max(self.steps, key=Counter.total)
 
-def evaluations(settings: GuidanceSettings, conditions: int, steps: int = STEPS) -> Evaluations:
+
+def evaluations(
+    settings: GuidanceSettings,
+    conditions: int,
+    steps: int = STEPS,
+    schedule: Schedule | None = None,
+) -> Evaluations:
     """Run the engine on one tiny picture, as the host runs it.
 
     Args:
         settings: how to guide.
         conditions: how many conditions guide.
         steps: sampler steps of the picture.
+        schedule: its noise levels, down to 0; None: evenly spaced ones.
 
     Raises:
         ValueError: the settings ask for a double backward, which is not counted.
@@ -51,25 +63,25 @@ def evaluations(settings: GuidanceSettings, conditions: int, steps: int = STEPS)
     if settings.second_order:
         raise ValueError("a double backward is not counted: choose another dependence than exact")
     counts: Counter[Run] = Counter()
-    sigmas = torch.linspace(10.0, 0.0, steps + 1).tolist()
+    schedule = schedule or Schedule.edm(torch.linspace(10.0, 0.0, steps + 1))
     run = GuidedRun(
         [Condition(str(j), _energy(j, counts)) for j in range(conditions)],
         settings,
         decode=_counted(DECODER, lambda z: z[:, :3] + 0.1 * z[:, 1:], counts),
-        schedule=Schedule.edm(sigmas),
+        schedule=schedule,
         check_slope=True,
     )
     denoise = _counted(DENOISER, lambda x: x.tanh(), counts)
     x = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     made = []
-    for sigma, lower in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, lower in itertools.pairwise(schedule.sigmas):
         before = counts.copy()
         prediction = run.predict(x, sigma, denoise)
         made.append(counts - before)
         x = prediction + lower / sigma * (x - prediction)  # euler
     trace = run.finish(x)
     made[0][DENOISER, "forward"] -= trace.extra_forwards.get(f"{DENOISER} check", 0)
-    return Evaluations(max(made, key=Counter.total), counts, trace)
+    return Evaluations(tuple(made), counts, trace)
 
 
 def _energy(number: int, counts: Counter[Run]) -> Callable:

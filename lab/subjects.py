@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from zmagic.guidance.networks.iresnet import LAYERS, IResNet
 from zmagic.host.decoders import choose_decoder, halved
 from zmagic.host.gradients import differentiable_options
-from zmagic.tests.host.published_segmenter import BiSeNet
 
+from .face_parser import BiSeNet
 from .operations import META, Work, work_of
 from .random_models import AUTOENCODER, Architecture
 

@@ -6,11 +6,13 @@ keeps for the backward.
 """
 
 import math
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .findings import FAILED, PASSED, SKIPPED, Finding, Setup
+
+if TYPE_CHECKING:
+    from zmagic.lab.sampling import Subject
 
 GIB = 2**30
 STEPS = 2
@@ -22,35 +24,19 @@ DECODERS = ("vae", "taesd", "linear_rgb")
 PLAIN = "plain"
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A subject to be sampled: a MODEL, its conditionings and latent ``[1, C, h, w]``, the VAEs."""
-
-    model: object
-    positive: list
-    negative: list
-    shape: tuple[int, ...]
-    cfg: float
-    vaes: dict
-
-    @property
-    def side(self) -> int:
-        """The side of the picture in pixels."""
-        return 8 * self.shape[-1]
-
-
 def run(setup: Setup, title: str) -> Iterator[Finding]:
     """Yield a finding for the plain step, and one for each preset with each decoder."""
     import comfy.model_management as management
     import torch
 
     from zmagic.guidance.settings import PRESETS
+    from zmagic.lab.sampling import real_subject
 
     fit = None if setup.small else _does_not_fit(title)
     if fit:
         yield Finding(title, SKIPPED, fit)
         return
-    subject = _small(title) if setup.small else _real(title)
+    subject = _small(title) if setup.small else real_subject(_architecture(title))
     photograph = torch.rand(1, 3, subject.side, subject.side)
     plain = _measured(subject, subject.model)
     yield Finding(PLAIN, PASSED, _figure(plain), plain)
@@ -101,13 +87,12 @@ def _place(preset: str) -> tuple[int, str]:
     return known, preset
 
 
-def _guided(subject: Subject, name: str, settings, decoder: str, photograph, plain: dict):
+def _guided(subject: "Subject", name: str, settings, decoder: str, photograph, plain: dict):
     from zmagic.host.hooks import HostSettings, attach
     from zmagic.lab.photograph import photograph_conditions
 
     traces = []
-    vae = subject.vaes.get(decoder)
-    kind = "linear_rgb" if vae is None else "vae"
+    kind, vae = subject.decoder(decoder)
     model = attach(
         subject.model,
         photograph_conditions(photograph),
@@ -129,40 +114,19 @@ def _guided(subject: Subject, name: str, settings, decoder: str, photograph, pla
     return Finding(name, PASSED if good else FAILED, figure, values)
 
 
-def _measured(subject: Subject, model) -> dict:
+def _measured(subject: "Subject", model) -> dict:
     """Seconds of the last step, and the peak in GiB, of a sampling of two steps."""
-    import comfy.sample
-    import torch
+    from zmagic.lab.sampling import sampled, sigmas_of
 
-    from .peak_memory import peak_memory, wait
+    from .peak_memory import peak_memory
 
-    ends: list[float] = []
-
-    def callback(step, x0, x, total):
-        wait(model.load_device)
-        ends.append(time.perf_counter())
-
-    generator = torch.Generator().manual_seed(1)
-    with torch.inference_mode(), peak_memory(model.load_device) as peak:
-        samples = comfy.sample.sample(
-            model,
-            torch.randn(subject.shape, generator=generator),
-            STEPS,
-            subject.cfg,
-            "euler",
-            "normal",
-            subject.positive,
-            subject.negative,
-            torch.zeros(subject.shape),
-            callback=callback,
-            disable_pbar=True,
-            seed=1,
-        )
+    with peak_memory(model.load_device) as peak:
+        made = sampled(subject, model, sigmas_of(model, STEPS))
     return {
-        "seconds": ends[-1] - ends[-2],
+        "seconds": made.seconds[-1],
         "peak_gib": peak.bytes / GIB,
         "peak_is": peak.meaning,
-        "rms": float(samples.float().square().mean().sqrt()),
+        "rms": float(made.samples.float().square().mean().sqrt()),
     }
 
 
@@ -190,32 +154,12 @@ def _architecture(title: str):
     return next(a for a in ARCHITECTURES if a.title == title)
 
 
-def _real(title: str) -> Subject:
-    import comfy.model_management as management
-
-    from zmagic.lab.random_models import (
-        random_autoencoder,
-        random_model,
-        random_taesd,
-    )
-
-    kind = _architecture(title)
-    side = kind.side // 8
-    return Subject(
-        random_model(kind, kind.dtype, management.get_torch_device()),
-        kind.conditioning(1),
-        kind.conditioning(2),
-        (1, kind.channels, side, side),
-        kind.cfg,
-        {"vae": random_autoencoder(kind.channels), "taesd": random_taesd(kind.channels)},
-    )
-
-
-def _small(title: str) -> Subject:
+def _small(title: str) -> "Subject":
     """The same architecture with few channels, for a picture of 32 pixels."""
     import torch
 
     from zmagic.lab.random_models import random_autoencoder, random_taesd
+    from zmagic.lab.sampling import Subject
     from zmagic.tests.host.architectures import DIFFUSION
 
     kind = _architecture(title)

@@ -8,7 +8,7 @@ import torch
 
 from zmagic.lab.saved_bytes import SavedBytes
 
-__all__ = ["Peak", "peak_memory", "wait"]
+__all__ = ["Peak", "peak_memory"]
 
 
 @dataclass
@@ -35,10 +35,3 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
     with account.watching():
         yield peak
     peak.bytes, peak.meaning = account.peak, "kept for the backward"
-
-
-def wait(device: torch.device) -> None:
-    """Wait until the device has done what it was asked for."""
-    module = getattr(torch, device.type, None)
-    if hasattr(module, "synchronize"):
-        module.synchronize()

@@ -11,11 +11,12 @@ import torch
 from zmagic.guidance.settings import preset
 from zmagic.host.demo_model import demo_conditioning, load_autoencoder, load_photograph, load_unet
 from zmagic.host.hooks import HostSettings, attach
+from zmagic.lab.face_parser import CLASSES
 from zmagic.nodes.parsing.colors import parse_palette
 from zmagic.nodes.segmentation_nodes import ZMagicLoadSegmenter, ZMagicSegmentation
 
 from .derivatives import one_thread, slope_of
-from .published_segmenter import CLASSES, write_bisenet
+from .published_segmenter import write_bisenet
 
 SIDE = 64
 FILE = "face_parsing_resnet18.onnx"
