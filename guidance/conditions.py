@@ -3,8 +3,10 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +23,9 @@ __all__ = [
     "reports",
     "with_distinct_names",
 ]
+
+# Resolutions kept of one region; a run asks for one.
+FITTED_KEPT = 2
 
 # Relative difference below which two sigmas are the same step of the schedule.
 SAME_SIGMA = 1e-4
@@ -49,6 +54,7 @@ class Condition:
     start: float = 0.0
     end: float = 1.0
     region: Tensor | None = None
+    fitted_region: Callable[..., Tensor] = field(init=False, repr=False)  # see region_at
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight >= 0.0):
@@ -62,6 +68,9 @@ class Condition:
             raise ValueError(
                 f"{self.name}: region must be a mask [B, H, W], got {list(self.region.shape)}"
             )
+        if self.region is not None:
+            remembered = lru_cache(FITTED_KEPT)(partial(_fitted, self.region))
+            object.__setattr__(self, "fitted_region", remembered)
 
     @property
     def networks(self) -> tuple:
@@ -148,11 +157,20 @@ def region_at(condition: Condition, image: Tensor) -> Tensor | None:
     """
     if condition.region is None:
         return None
-    region = condition.region.to(image)[:, None]  # [1 or B, 1, h, w]
-    if region.shape[0] not in (1, image.shape[0]):
-        raise ValueError(
-            f"region has {region.shape[0]} masks, expected 1 or the batch size {image.shape[0]}"
-        )
-    if region.shape[-2:] != image.shape[-2:]:
-        region = F.interpolate(region, size=image.shape[-2:], mode="bilinear", antialias=True)
-    return region.clamp(0.0, 1.0)
+    masks = len(condition.region)
+    if masks not in (1, len(image)):
+        raise ValueError(f"region has {masks} masks, expected 1 or the batch size {len(image)}")
+    return condition.fitted_region(*image.shape[-2:], image.dtype, image.device)
+
+
+def _fitted(
+    region: Tensor, height: int, width: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """A region ``[R, h, w]`` at another resolution: ``[R, 1, height, width]``."""
+    # Outside inference mode, whoever asks first: the result is remembered for others.
+    with torch.inference_mode(False), torch.no_grad():
+        region = region.to(device, dtype, copy=True)[:, None]
+        if region.shape[-2:] != (height, width):
+            size = (height, width)
+            region = F.interpolate(region, size=size, mode="bilinear", antialias=True)
+        return region.clamp(0.0, 1.0)

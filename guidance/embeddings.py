@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .pictures.references import ordinary
+from .constants import Constant
 
 __all__ = ["Targets", "unit"]
 
@@ -40,12 +40,22 @@ class Targets:
             )
         if not (weights.isfinite() & (weights != 0.0)).all():
             raise ValueError(f"weights must be numbers other than 0, got {weights}")
-        self.directions = ordinary(unit(embeddings) * weights.sign().to(embeddings)[:, None])
-        self.shares = ordinary(weights.abs() / weights.abs().sum())
+        self._directions = Constant(unit(embeddings) * weights.sign().to(embeddings)[:, None])
+        self._shares = Constant(weights.abs() / weights.abs().sum())
+
+    @property
+    def directions(self) -> Tensor:
+        """The targets' directions, ``[P, D]`` or ``[B, P, D]``, turned where the weight is < 0."""
+        return self._directions.tensor
+
+    @property
+    def shares(self) -> Tensor:
+        """The weights' shares of their sum, ``[P]``."""
+        return self._shares.tensor
 
     def distance(self, embeddings: Tensor) -> Tensor:
         """The energy of ``embeddings [..., B, D]``: ``[..., B]``."""
         embeddings = unit(embeddings)[..., None]
-        cosines = self.directions.to(embeddings) @ embeddings  # of -t_p where w_p < 0
+        cosines = self._directions.like(embeddings) @ embeddings  # of -t_p where w_p < 0
         cosines = cosines.squeeze(-1)  # [..., B, P]
-        return (1.0 - cosines) @ self.shares.to(embeddings)
+        return (1.0 - cosines) @ self._shares.like(embeddings)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..constants import numbers
 from ..pictures.color_spaces import srgb_to_lab
 from ..pictures.references import Reference, ordinary
 from ..pictures.smoothing import pooled, region_weights
@@ -124,7 +125,7 @@ class ColorPalette:
 
     def _points(self, colors: Tensor) -> Tensor:
         """sRGB ``[B, 3, N]`` to Lab with weighted lightness, in units of LAB_UNIT."""
-        axes = colors.new_tensor([self.lightness, 1.0, 1.0]) / LAB_UNIT
+        axes = numbers([self.lightness, 1.0, 1.0], colors) / LAB_UNIT
         return srgb_to_lab(colors) * axes[:, None]
 
 

@@ -8,12 +8,12 @@ CVPR 2019) are trained on, and with the alignment that they expect.
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..constants import Constant
 from ..energy import networks_of
 from ..faces.crops import Faces, aligned_crops
 from ..faces.face_energy import FaceEnergy
 from ..faces.location import FaceLocator
 from ..faces.networks import FaceRecognizer
-from ..pictures.references import ordinary
 from ..pictures.regions import only_region_moves
 
 __all__ = ["FaceIdentity", "mean_embedding"]
@@ -63,7 +63,12 @@ class FaceIdentity(FaceEnergy):
             )
         super().__init__(locator, layout)
         self.recognizer = recognizer
-        self.reference = ordinary(F.normalize(reference, dim=-1))
+        self._reference = Constant(F.normalize(reference, dim=-1))
+
+    @property
+    def reference(self) -> Tensor:
+        """The embedding of the reference, ``[D]`` or ``[B, D]``, of unit length."""
+        return self._reference.tensor
 
     @property
     def networks(self) -> tuple:
@@ -84,4 +89,4 @@ class FaceIdentity(FaceEnergy):
         faces = self.located(image, region)
         crops = aligned_crops(only_region_moves(image, region), faces, self.recognizer.size)
         embeddings = self.recognizer(crops)  # [B, D]
-        return 1.0 - (F.normalize(embeddings) * self.reference.to(embeddings)).sum(1)
+        return 1.0 - (F.normalize(embeddings) * self._reference.like(embeddings)).sum(1)

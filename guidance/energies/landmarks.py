@@ -8,14 +8,15 @@ or how large.
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
+from ..constants import Constant
 from ..energy import networks_of
 from ..faces.crops import Faces
 from ..faces.face_energy import FaceEnergy
 from ..faces.location import FaceLocator
 from ..faces.networks import LandmarkNetwork
-from ..pictures.references import ordinary
 from ..pictures.regions import only_region_moves
 
 __all__ = ["POINT_GROUPS", "Landmarks", "chosen_points"]
@@ -99,9 +100,14 @@ class Landmarks(FaceEnergy):
             )
         super().__init__(locator, layout)
         self.landmark_network = landmark_network
-        self.asked = ordinary(~target.isnan().flatten(1).any(1))  # [1 or B]
-        self.target = ordinary(target.nan_to_num())
-        self.chosen = chosen_points(points, landmark_network.points)
+        self._asked = Constant(~target.isnan().flatten(1).any(1))  # [1 or B]
+        self._target = Constant(target.nan_to_num())
+        self._chosen = Constant(torch.tensor(chosen_points(points, landmark_network.points)))
+
+    @property
+    def target(self) -> Tensor:
+        """The wanted points in fractions of the crop, ``[1 or B, P, 2]``."""
+        return self._target.tensor
 
     @property
     def networks(self) -> tuple:
@@ -121,5 +127,5 @@ class Landmarks(FaceEnergy):
             )
         faces = self.located(image, region)
         found = self.landmark_network.in_crop(only_region_moves(image, region), faces)  # [B, P, 2]
-        residual = (found - self.target.to(found))[:, self.chosen]
-        return residual.square().sum(-1).mean(-1) * self.asked.to(residual)
+        residual = (found - self._target.like(found)).index_select(1, self._chosen.on(found.device))
+        return residual.square().sum(-1).mean(-1) * self._asked.like(residual)

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..constants import Constant
 from ..energy import networks_of
 from ..faces.crops import Faces, box_crops
 from ..faces.face_energy import FaceEnergy
 from ..faces.location import FaceLocator
 from ..pictures.class_scores import ClassScores
 from ..pictures.preprocessing import Preprocessing
-from ..pictures.references import ordinary
 from ..pictures.regions import only_region_moves, seen
 
 __all__ = [
@@ -70,9 +70,14 @@ class NetworkOutput:
             raise ValueError("cross entropy needs class scores")
         self.network = network
         self.preprocessing = preprocessing
-        self.target = ordinary(target)
+        self._target = Constant(target)
         self.distance = distance
         self.scores = scores
+
+    @property
+    def target(self) -> Tensor:
+        """What the network should put out, features first."""
+        return self._target.tensor
 
     @property
     def networks(self) -> tuple:
@@ -96,7 +101,7 @@ class NetworkOutput:
             )
         result = self.network(views)
         output = features_first(result if isinstance(result, Tensor) else result[0])
-        return self._distance(output, self.target.to(output)).flatten(1).mean(1)
+        return self._distance(output, self._target.like(output)).flatten(1).mean(1)
 
     def _distance(self, output: Tensor, target: Tensor) -> Tensor:
         if self.distance == "cosine":

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..constants import Constant
 from ..energy import networks_of
 from ..pictures.class_scores import ClassScores
 from ..pictures.label_maps import LabelMap
-from ..pictures.references import ordinary
 from ..pictures.regions import only_region_moves
 from ..pictures.smoothing import region_weights, weighted_mean
 
@@ -67,8 +67,8 @@ class Segmentation:
         self.target = target
         self.distance = distance
         self.compare = compare
-        self.class_weights = None if class_weights is None else ordinary(class_weights)
-        if self.class_weights is not None and not self._asks_for_something():
+        self._class_weights = None if class_weights is None else Constant(class_weights)
+        if self._class_weights is not None and not self._asks_for_something():
             raise ValueError(
                 "the class weights are 0 for every class that the target asks for.\nName other "
                 "classes, or weights above 0"
@@ -102,10 +102,10 @@ class Segmentation:
         return bool((weights * self._importance(values)).any())
 
     def _importance(self, target: Tensor) -> Tensor | float:
-        if self.class_weights is None:
+        if self._class_weights is None:
             return 1.0
         asked = target.softmax(1) if self.compare == "logits" else target
-        weights = self.class_weights.to(target)
+        weights = self._class_weights.like(target)
         return torch.einsum("bkhw,k->bhw", asked, weights)[:, None]
 
 

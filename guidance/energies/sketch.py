@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..constants import numbers
 from ..pictures.references import Reference
 from ..pictures.smoothing import block_below, normalized_blur, pooled, weighted_mean
 
@@ -104,7 +105,7 @@ def _lines(
 
 def _luma(image: Tensor) -> Tensor:
     """``[B, 3, H, W]`` to ``[B, 1, H, W]``."""
-    return (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return (image * numbers(LUMA, image).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def _edges(luma: Tensor, weights: Tensor, sigma: float) -> Tensor:

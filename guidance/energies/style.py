@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..constants import Constant
 from ..pictures.preprocessing import Preprocessing
-from ..pictures.references import ordinary
 from ..pictures.regions import seen
 
 __all__ = ["Style", "gram", "mean_grams"]
@@ -109,7 +109,12 @@ class Style:
             raise ValueError("the chosen blocks do not respond to the reference")
         self.network = network
         self.preprocessing = preprocessing
-        self.targets = tuple(map(ordinary, targets))
+        self._targets = tuple(map(Constant, targets))
+
+    @property
+    def targets(self) -> tuple[Tensor, ...]:
+        """The reference's Gram matrices, one for each block."""
+        return tuple(target.tensor for target in self._targets)
 
     @property
     def networks(self) -> tuple:
@@ -120,8 +125,8 @@ class Style:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
         features = self.network(seen(image, region, self.preprocessing))
         distances = [
-            _relative_distance(gram(feature), target)
-            for feature, target in zip(features, self.targets, strict=True)
+            _relative_distance(matrices, target.like(matrices))
+            for matrices, target in zip(map(gram, features), self._targets, strict=True)
         ]
         return torch.stack(distances).mean(0)
 
@@ -140,5 +145,4 @@ class Style:
 
 def _relative_distance(matrices: Tensor, target: Tensor) -> Tensor:
     """``|G_b - G*|^2 / |G*|^2`` for every sample: ``[B, C, C], [C, C] or alike -> [B]``."""
-    target = target.to(matrices)
     return (matrices - target).square().sum((-2, -1)) / target.square().sum((-2, -1))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..constants import made_at
 from ..pictures.warping import warped
 
 __all__ = [
@@ -247,7 +248,7 @@ def box_crops(
     crops = warped(image, torch.cat((scale, shift), dim=2), size)
     step = sides / frame
     back = torch.cat((torch.diag_embed(step), (middle - step / 2.0)[..., None]), dim=2)
-    return crops, back.to(image)
+    return crops, made_at(back, image)
 
 
 def _constant(tensor: Tensor) -> Tensor:

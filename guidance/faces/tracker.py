@@ -170,6 +170,8 @@ class FaceTracker:
 
 def _centered(image: Tensor, region: Tensor | None) -> Faces:
     """The center square of each region, or of the picture, taken for an aligned face."""
+    if region is None:
+        return Faces.whole(len(image), aspect_of(image))
     frame = image.new_tensor((image.shape[-1], image.shape[-2]) * 2)
     areas = region_boxes(region, image) / frame  # [1 or B, 4]
     return Faces.filling(areas, aspect_of(image)).expanded(len(image))

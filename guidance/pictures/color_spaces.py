@@ -9,6 +9,8 @@ powers in the branch that is not selected, and the gradient of a dark pixel beco
 import torch
 from torch import Tensor
 
+from ..constants import numbers
+
 __all__ = ["srgb_to_lab"]
 
 # sRGB transfer curve: u / 12.92 up to the knee, ((u + 0.055) / 1.055)^2.4 above.
@@ -25,7 +27,7 @@ LAB_KNEE = (6.0 / 29.0) ** 3
 
 def srgb_to_lab(colors: Tensor) -> Tensor:
     """``[B, 3, ...]`` sRGB, nominally in [0, 1], to Lab: L in [0, 100], a and b about +-100."""
-    matrix = colors.new_tensor(LINEAR_TO_RELATIVE_XYZ)
+    matrix = torch.stack([numbers(row, colors) for row in LINEAR_TO_RELATIVE_XYZ])
     xyz = torch.einsum("kc,bc...->bk...", matrix, _linear(colors))
     x, y, z = _lab_curve(xyz).unbind(1)
     return torch.stack((116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)), dim=1)

@@ -8,6 +8,7 @@ import torch
 from kornia.geometry.transform import get_perspective_transform, warp_perspective
 from torch import Tensor
 
+from ..constants import made_at, numbers
 from .preprocessing import Preprocessing
 from .regions import cropped, fitted_boxes, only_region_moves, region_boxes, view_aspect
 
@@ -55,7 +56,7 @@ class Crops:
         views = []
         for scale, place, corners in zip(self.scales, self.places, self.corners, strict=True):
             side = scale * (whole[:, 2:] - whole[:, :2])  # [N, 2]: width, height
-            start = first + boxes.new_tensor(place) * (last - first - side)
+            start = first + numbers(place, boxes) * (last - first - side)
             box = torch.cat((start, start + side), dim=1)
             view = cropped(image, box, preprocessing.input_size, preprocessing.interpolation)
             views.append(preprocessing.normalized(_tilted(view, corners)))
@@ -74,5 +75,5 @@ def _tilted(view: Tensor, inside: Tensor) -> Tensor:
     extent = torch.tensor((width - 1.0, height - 1.0))
     source = (corners + PERSPECTIVE * inside * inwards) * extent  # [4, 2]
     matrix = get_perspective_transform(source[None], (corners * extent)[None])  # [1, 3, 3]
-    matrix = matrix.to(view).expand(view.shape[0], -1, -1)
+    matrix = made_at(matrix, view).expand(view.shape[0], -1, -1)
     return warp_perspective(view, matrix, (height, width), align_corners=True)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..constants import numbers
+
 __all__ = ["CHANNELS", "FITS", "INTERPOLATIONS", "Preprocessing"]
 
 CHANNELS = ("rgb", "bgr", "gray")
@@ -100,10 +102,10 @@ class Preprocessing:
     def normalized(self, image: Tensor) -> Tensor:
         """Bring ``[B, 3, h, w]`` RGB in [0, 1] to the network's channels and scale."""
         if self.channels == "gray":
-            image = (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+            image = (image * numbers(LUMA, image).view(1, 3, 1, 1)).sum(1, keepdim=True)
         elif self.channels == "bgr":
             image = image.flip(1)
-        mean, std = (image.new_tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
+        mean, std = (numbers(v, image).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return (image - mean) / std
 
     def _interpolated(self, image: Tensor, size: list[int]) -> Tensor:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..constants import numbers
 from .preprocessing import INTERPOLATIONS, Preprocessing
 
 __all__ = [
@@ -113,7 +114,7 @@ def region_boxes(region: Tensor | None, image: Tensor) -> Tensor:
     """
     height, width = image.shape[-2:]
     if region is None:
-        return image.new_tensor([[0.0, 0.0, width, height]])
+        return numbers((0.0, 0.0, width, height), image)[None]
     region = region.detach().to(image)[:, 0]  # [1 or B, H, W]
     peak = region.amax((1, 2), keepdim=True)
     inside = (region > VISIBLE * peak) | (peak <= 0.0)

@@ -7,6 +7,8 @@ from kornia.geometry.transform import warp_affine
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..constants import made_at
+
 __all__ = ["warped"]
 
 # What is sampled as it is up to this factor of shrinking: bilinear sampling leaves out next to
@@ -45,7 +47,7 @@ def warped(image: Tensor, matrices: Tensor, size: int) -> Tensor:
 def _sampled(image: Tensor, matrices: Tensor, size: int) -> Tensor:
     return warp_affine(
         image,
-        matrices.to(image),
+        made_at(matrices, image),
         (size, size),
         mode="bilinear",
         padding_mode="zeros",
