@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .constants import Constant
+from .transfers import Constant
 
 __all__ = ["Targets", "unit"]
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from torch import Tensor
+
 from .conditions import Condition, lies_between
-from .dependence import ConditionGradients
 
 __all__ = ["Influence"]
 
@@ -17,11 +18,16 @@ class Influence:
         self._moved: dict[str, set[int]] = {}  # the pictures that ever had a gradient, by name
         self._still: dict[str, set[int]] = {}  # those whose gradient was ever exactly 0
 
-    def of_step(self, active: Sequence[Condition], gradients: ConditionGradients) -> list[str]:
-        """Warnings on the gradients ``[n, B]`` of one guided evaluation."""
+    def of_step(self, active: Sequence[Condition], valid: Tensor, finite: Tensor) -> list[str]:
+        """Warnings on the gradients of one guided evaluation.
+
+        Args:
+            active: the n conditions.
+            valid, finite: see ``ConditionGradients``, ``[n, B]`` on the CPU.
+        """
         warnings = []
-        valid, finite = gradients.valid.tolist(), gradients.finite.tolist()
-        for condition, moves, is_finite in zip(active, valid, finite, strict=True):
+        each = zip(active, valid.tolist(), finite.tolist(), strict=True)
+        for condition, moves, is_finite in each:
             pictures = range(len(moves))
             self._moved.setdefault(condition.name, set()).update(b for b in pictures if moves[b])
             self._still.setdefault(condition.name, set()).update(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["expand_like", "gram", "peak", "rms"]
+__all__ = ["expand_like", "gram", "inner_products", "peak", "rms"]
 
 
 def expand_like(values: Tensor, reference: Tensor) -> Tensor:
@@ -25,11 +25,16 @@ def peak(v: Tensor) -> Tensor:
 
 
 def gram(vectors: Tensor) -> Tensor:
-    """Inner products of each sample's vectors: ``[B, n, ...]`` to ``[B, n, n]`` float64 on the CPU.
+    """``inner_products`` in float64 on the CPU."""
+    return inner_products(vectors).cpu().double()
+
+
+def inner_products(vectors: Tensor) -> Tensor:
+    """Inner products of each sample's vectors: ``[B, n, ...]`` to ``[B, n, n]``, where they are.
 
     Computed in float64 where the device has it, otherwise (MPS) in float32.
     """
     flat = vectors.flatten(2)
     if flat.device.type != "mps":
         flat = flat.double()
-    return (flat @ flat.transpose(1, 2)).cpu().double()
+    return flat @ flat.transpose(1, 2)

@@ -15,6 +15,7 @@ from .evaluation import Meter
 from .influence import Influence
 from .settings import GuidanceSettings
 from .trace import StepRecord, Trace, rounded
+from .transfers import fetched
 from .wording import printable
 
 __all__ = ["RunReport"]
@@ -33,6 +34,8 @@ class RunReport:
         self.trace = Trace(asdict(settings))
         self._settings = settings
         self._influence = Influence()
+        # What is told as soon as the numbers of these tensors are there.
+        self._waiting: list[tuple[Callable[..., None], tuple[Tensor, ...]]] = []
 
     def warn(self, message: str) -> None:
         """Keep a warning for the report and log it, once a run."""
@@ -41,18 +44,26 @@ class RunReport:
 
     def watch_gradients(self, active: Sequence[Condition], gradients: ConditionGradients) -> None:
         """Remember which conditions had a gradient; warn of those that are not finite."""
-        for sentence in self._influence.of_step(active, gradients):
-            self.warn(sentence)
+
+        def tell(valid: Tensor, finite: Tensor) -> None:
+            for sentence in self._influence.of_step(active, valid, finite):
+                self.warn(sentence)
+
+        self._waiting.append((tell, (gradients.valid, gradients.finite)))
 
     def watch_prediction(self, prediction: Tensor) -> None:
         """Warn of pictures whose ``prediction [B, ...]`` is not finite."""
-        finite = torch.isfinite(prediction).flatten(1).all(1).tolist()
-        broken = ", ".join(str(b + 1) for b, is_finite in enumerate(finite) if not is_finite)
-        if broken:
-            self.warn(
-                f"the model's prediction is not finite (NaN or infinite) for picture {broken} of "
-                f"{len(finite)}: it is not guided there"
-            )
+
+        def tell(finite: Tensor) -> None:
+            numbers = enumerate(finite.tolist(), start=1)
+            broken = ", ".join(str(b) for b, is_finite in numbers if not is_finite)
+            if broken:
+                self.warn(
+                    f"the model's prediction is not finite (NaN or infinite) for picture {broken} "
+                    f"of {len(finite)}: it is not guided there"
+                )
+
+        self._waiting.append((tell, (torch.isfinite(prediction).flatten(1).all(1),)))
 
     def record(
         self,
@@ -64,28 +75,45 @@ class RunReport:
         started: float,
         **details: Any,
     ) -> None:
-        """Keep what happened in one evaluation.
+        """Keep what happened in one evaluation, and tell what was watched in it.
+
+        All of its numbers are fetched from the device in one copy, for which it has to be done.
 
         Args:
             step: the number of the sampler step; sigma: its noise level.
             active: the conditions that were evaluated; energies: theirs, ``[B]`` each.
             meter: the counts of the evaluation.
             started: when it began, by ``time.perf_counter``.
-            details: further fields of the ``StepRecord``.
+            details: further fields of the ``StepRecord``, as they are or as tensors.
         """
-        self.trace.steps.append(
-            StepRecord(
-                step=step,
-                sigma=rounded(sigma),
-                conditions=[c.name for c in active],
-                energies=[rounded(energy) for energy in energies],
-                forwards=meter.computed(),
-                backwards=dict(meter.backwards),
-                energy_calls=meter.energy_calls,
-                seconds=rounded(time.perf_counter() - started),
-                **details,
+        there = {name: value for name, value in details.items() if isinstance(value, Tensor)}
+
+        def tell(*values: Tensor) -> None:
+            numbers = [rounded(value) for value in values]
+            fields = dict(zip(there, numbers[len(energies) :], strict=True))
+            self.trace.steps.append(
+                StepRecord(
+                    step=step,
+                    sigma=rounded(sigma),
+                    conditions=[c.name for c in active],
+                    energies=numbers[: len(energies)],
+                    forwards=meter.computed(),
+                    backwards=dict(meter.backwards),
+                    energy_calls=meter.energy_calls,
+                    seconds=rounded(time.perf_counter() - started),
+                    **{**details, **fields},
+                )
             )
-        )
+
+        self._waiting.append((tell, (*energies, *there.values())))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Fetch the numbers that wait, and tell what they say."""
+        waiting, self._waiting = self._waiting, []
+        values = iter(fetched([tensor for _, tensors in waiting for tensor in tensors]))
+        for tell, tensors in waiting:
+            tell(*(next(values) for _ in tensors))
 
     def close(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .norms import gram
+from .norms import inner_products
 
 __all__ = ["StepRecord", "Trace", "cosines", "rounded"]
 
@@ -121,18 +121,21 @@ class Trace:
         return self.final[name]
 
 
-def cosines(vectors: list[Tensor]) -> list[list[list[float]]]:
-    """Pairwise cosines ``[B][n][n]`` of n tensors ``[B, ...]``; 0 where one of them is 0."""
-    products = gram(torch.stack(vectors, dim=1))
+def cosines(vectors: list[Tensor]) -> Tensor:
+    """Pairwise cosines ``[B, n, n]`` of n tensors ``[B, ...]``; 0 where one of them is 0."""
+    products = inner_products(torch.stack(vectors, dim=1))
     norms = products.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt()
     scale = norms[:, :, None] * norms[:, None, :]
-    return rounded(torch.where(scale > 0.0, products / scale.clamp_min(1e-300), 0.0))
+    tiny = torch.finfo(scale.dtype).tiny
+    return torch.where(scale > 0.0, products / scale.clamp_min(tiny), 0.0)
 
 
 def rounded(values: Any) -> Any:
-    """Tensors, lists and floats as floats with ``DIGITS`` significant digits."""
+    """Floats with ``DIGITS`` significant digits, of tensors and lists, too; integers stay."""
     if isinstance(values, Tensor):
         values = values.detach().cpu().tolist()
+    if isinstance(values, int):
+        return values
     if isinstance(values, list):
         return [rounded(value) for value in values]
     return float(f"{values:.{DIGITS}g}")

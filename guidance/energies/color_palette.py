@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..constants import numbers
 from ..pictures.color_spaces import srgb_to_lab
 from ..pictures.references import Reference, ordinary
 from ..pictures.smoothing import pooled, region_weights
+from ..transfers import numbers
 
 __all__ = ["ColorPalette"]
 

@@ -8,13 +8,13 @@ CVPR 2019) are trained on, and with the alignment that they expect.
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..constants import Constant
 from ..energy import networks_of
 from ..faces.crops import Faces, aligned_crops
 from ..faces.face_energy import FaceEnergy
 from ..faces.location import FaceLocator
 from ..faces.networks import FaceRecognizer
 from ..pictures.regions import only_region_moves
+from ..transfers import Constant
 
 __all__ = ["FaceIdentity", "mean_embedding"]
 

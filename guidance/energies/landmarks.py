@@ -11,13 +11,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ..constants import Constant
 from ..energy import networks_of
 from ..faces.crops import Faces
 from ..faces.face_energy import FaceEnergy
 from ..faces.location import FaceLocator
 from ..faces.networks import LandmarkNetwork
 from ..pictures.regions import only_region_moves
+from ..transfers import Constant
 
 __all__ = ["POINT_GROUPS", "Landmarks", "chosen_points"]
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..constants import Constant
 from ..energy import networks_of
 from ..faces.crops import Faces, box_crops
 from ..faces.face_energy import FaceEnergy
@@ -18,6 +17,7 @@ from ..faces.location import FaceLocator
 from ..pictures.class_scores import ClassScores
 from ..pictures.preprocessing import Preprocessing
 from ..pictures.regions import only_region_moves, seen
+from ..transfers import Constant
 
 __all__ = [
     "DISTANCES",

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..constants import Constant
 from ..energy import networks_of
 from ..pictures.class_scores import ClassScores
 from ..pictures.label_maps import LabelMap
 from ..pictures.regions import only_region_moves
 from ..pictures.smoothing import region_weights, weighted_mean
+from ..transfers import Constant
 
 __all__ = ["COMPARED", "DISTANCES", "Segmentation"]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..constants import numbers
 from ..pictures.references import Reference
 from ..pictures.smoothing import block_below, normalized_blur, pooled, weighted_mean
+from ..transfers import numbers
 
 __all__ = ["Sketch"]
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..constants import Constant
 from ..pictures.preprocessing import Preprocessing
 from ..pictures.regions import seen
+from ..transfers import Constant
 
 __all__ = ["Style", "gram", "mean_grams"]
 

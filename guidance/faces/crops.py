@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..constants import made_at
 from ..pictures.warping import warped
+from ..transfers import made_at
 
 __all__ = [
     "ARCFACE_POINTS",

@@ -9,7 +9,7 @@ powers in the branch that is not selected, and the gradient of a dark pixel beco
 import torch
 from torch import Tensor
 
-from ..constants import numbers
+from ..transfers import numbers
 
 __all__ = ["srgb_to_lab"]
 

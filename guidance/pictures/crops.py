@@ -8,7 +8,7 @@ import torch
 from kornia.geometry.transform import get_perspective_transform, warp_perspective
 from torch import Tensor
 
-from ..constants import made_at, numbers
+from ..transfers import made_at, numbers
 from .preprocessing import Preprocessing
 from .regions import cropped, fitted_boxes, only_region_moves, region_boxes, view_aspect
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..constants import numbers
+from ..transfers import numbers
 
 __all__ = ["CHANNELS", "FITS", "INTERPOLATIONS", "Preprocessing"]
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..constants import numbers
+from ..transfers import numbers
 from .preprocessing import INTERPOLATIONS, Preprocessing
 
 __all__ = [

@@ -7,7 +7,7 @@ from kornia.geometry.transform import warp_affine
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..constants import made_at
+from ..transfers import made_at
 
 __all__ = ["warped"]
 

@@ -15,7 +15,7 @@ from .conftest import distance_energy
 
 CONDITIONS, BATCH = 3, 2
 # Each number may only fall. One step of `balanced` is several guided evaluations.
-AT_MOST = {"balanced": 89, "fast": 29}
+AT_MOST = {"balanced": 71, "fast": 23}
 
 
 def test_what_the_device_records():

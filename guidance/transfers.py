@@ -1,6 +1,9 @@
-"""Constants where a picture is: a copy from ordinary memory makes the processor wait for a GPU."""
+"""What goes to a device and comes from it: each copy makes the processor wait for a GPU.
 
-from collections.abc import Iterable
+Constants are made on the device or copied there once; numbers of a step come back together.
+"""
+
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import torch
@@ -8,7 +11,7 @@ from torch import Tensor
 
 from .pictures.references import ordinary
 
-__all__ = ["Constant", "made_at", "numbers"]
+__all__ = ["Constant", "fetched", "made_at", "numbers"]
 
 # Copies (dtype and device) remembered by one constant; a run uses one.
 COPIES_KEPT = 2
@@ -24,6 +27,25 @@ def made_at(tensor: Tensor, like: Tensor) -> Tensor:
     if tensor.device == like.device:
         return tensor.detach().to(like.dtype)
     return numbers(tensor.flatten().tolist(), like).view(tensor.shape)
+
+
+def fetched(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors on the CPU, without a gradient; those of a device come in one copy.
+
+    Args:
+        tensors: small ones, on one device or on the CPU. Their numbers pass through single
+            precision where a device has no double precision (MPS).
+    """
+    away = [tensor.detach() for tensor in tensors if tensor.device.type != "cpu"]
+    exact = torch.float32 if any(tensor.device.type == "mps" for tensor in away) else torch.float64
+    together = [torch.cat([tensor.flatten().to(exact) for tensor in away]).cpu()] if away else []
+    parts = iter(part for flat in together for part in flat.split([t.numel() for t in away]))
+    return [
+        tensor.detach()
+        if tensor.device.type == "cpu"
+        else next(parts).to(tensor.dtype).view(tensor.shape)
+        for tensor in tensors
+    ]
 
 
 class Constant:
