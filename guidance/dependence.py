@@ -86,10 +86,10 @@ def dependent_tasks(
         look_ahead: the length k of the look-ahead, in units of u.
     """
     valid = gradients.valid
-    n, batch = valid.shape
+    n = len(valid)
+    own = [g.detach() for g in gradients.vectors]
     if n == 1 or dependence == "off":
-        ranks = torch.zeros_like(valid, dtype=torch.long)
-        return Tasks([g.detach() for g in gradients.vectors], valid.T.cpu(), ranks)
+        return Tasks(own, valid.T, fixed_ranks(n, "symmetric", valid))
 
     if dependence != "exact":
         point.release()
@@ -101,20 +101,20 @@ def dependent_tasks(
         looked = {i: chain.look_ahead(i, targets[i]) for i in targets}
         ranks = ranks_by(_help(point, looked.values(), gradients.scales))
     else:
-        ranks = fixed_ranks(n, batch, order)
+        ranks = fixed_ranks(n, order, valid)
     pairs = follows(ranks, valid, order)  # [n, n, B]
 
     vectors, valids = [], []
     for i in targets:
-        parts = groups(pairs[i], tasks)
+        parts = groups(pairs[i], targets[i], tasks)
         vectors += chain.tasks(i, looked.pop(i, None), targets[i], parts)
         valids += [valid[i] & part.any(0) for part in parts]
-    # A sample in which at most one condition has a gradient has no pair: it keeps what it has.
+    # A sample in which at most one condition has a gradient has no pair: it keeps what it has, in
+    # the place of the first task; the others are not valid there.
     alone = valid.sum(0) < 2
-    if alone.any():
-        vectors += [g.detach() for g in gradients.vectors]
-        valids += list(valid & alone)
-    return Tasks(vectors, torch.stack(valids, dim=1).cpu(), ranks)
+    vectors[0] = torch.where(expand_like(alone, vectors[0]) > 0, sum(own), vectors[0])
+    valids[0] = torch.where(alone, valid.any(0), valids[0])
+    return Tasks(vectors, torch.stack(valids, dim=1), ranks)
 
 
 @dataclass(frozen=True)

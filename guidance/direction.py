@@ -16,10 +16,11 @@ from .denoiser import Denoise
 from .dependence import ConditionGradients, Tasks, condition_gradients, dependent_tasks
 from .evaluation import DENOISER, EnergyField, Meter, Stage, Tape
 from .jacobian_check import PullBack
-from .norms import gram
+from .norms import inner_products
 from .schedule import NoiseLevel
 from .settings import NO_BACKPROP, GuidanceSettings
 from .trace import cosines, rounded
+from .transfers import fetched, made_at
 
 __all__ = ["Decode", "Direction", "Look", "balanced_direction"]
 
@@ -116,7 +117,7 @@ def balanced_direction(
         "energies": energies,
         "cosines": cosines([g.detach() for g in own.vectors]),
         "balance": rounded(weights),
-        "order": tasks.ranks.T.tolist(),
+        "order": tasks.ranks.T,
     }
     pulled = before.pulled or pulled
     return Direction(direction.detach(), prediction, merit, own, pulled, record)
@@ -125,10 +126,12 @@ def balanced_direction(
 def _combine(tasks: Tasks, settings: GuidanceSettings) -> tuple[Tensor, Tensor]:
     """The balanced direction, like u, and the weights ``[B, T]`` of the tasks."""
     stacked = torch.stack(tasks.vectors, dim=1)  # [B, T, ...]
-    finite = torch.isfinite(stacked).flatten(2).all(2).cpu()
+    finite = torch.isfinite(stacked).flatten(2).all(2)
     stacked = torch.nan_to_num(stacked, 0.0, 0.0, 0.0)  # 0 * NaN would not be 0
-    weights = balance(gram(stacked), tasks.valid & finite, settings.balance, settings.cagrad_c)
-    return torch.einsum("bt,bt...->b...", weights.to(stacked), stacked), weights
+    # The one wait of a look for its device.
+    products, valid = fetched([inner_products(stacked), tasks.valid & finite])
+    weights = balance(products.double(), valid, settings.balance, settings.cagrad_c)
+    return torch.einsum("bt,bt...->b...", made_at(weights, stacked), stacked), weights
 
 
 def _look_ahead(kappa: float, path: str, level: NoiseLevel) -> float:

@@ -279,7 +279,7 @@ class GuidedRun:
             active,
             meter=look.meter,
             started=started,
-            correction=rounded(rms(corrected - made.prediction)),
+            correction=rms(corrected - made.prediction),
             path=path,
             **made.record,
         )

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -253,23 +252,32 @@ class Evaluation:
         return self.tape.outputs[0]
 
     def gradient(self, scales: dict[int, Tensor]) -> Tensor:
-        """``d/du sum_j scales[j] * E_j``, like u, by one backward; ``scales[j]`` is ``[B]``."""
-        graph = self.field.second_order
-        # A scale of 0 switches a condition off: its energy may be NaN, and 0 * NaN is not 0.
-        live = [j for j in scales if self.energies[j].requires_grad and scales[j].any()]
-        if not live:
-            return torch.zeros_like(self.u)
-        total: Any = sum((scales[j].to(self.energies[j]) * self.energies[j]).sum() for j in live)
-        (cotangent,) = torch.autograd.grad(
-            total,
-            self.tape.output,
+        """``d/du sum_j scales[j] * E_j``, like u; ``scales[j]`` is ``[B]``.
+
+        A scale of 0 switches a condition off in that picture, whatever its energy is there: a NaN,
+        too. The stages take one backward, whatever the number of conditions.
+        """
+        total = torch.zeros_like(self.tape.output)
+        for j, scale in scales.items():
+            total = total + self._image_gradient(j, scale)
+        return self.tape.pull_back(total, create_graph=self.field.second_order)
+
+    def _image_gradient(self, j: int, scale: Tensor) -> Tensor:
+        """``scale * dE_j/d image``, 0 where the scale is 0."""
+        image, energy = self.tape.output, self.energies[j]
+        if not energy.requires_grad:
+            return torch.zeros_like(image)
+        (gradient,) = torch.autograd.grad(
+            energy,
+            image,
+            scale.to(energy),
             retain_graph=True,
-            create_graph=graph,
+            create_graph=self.field.second_order,
             allow_unused=True,
         )
-        if cotangent is None:
-            return torch.zeros_like(self.u)
-        return self.tape.pull_back(cotangent, create_graph=graph)
+        if gradient is None:
+            return torch.zeros_like(image)
+        return torch.where(expand_like(scale, gradient) != 0.0, gradient, 0.0)
 
     def hessian_product(self, gradient: Tensor, v: Tensor) -> Tensor:
         """``H v`` with ``H`` the Jacobian of ``gradient`` (made at this point, second_order)."""

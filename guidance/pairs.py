@@ -5,6 +5,8 @@ it. ``ranks [n, B]`` is the place of each condition in the order of each sample;
 all conditions where every order counts.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,40 +25,52 @@ def candidates(n: int, order: str) -> dict[int, list[int]]:
     return {i: [j for j in range(n) if j != i] for i in range(n)}
 
 
-def fixed_ranks(n: int, batch: int, order: str) -> Tensor:
-    """The ranks ``[n, B]`` of an order that is known before anything is evaluated."""
+def fixed_ranks(n: int, order: str, like: Tensor) -> Tensor:
+    """The ranks of an order that is known before anything is evaluated.
+
+    Args:
+        n: the number of conditions.
+        order: see ``GuidanceSettings``.
+        like: a tensor ``[n, B]`` on the device of the ranks.
+    """
+    ranks = torch.zeros_like(like, dtype=torch.long)
     if order == "symmetric":
-        return torch.zeros(n, batch, dtype=torch.long)
-    return torch.arange(n)[:, None].expand(n, batch)
+        return ranks
+    return ranks + torch.arange(n, device=like.device)[:, None]
 
 
 def ranks_by(merit: Tensor) -> Tensor:
     """The ranks ``[n, B]`` of conditions by ``merit [n, B]``, the greatest one first."""
-    return merit.argsort(dim=0, descending=True, stable=True).argsort(dim=0).cpu()
+    return merit.argsort(dim=0, descending=True, stable=True).argsort(dim=0)
 
 
 def follows(ranks: Tensor, valid: Tensor, order: str) -> Tensor:
     """The pairs that count, ``[n, n, B]``: entry ``[i, j, b]`` is pair ``(i, j)`` of sample b.
 
     Args:
-        ranks: the place of each condition in the order, ``[n, B]``, on the CPU.
+        ranks: the place of each condition in the order, ``[n, B]``.
         valid: bool ``[n, B]``, the conditions that have a gradient to follow.
     """
-    n = len(ranks)
     behind = ranks[None] > ranks[:, None]  # [n, n, B]
     if order == "symmetric":
-        behind = ~torch.eye(n, dtype=torch.bool)[..., None]
-    return behind.to(valid.device) & valid[None]
+        behind = ~_each_alone(len(ranks), valid)
+    return behind & valid[None]
 
 
-def groups(targets: Tensor, tasks: str) -> list[Tensor]:
+def groups(targets: Tensor, wanted: Sequence[int], tasks: str) -> list[Tensor]:
     """The sets of targets ``[n, B]`` of which each makes one task: all together, or one by one.
 
     Args:
         targets: the conditions that follow one first condition, bool ``[n, B]``.
+        wanted: those that can follow it in any sample.
         tasks: see ``GuidanceSettings``.
     """
     if tasks == "rows":
-        return [targets] if targets.any() else []
-    alone = torch.eye(len(targets), dtype=torch.bool, device=targets.device)[..., None] & targets
-    return [each for each in alone if each.any()]
+        return [targets]
+    alone = _each_alone(len(targets), targets)
+    return [alone[j] & targets for j in wanted]
+
+
+def _each_alone(n: int, like: Tensor) -> Tensor:
+    """Sets of one condition each: bool ``[n, n, 1]``."""
+    return torch.eye(n, dtype=torch.bool, device=like.device)[..., None]

@@ -47,9 +47,18 @@ class ZMagicSettings(Node):
                 tooltip=tooltip,
             )
 
-        def number(name: str, low: float, high: float, step: float, tooltip: str, advanced=True):
+        def number(
+            name: str,
+            low: float,
+            high: float,
+            step: float,
+            tooltip: str,
+            advanced=True,
+            optional=False,
+        ):
             return io.Float.Input(
                 name,
+                optional=optional,
                 default=NUMBERS_AS_PRESET.get(name, getattr(DEFAULTS, name)),
                 min=low,
                 max=high,
@@ -84,11 +93,11 @@ class ZMagicSettings(Node):
                     options=list(PRESETS),
                     default="balanced",
                     tooltip=(
-                        "balanced: dependent conditions, every step guided three times; three "
-                        "backwards through the model, whatever their number. fast: no "
-                        "backward through the model. faithful: the paper's chain through the "
-                        "model. The baselines treat conditions as independent, for "
-                        "comparison."
+                        "balanced: dependent conditions, one backward through the model a step, "
+                        "whatever their number. quality: every step guided three times. fast: no "
+                        "backward through the model, the first quarter of the sampling only. "
+                        "faithful: the paper's chain through the model. The baselines treat "
+                        "conditions as independent, for comparison."
                     ),
                 ),
                 number(
@@ -98,8 +107,8 @@ class ZMagicSettings(Node):
                     0.01,
                     "How far a step follows the conditions: with 'balanced' as a share of the "
                     "posterior spread, which is how much of the picture is still open. 0 is plain "
-                    "sampling with a report; 0.1 to 0.4 is good for 'balanced', less for the "
-                    "other presets; too much looks painted over.",
+                    "sampling with a report; 0.2 to 0.5 is good for 'balanced', less for "
+                    "'quality' and those of other rules; too much looks painted over.",
                     advanced=False,
                 ),
                 choice(
@@ -165,6 +174,7 @@ class ZMagicSettings(Node):
                     0.01,
                     "Start of the guidance as a fraction of the sampling; 0 is its first step, "
                     "-1 is as the preset.",
+                    optional=True,
                 ),
                 number(
                     "guide_end",
@@ -173,6 +183,7 @@ class ZMagicSettings(Node):
                     0.01,
                     "End of the guidance as a fraction of the sampling; 1 is its last step, -1 is "
                     "as the preset. Half of the steps cost half of the guidance.",
+                    optional=True,
                 ),
                 count(
                     "time_travel",

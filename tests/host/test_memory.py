@@ -163,6 +163,6 @@ def test_a_lack_of_memory_makes_the_run_small(specimen, vae, fast, stage, backwa
     assert trace.settings["memory"] == "fast (small)"
     (warning,) = trace.warnings
     assert "not enough memory" in warning and "second time" in warning
-    assert {record.path for record in trace.steps} == {"prediction"}
+    assert {record.path for record in trace.steps} == {"image"}
     assert relative(samples, fast[0]) < 1e-5
     assert [dict(vars(module)) for module in specimen.patcher.model.modules()] == before

@@ -16,7 +16,7 @@ def test_the_method_page_names_the_default_choices():
     choices = dict(re.findall(r"`(\w+)` `(\w+)`", sentence))
     assert len(choices) == 6
     assert choices == {name: getattr(DEFAULTS, name) for name in choices}
-    assert DEFAULTS.time_travel == 3 and "three predictions a step" in sentence
+    assert DEFAULTS.time_travel == 1 and "one prediction a step" in sentence
 
 
 def test_the_method_page_gives_the_default_numbers():

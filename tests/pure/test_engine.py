@@ -46,7 +46,8 @@ def test_evaluation_counts_are_those_of_the_method(world, path, n):
         ({"dependence": "exact"}, 1 + 3, 3 + 3 + 2 * 3),
         ({"dependence": "off"}, 1, 3),
         ({"order": "as_connected"}, 1 + 2 + 2, 3 + 2 + 2),
-        ({"order": "auto"}, 1 + 3 + 2, 3 + 2 + 2),
+        ({"order": "auto"}, 1 + 3 + 3, 3 + 3 + 3),
+        ({"dependence": "mutual"}, 1 + 3, 3 + 3 * 2),
     ],
 )
 def test_evaluation_counts_of_the_alternatives(world, settings, forwards, backwards):
@@ -91,7 +92,7 @@ def test_the_direction_lowers_every_energy(world, path):
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_residual_rule_moves_by_the_share_of_noise_it_promises(world, name):
     x = world.latent(batch=2)
-    settings = preset(name, strength=0.3, time_travel=1, step_rule="residual")
+    settings = preset(name, strength=0.3, time_travel=1, step_rule="residual", guide_end=1.0)
     run = world.run(world.conditions(3), **settings.__dict__)
     prediction = world.denoise(x)
     moved = run.predict(x, SIGMA, world.denoise) - prediction

@@ -11,7 +11,7 @@ VALID = torch.rand(N, BATCH, generator=torch.Generator().manual_seed(2)) > 0.3
 
 
 def ranks_of(order):
-    return ranks_by(MERIT) if order == "auto" else fixed_ranks(N, BATCH, order)
+    return ranks_by(MERIT) if order == "auto" else fixed_ranks(N, order, VALID)
 
 
 def counts(order, i, j, b) -> bool:
@@ -40,8 +40,6 @@ def test_every_pair_is_among_the_candidates(order):
 @pytest.mark.parametrize("tasks", ["rows", "pairs"])
 def test_groups_divide_the_targets(tasks):
     targets = follows(ranks_of("auto"), VALID, "auto")[0]
-    parts = groups(targets, tasks)
+    parts = groups(targets, [1, 2, 3], tasks)
     assert torch.equal(torch.stack(parts).sum(0), targets.long())  # each pair in one of them
-    assert all(part.any() for part in parts)
-    assert len(parts) == (1 if tasks == "rows" else int(targets.any(1).sum()))
-    assert groups(torch.zeros_like(targets), tasks) == []
+    assert len(parts) == (1 if tasks == "rows" else 3)
