@@ -151,7 +151,7 @@ PUBLISHED = GuidanceSettings(
 PRESETS = {
     "balanced": GuidanceSettings(),
     "quality": GuidanceSettings(time_travel=3),
-    "fast": GuidanceSettings(gradient_path="image_no_backprop", guide_end=0.25),
+    "fast": GuidanceSettings(gradient_path="image_no_backprop", guide_every=4),
     "faithful": PUBLISHED,
     "FreeDoM baseline": replace(PUBLISHED, dependence="off", balance="sum"),
     "MPGD baseline": replace(

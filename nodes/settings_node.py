@@ -26,6 +26,7 @@ AS_PRESET = "as preset"
 # Numbers have no word for it: values below their ranges.
 NUMBERS_AS_PRESET = {
     "time_travel": 0,
+    "guide_every": 0,
     "fresh_noise": -1.0,
     "guide_start": -1.0,
     "guide_end": -1.0,
@@ -95,7 +96,7 @@ class ZMagicSettings(Node):
                     tooltip=(
                         "balanced: dependent conditions, one backward through the model a step, "
                         "whatever their number. quality: every step guided three times. fast: no "
-                        "backward through the model, the first quarter of the sampling only. "
+                        "backward through the model, every fourth step only. "
                         "faithful: the paper's chain through the model. The baselines treat "
                         "conditions as independent, for comparison."
                     ),
@@ -163,9 +164,10 @@ class ZMagicSettings(Node):
                 ),
                 count(
                     "guide_every",
-                    1,
+                    0,
                     100,
-                    "Guide every k-th step only: 1 guides all, 2 halves the cost.",
+                    "Guide every k-th step only: 1 guides all, 2 halves the cost, 0 is as the "
+                    "preset.",
                 ),
                 number(
                     "guide_start",

@@ -26,16 +26,20 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 PACK = Path(__file__).resolve().parents[2]
 CONDITIONS = 3
-# A picture by the default preset and three conditions, in plain ones: it may only become cheaper.
+# What `auto` decodes with: an installed TAESD, else the connected VAE, at half size.
+AUTOMATIC = ("vae_half", "taesd")
+# What the presets promise for a picture with three conditions, in plain ones.
+PROMISED = {"balanced": 4.0, "quality": 12.0, "fast": 1.5}
+# What the default really takes: it may only become cheaper.
 AT_MOST = {
-    ("SD1.5", "vae"): 85.95,
-    ("SD1.5", "taesd"): 14.1,
-    ("SDXL", "vae"): 45.85,
-    ("SDXL", "taesd"): 8.94,
-    ("Flux", "vae"): 14.55,
-    ("Flux", "taesd"): 7.38,
-    ("Z-Image", "vae"): 16.15,
-    ("Z-Image", "taesd"): 7.32,
+    ("SD1.5", "vae_half"): 3.87,
+    ("SD1.5", "taesd"): 3.25,
+    ("SDXL", "vae_half"): 2.7,
+    ("SDXL", "taesd"): 2.4,
+    ("Flux", "vae_half"): 2.44,
+    ("Flux", "taesd"): 2.38,
+    ("Z-Image", "vae_half"): 2.4,
+    ("Z-Image", "taesd"): 2.33,
 }
 
 
@@ -43,7 +47,7 @@ AT_MOST = {
 def command(tmp_path_factory) -> tuple[str, dict]:
     """The lines and the file of the command, as people start it."""
     path = tmp_path_factory.mktemp("cost") / "cost.json"
-    arguments = ["--presets", "balanced", "fast", "--conditions", str(CONDITIONS)]
+    arguments = ["--presets", *PROMISED, "--conditions", str(CONDITIONS)]
     done = subprocess.run(
         [sys.executable, "-m", "lab.cost", *arguments, "--json", str(path)],
         capture_output=True,
@@ -128,7 +132,7 @@ def test_the_engine_is_counted_as_it_counts_itself(name, conditions):
 
 def test_a_window_of_time_travel_makes_a_picture_cheaper_and_its_dearest_step_not():
     always, half = (
-        evaluations(preset("balanced", travel_end=end), 2, steps=8) for end in (1.0, 0.5)
+        evaluations(preset("quality", travel_end=end), 2, steps=8) for end in (1.0, 0.5)
     )
     assert half.step == always.step
     assert half.picture.total() < 0.8 * always.picture.total()
@@ -146,7 +150,7 @@ def test_a_multiple_is_the_sum_of_what_the_engine_ran(command, name):
     looks = totals["energy_calls"] // CONDITIONS
     parts = {part["model"]: part for part in command[1]["parts"]}
     rows = [row for row in command[1]["guidance"] if row["preset"] == name]
-    assert len(rows) == 4 * 3
+    assert len(rows) == 4 * 4
     for row in rows:
         part = parts[row["model"]]
         denoiser, decoder = part["denoiser"], part["decoders"][row["decoder"]]
@@ -176,14 +180,34 @@ def test_the_default_costs_no_more_than_it_did(command):
         assert rows[which] <= most, which
 
 
+@pytest.mark.parametrize("name", PROMISED)
+def test_a_preset_costs_what_it_promises_on_every_model(command, name):
+    rows = [
+        row
+        for row in command[1]["guidance"]
+        if row["preset"] == name and row["decoder"] in AUTOMATIC
+    ]
+    assert len(rows) == 4 * len(AUTOMATIC)
+    for row in rows:
+        assert row["picture"]["total"] <= PROMISED[name], (row["model"], row["decoder"])
+
+
+def test_half_the_side_is_a_quarter_of_the_decoder(command):
+    for part in command[1]["parts"]:
+        whole, half = part["decoders"]["vae"], part["decoders"]["vae_half"]
+        for work in ("forward", "backward", "saved", "checkpointed"):
+            assert half[work] == pytest.approx(whole[work] / 4, rel=0.1), part["model"]
+
+
 def test_the_readme_says_what_is_counted(command):
     readme = (PACK / "README.md").read_text("utf-8")
     found: dict[tuple[str, str], list[float]] = {}
     for row in command[1]["guidance"]:
         found.setdefault((row["preset"], row["decoder"]), []).append(row["picture"]["total"])
-    for preset_name in ("balanced", "fast"):
-        for decoder in ("vae", "taesd"):
-            line = re.search(rf"\| `{preset_name}`, {decoder.upper()} \| (.*) \|", readme)
+    titles = {"vae_half": "VAE at half size", "taesd": "TAESD", "vae": "VAE"}
+    for preset_name in PROMISED:
+        for decoder, title in titles.items():
+            line = re.search(rf"\| `{preset_name}`, {title} \| (.*) \|", readme)
             shown = [float(cell) for cell in line[1].split(" | ")]
             assert shown == pytest.approx(found[preset_name, decoder], rel=0.005)
 
@@ -229,7 +253,8 @@ def test_the_estimate_is_what_is_saved_and_at_most_twice_that(command, kind):
     shape = (1, kind.channels, kind.side // 8, kind.side // 8)
     for name, work in part["decoders"].items():
         modules = () if name == "linear_rgb" else (decoder_module(name, kind),)
-        decoder = Decoder(name, lambda *_: None, tuple(map(architectures.patcher, modules)))
+        patchers = tuple(map(architectures.patcher, modules))
+        decoder = Decoder(name, lambda *_: None, patchers, 2 if name == "vae_half" else None)
         need = need_of(model, decoder, shape, 1 if kind.cfg == 1.0 else 2)
         for way, column in (("fast", "saved"), ("small", "checkpointed")):
             counted = [part["denoiser"], work, *part["networks"].values()]

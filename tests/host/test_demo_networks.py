@@ -170,7 +170,7 @@ def test_each_lowers_its_energy_in_the_demo_model(networks, demo, locator, node)
 
     def final(strength: float) -> float:
         traces = []
-        settings = HostSettings(preset("balanced", strength=strength))
+        settings = HostSettings(preset("quality", strength=strength))
         guided = attach(model, (condition,), settings, vae, traces.append)
         with torch.inference_mode():
             latent = {"samples": torch.zeros(1, 4, 16, 16)}

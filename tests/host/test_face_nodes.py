@@ -451,7 +451,7 @@ def test_a_run_moves_towards_the_person_and_loads_nothing_on_the_way(models, dem
 
     def final(strength: float, seen: list | None = None) -> float:
         traces = []
-        settings = HostSettings(preset("fast", strength=strength), "vae")
+        settings = HostSettings(preset("fast", guide_every=1, strength=strength), "vae")
         guided = attach(model, (condition,), settings, vae, on_finish=traces.append)
         sample(guided, conditioning, seen)
         return sum(traces[0].final["Face Identity"]) / PICTURES

@@ -76,7 +76,8 @@ def test_every_stock_sampler_is_guided(specimens, family, sampler):
     the solver then follows, must lower the energies; the preset ``fast`` takes such steps."""
 
     def run(strength):
-        settings = HostSettings(preset("fast", strength=strength), "linear_rgb")
+        chosen = preset("fast", guide_every=1, step_rule="residual", strength=strength)
+        settings = HostSettings(chosen, "linear_rgb")
         return guided(specimens[family], settings, sampler=sampler, scheduler="simple")
 
     samples, trace = run(0.05)

@@ -150,7 +150,7 @@ def test_a_picture_in_which_a_condition_never_moves_is_named(specimen):
 
 
 def test_a_travel_window_without_a_step_is_said(specimen):
-    settings = HostSettings(preset("balanced", travel_start=0.3, travel_end=0.301), "linear_rgb")
+    settings = HostSettings(preset("quality", travel_start=0.3, travel_end=0.301), "linear_rgb")
     (warning,) = traced(specimen, conditions(), settings)[1].warnings
     assert warning.startswith("time_travel has no effect: its window from 0.3 to 0.301")
 

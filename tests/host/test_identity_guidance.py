@@ -48,7 +48,7 @@ def test_a_second_recognizer_sees_the_person_too(world, face_networks):
 
     def run(strength: float):
         traces = []
-        settings = HostSettings(preset("balanced", strength=strength))
+        settings = HostSettings(preset("quality", strength=strength))
         guided = attach(model, (condition,), settings, vae, traces.append)
         with torch.inference_mode():
             cond, latent = demo_conditioning(), {"samples": torch.zeros(BATCH, 4, 16, 16)}

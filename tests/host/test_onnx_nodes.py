@@ -314,7 +314,7 @@ def test_sampling_is_guided_to_a_class(models):
 
     def run(strength: float) -> float:
         traces = []
-        settings = HostSettings(preset("fast", strength=strength))
+        settings = HostSettings(preset("fast", guide_every=1, strength=strength))
         guided = attach(model, (condition,), settings, vae, traces.append)
         with torch.inference_mode(), one_thread():
             cond, latent = demo_conditioning(), {"samples": torch.zeros(1, 4, 16, 16)}

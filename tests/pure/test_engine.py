@@ -92,7 +92,7 @@ def test_the_direction_lowers_every_energy(world, path):
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_residual_rule_moves_by_the_share_of_noise_it_promises(world, name):
     x = world.latent(batch=2)
-    settings = preset(name, strength=0.3, time_travel=1, step_rule="residual", guide_end=1.0)
+    settings = preset(name, strength=0.3, time_travel=1, step_rule="residual", guide_every=1)
     run = world.run(world.conditions(3), **settings.__dict__)
     prediction = world.denoise(x)
     moved = run.predict(x, SIGMA, world.denoise) - prediction
