@@ -139,6 +139,6 @@ class RunCost:
             return None
         total: Counter[str] = Counter({stage: plain * self._forward})
         for kind, times in self._times.items():
-            for (part, _), operations in self._known[kind].items():
+            for (part, _), operations in self._known.get(kind, Counter()).items():
                 total[part] += times * operations
         return {part: number / (steps * self._forward) for part, number in total.items()}
