@@ -22,6 +22,8 @@ __all__ = ["PATIENCE", "Server", "WorkflowError", "running_server"]
 PATIENCE = 1800.0
 START_PATIENCE = 600.0
 POLL_SECONDS = 0.25
+# News that the host has sent arrive within this time.
+REST_SECONDS = 0.2
 
 # Called with the host's news: {"node": id} when a node starts, with "value" and "max" besides when
 # it is at a step.
@@ -102,6 +104,7 @@ class Server:
                 # A busy host answers late; one that is gone shows in the news.
                 with suppress(TimeoutError, urllib.error.URLError):
                     if entry := self.get(f"/history/{prompt_id}").get(prompt_id):
+                        await _rest(news, listener)
                         return entry
                 try:
                     message = await news.receive(timeout=POLL_SECONDS)
@@ -114,11 +117,29 @@ class Server:
                 if message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
                     raise ConnectionError(f"ComfyUI went away; its latest news: {latest}")
                 heard = time.monotonic()
-                if message.type is aiohttp.WSMsgType.TEXT:
-                    event = json.loads(message.data)
-                    if event["type"] in ("executing", "progress") and event["data"].get("node"):
-                        latest = json.dumps(event["data"])
-                        listener(event["data"])
+                if told := _news_of_a_node(message):
+                    latest = json.dumps(told)
+                    listener(told)
+
+
+async def _rest(news: aiohttp.ClientWebSocketResponse, listener: Listener) -> None:
+    """Pass on the news that have come and were not read yet: the history may be ahead of them."""
+    with suppress(TimeoutError):
+        while True:
+            message = await news.receive(timeout=REST_SECONDS)
+            if message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
+                return
+            if told := _news_of_a_node(message):
+                listener(told)
+
+
+def _news_of_a_node(message: aiohttp.WSMessage) -> dict | None:
+    """The node that runs now or how far it is, None for all other news."""
+    if message.type is not aiohttp.WSMsgType.TEXT:
+        return None
+    event = json.loads(message.data)
+    known = event["type"] in ("executing", "progress") and event["data"].get("node")
+    return event["data"] if known else None
 
 
 @contextmanager

@@ -30,6 +30,8 @@ OUTPUT = PACK / "output"
 OLDEST_PYTHON = (3, 11)
 # Each test by its name as it starts, and how long it took.
 PYTEST_TELLS = ["--verbose", "-o", "console_output_style=times"]
+# Each file of tests in one of two processes: each has its own models, and its server if it has one.
+IN_TWO_PROCESSES = ["-n", "2", "--dist", "loadfile"]
 
 
 def set_up(version: str | None = None, *, keep: bool = True) -> Path:
@@ -118,6 +120,7 @@ def test() -> int:
     kinds += ["browser"] * have_chromium()
     parts = {"ruff check": ["ruff", "check", "."], "mypy": ["mypy"]}
     parts |= {f"tests/{kind}": ["pytest", *PYTEST_TELLS, f"tests/{kind}"] for kind in kinds}
+    parts["tests/host"] += IN_TWO_PROCESSES
     results = []
     for number, (name, arguments) in enumerate(parts.items(), 1):
         say(f"part {number} of {len(parts)}: {name}")

@@ -3,10 +3,15 @@
 On the CPU; with ZMAGIC_DEVICE=cuda (or mps, xpu) on that device, in single precision.
 """
 
+import os
+
 import pytest
+import torch
 
 
 @pytest.hookimpl(trylast=True)  # after the one in tests/conftest.py
 def pytest_configure(config):
     headless = config.zmagic_headless
     headless.load_host_on(headless.wanted_device())
+    if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores
+        torch.set_num_threads(max(1, torch.get_num_threads() // 2))

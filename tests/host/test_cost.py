@@ -120,10 +120,11 @@ def test_the_engine_is_counted_as_it_counts_itself(name, conditions):
     totals = found.trace.totals()
     for part in (DENOISER, DECODER):
         forwards = totals["forwards"].get(part, 0) + totals["forwards"].get(f"{part} check", 0)
+        forwards += totals["plain_denoiser_forwards"] * (part == DENOISER)
         # The finished picture is decoded once more, for its final energies.
         assert found.picture[part, "forward"] == forwards + (part == DECODER)
         assert found.picture[part, "backward"] == totals["backwards"].get(part, 0)
-        records = [record for record in found.trace.steps if record.step == 1]
+        records = [record for record in found.trace.steps if record.step == 0]
         assert found.step[part, "forward"] == sum(r.forwards.get(part, 0) for r in records)
         assert found.step[part, "backward"] == sum(r.backwards.get(part, 0) for r in records)
     looks = sum(found.picture[j, "forward"] for j in range(conditions))
@@ -156,6 +157,7 @@ def test_a_multiple_is_the_sum_of_what_the_engine_ran(command, name):
         denoiser, decoder = part["denoiser"], part["decoders"][row["decoder"]]
         checks = forwards.get("denoiser check", 0)
         model = (forwards[DENOISER] + checks) * denoiser["forward"]
+        model += totals["plain_denoiser_forwards"] * denoiser["forward"]
         model += backwards.get(DENOISER, 0) * denoiser["backward"]
         decoded = (forwards[DECODER] + 1) * decoder["forward"]
         decoded += backwards[DECODER] * decoder["backward"]

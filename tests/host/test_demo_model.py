@@ -130,7 +130,7 @@ def test_linear_rgb_shows_the_picture(demo, samples):
     """The preview is the picture that the conditions see without a VAE."""
     model, _, vae, *_ = demo
     decoder = decoders.choose_decoder("auto", None, model.model.latent_format)
-    assert decoder.name == "linear_rgb"
+    assert decoder.kind == "linear_rgb"
     inner = model.model
     image = decoder.decode(inner.process_latent_out, inner.process_latent_in(samples[:1]))
     image = torch.nn.functional.avg_pool2d(image, 8)[0].movedim(0, -1)

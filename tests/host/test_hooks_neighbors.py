@@ -234,7 +234,7 @@ def test_a_skipped_forward_is_no_forward_and_has_no_jacobian(specimen, before):
 
 def test_a_skipped_forward_is_not_repeated(specimen):
     model = EasyCacheNode.execute(specimen.patcher, 1e9, 0.0, 1.0, False).args[0]
-    settings = HostSettings(preset("balanced"), "linear_rgb")
+    settings = HostSettings(preset("quality"), "linear_rgb")
     trace = guided(specimen, model, settings, steps=6)[1]
     per_step = [sum(record.step == k for record in trace.steps) for k in range(6)]
     assert per_step[0] == 3 and set(per_step[1:]) <= {1, 3} and 1 in per_step

@@ -135,7 +135,7 @@ def noise_seen(demo, sample, **settings) -> list[torch.Tensor]:
     model.set_model_sampler_post_cfg_function(post_cfg)
     # So weak that a repeat's latent is the last prediction and new noise, and nothing else.
     chosen = HostSettings(
-        preset("balanced", strength=1e-6, fresh_noise=1.0, **settings), "linear_rgb"
+        preset("quality", strength=1e-6, fresh_noise=1.0, **settings), "linear_rgb"
     )
     sample(attach(model, demo.conditions, chosen))
     repeats = [
