@@ -224,7 +224,11 @@ def _help(point: Evaluation, ahead: Iterable[Evaluation], scales: Tensor) -> Ten
         [
             sum(
                 (
-                    scales[j] * (point.energies[j] - evaluation.energies[j]).detach()
+                    torch.where(
+                        scales[j] > 0.0,
+                        scales[j] * (point.energies[j] - evaluation.energies[j]).detach(),
+                        0.0,
+                    )
                     for j in evaluation.energies
                 ),
                 start=torch.zeros_like(scales[0]),

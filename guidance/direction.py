@@ -112,7 +112,8 @@ def balanced_direction(
     del point
     direction, weights = _combine(tasks, settings)
     direction = before.pull_back(direction, last=True)
-    merit = sum(scale * energy for scale, energy in zip(own.scales, energies, strict=True))
+    merits = own.scales * torch.stack(energies).to(own.scales)
+    merit = torch.where(own.valid, merits, 0.0).sum(0)
     record = {
         "energies": energies,
         "cosines": cosines([g.detach() for g in own.vectors]),

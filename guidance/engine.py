@@ -108,6 +108,7 @@ class GuidedRun:
         self._momentum = Momentum(settings.momentum)
         self._cost = RunCost(count_operations)
         self._guided_steps = 0  # predictions that were corrected, however often each was repeated
+        self._tries = 0  # of the present evaluation, one more for each that failed
 
     @property
     def trace(self) -> Trace:
@@ -261,7 +262,9 @@ class GuidedRun:
         with self._cost.evaluation(kind) as look.meter.operations:
             path, made = self._direction(look, denoiser)
         look.meter.reused += denoiser.reused_first
-        self._cost.learn(look.meter.operations, DENOISER, look.meter.computed().get(DENOISER, 0))
+        if self._tries == 1:  # what failed is no part of what such evaluations take
+            computed = look.meter.computed().get(DENOISER, 0)
+            self._cost.learn(kind, look.meter.operations, DENOISER, computed)
         self._report.watch_gradients(active, made.own)
         self._report.watch_prediction(made.prediction)
         state = StepState(
@@ -289,7 +292,9 @@ class GuidedRun:
         """The balanced direction and its gradient path: the best that there is a gradient and
         memory for."""
         path = self._jacobian.path
+        self._tries = 0
         while True:
+            self._tries += 1
             try:
                 return path, self._direction_by(path, look, denoiser)
             except NotDifferentiable as stop:

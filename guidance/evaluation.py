@@ -257,16 +257,18 @@ class Evaluation:
         A scale of 0 switches a condition off in that picture, whatever its energy is there: a NaN,
         too. The stages take one backward, whatever the number of conditions.
         """
-        total = torch.zeros_like(self.tape.output)
-        for j, scale in scales.items():
-            total = total + self._image_gradient(j, scale)
+        found = [self._image_gradient(j, scale) for j, scale in scales.items()]
+        gradients = [gradient for gradient in found if gradient is not None]
+        if not gradients:
+            return torch.zeros_like(self.u)
+        total = torch.stack(gradients).sum(0) if len(gradients) > 1 else gradients[0]
         return self.tape.pull_back(total, create_graph=self.field.second_order)
 
-    def _image_gradient(self, j: int, scale: Tensor) -> Tensor:
-        """``scale * dE_j/d image``, 0 where the scale is 0."""
+    def _image_gradient(self, j: int, scale: Tensor) -> Tensor | None:
+        """``scale * dE_j/d image``, 0 where the scale is 0; None if the energy has no gradient."""
         image, energy = self.tape.output, self.energies[j]
         if not energy.requires_grad:
-            return torch.zeros_like(image)
+            return None
         (gradient,) = torch.autograd.grad(
             energy,
             image,
@@ -276,7 +278,7 @@ class Evaluation:
             allow_unused=True,
         )
         if gradient is None:
-            return torch.zeros_like(image)
+            return None
         return torch.where(expand_like(scale, gradient) != 0.0, gradient, 0.0)
 
     def hessian_product(self, gradient: Tensor, v: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ operations; what is neither a product of matrices nor a convolution counts as no
 evaluation of each kind is counted, since all of a kind do the same.
 """
 
+import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ from torch.utils.flop_counter import flop_registry
 
 __all__ = ["BACKWARD", "FORWARD", "NETWORKS", "OperationCounter", "RunCost"]
 
+log = logging.getLogger(__name__)
+
 aten = torch.ops.aten
 # The share of all that is no stage: the attribute networks.
 NETWORKS = "networks"
@@ -24,7 +28,7 @@ FORWARD, BACKWARD = "forward", "backward"
 
 
 def _convolution(x: Tensor, weight: Tensor, *args: Any, out: Tensor, **kwargs: Any) -> int:
-    return 2 * out.numel() * weight[0].numel()
+    return 2 * out.numel() * math.prod(weight.shape[1:])
 
 
 def _linear(x: Tensor, weight: Tensor, *args: Any, out: Tensor, **kwargs: Any) -> int:
@@ -64,12 +68,16 @@ MORE: dict[Any, Callable[..., int]] = {
 class OperationCounter(TorchDispatchMode):
     """Counts the operations that run inside, by part and direction.
 
-    Nothing is changed: every operation runs as it would.
+    Nothing is changed: every operation runs as it would, and one that cannot be counted makes the
+    counts worthless (``is_whole``) and nothing else.
     """
+
+    supports_higher_order_operators = True
 
     def __init__(self) -> None:
         super().__init__()
         self.totals: Counter[tuple[str, str]] = Counter()
+        self.is_whole = True
         self._part = (NETWORKS, "")
 
     @contextmanager
@@ -84,12 +92,22 @@ class OperationCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        packet = func.overloadpacket
-        if packet in flop_registry:
-            self.totals[self._part] += flop_registry[packet](*args, **kwargs, out_val=out)
-        elif packet in MORE:
-            self.totals[self._part] += MORE[packet](*args, **kwargs, out=out)
+        try:
+            self.totals[self._part] += _operations(func, args, kwargs, out)
+        except Exception:  # a formula's own, of arguments that it does not know
+            log.debug("%s could not be counted", func, exc_info=True)
+            self.is_whole = False
         return out
+
+
+def _operations(func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> int:
+    packet = getattr(func, "overloadpacket", None)
+    if packet is None:
+        raise TypeError(f"{func} is not made of counted operations")
+    options = {name: value for name, value in kwargs.items() if name != "out"}
+    if packet in flop_registry:
+        return flop_registry[packet](*args, **options, out_val=out)
+    return MORE[packet](*args, **options, out=out) if packet in MORE else 0
 
 
 class RunCost:
@@ -114,17 +132,23 @@ class RunCost:
             return
         with OperationCounter() as counter:
             yield counter
-        self._known[kind] = counter.totals
+        self._counted &= counter.is_whole
 
-    def learn(self, counter: OperationCounter | None, stage: str, forwards: int) -> None:
-        """Remember what one evaluation of the model takes.
+    def learn(
+        self, kind: Hashable, counter: OperationCounter | None, stage: str, forwards: int
+    ) -> None:
+        """Remember what evaluations of a kind take, and one of the model in it.
 
         Args:
-            counter: that of a guided evaluation, if it was counted.
+            kind: that of the guided evaluation.
+            counter: its counter, if it was counted as a whole and made at one try.
             stage: the name of the model's stage.
             forwards: how often the model was evaluated in it.
         """
-        if counter is not None and forwards:
+        if counter is None or not self._counted:
+            return
+        self._known[kind] = counter.totals
+        if forwards:
             self._forward = counter.totals[stage, FORWARD] // forwards
 
     def shares(self, steps: int, plain: int, stage: str) -> dict[str, float] | None:
@@ -135,10 +159,11 @@ class RunCost:
             plain: those that it took besides the guided evaluations.
             stage: the name of the model's stage.
         """
-        if not self._forward or not steps:
+        known = self._counted and self._forward and self._times.keys() <= self._known.keys()
+        if not known or not steps:
             return None
         total: Counter[str] = Counter({stage: plain * self._forward})
         for kind, times in self._times.items():
-            for (part, _), operations in self._known.get(kind, Counter()).items():
+            for (part, _), operations in self._known[kind].items():
                 total[part] += times * operations
         return {part: number / (steps * self._forward) for part, number in total.items()}

@@ -136,9 +136,11 @@ class RunReport:
         if self._settings.strength == 0.0:
             self.trace.notes.append("strength is 0: energies were measured and nothing was guided")
         elif not sigmas:
+            settings, every = self._settings, self._settings.guide_every
+            step = "step" if every == 1 else f"guided step (one in {every}, from the first on)"
             self.warn(
-                f"nothing was guided: the window from guide_start {self._settings.guide_start:g} "
-                f"to guide_end {self._settings.guide_end:g} holds no step of this run"
+                f"nothing was guided: the window from guide_start {settings.guide_start:g} to "
+                f"guide_end {settings.guide_end:g} holds no {step} of this run"
             )
         else:
             warnings, notes = self._influence.of_run(conditions, sigmas, sigma_at)

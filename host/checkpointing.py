@@ -126,7 +126,7 @@ class _Call:
         self._notes: list[ref[_Note]] = []
         # Dicts and lists, too: the host goes on to write into its options.
         self._given = _mapped((args, kwargs), Tensor, self._kept, {})
-        devices = {t.device.type for t in _first_tensors(args)}
+        devices = {t.device.type for t in _first_tensors((*args, *kwargs.values()))}
         self._streams = [torch, *(getattr(torch, kind, None) for kind in devices - {"cpu"})]
         self._streams = [each for each in self._streams if hasattr(each, "get_rng_state")]
         self._drawn = [stream.get_rng_state() for stream in self._streams]

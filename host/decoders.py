@@ -4,6 +4,7 @@ By price: the latent's linear RGB factors, a tiny approximate decoder (TAESD), t
 the VAE itself.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from torch import Tensor
 
 __all__ = ["DECODERS", "TINY", "Decoder", "choose_decoder", "halved"]
 
+log = logging.getLogger(__name__)
+
 DECODERS = ("auto", "taesd", "vae_half", "vae", "linear_rgb")
 # Decoders with fewer parameters are cheap as they are: TAESD has 2.4 million, the VAEs of SD and
 # Flux 83 million.
@@ -22,6 +25,8 @@ TINY = 25_000_000
 # The shorter side, in latent pixels, of a latent that `auto` decodes at half size: smaller ones
 # show too little.
 LARGE = 64
+# Pixels of the picture per pixel of the latent, along a side.
+USUAL_SCALE = 8
 
 
 @dataclass(frozen=True)
@@ -79,15 +84,29 @@ def choose_decoder(kind: str, vae: comfy.sd.VAE | None, latent_format: LatentFor
     if kind == "linear_rgb":
         return _linear_decoder(latent_format)
     connected = vae and _automatic_vae(vae, latent_format)
-    if (connected and connected.kind == "vae") or _missing_taesd(latent_format):
+    if (connected and _is_tiny(vae)) or _missing_taesd(latent_format):
         return connected or _linear_decoder(latent_format)
-    return replace(_taesd_decoder(latent_format), instead=connected is not None)
+    try:
+        return replace(_taesd_decoder(latent_format), instead=connected is not None)
+    except Exception:  # whatever a damaged file makes the host raise
+        if connected is None:
+            raise
+        log.warning("the installed TAESD could not be loaded: the VAE is used", exc_info=True)
+        return connected
+
+
+def _is_tiny(vae: comfy.sd.VAE) -> bool:
+    return sum(p.numel() for p in vae.first_stage_model.parameters()) < TINY
 
 
 def _automatic_vae(vae: comfy.sd.VAE, latent_format: LatentFormat) -> Decoder:
-    """The connected VAE, whole if it is tiny (TAESD, too, is connected as one)."""
-    size = sum(parameter.numel() for parameter in vae.first_stage_model.parameters())
-    if size < TINY:
+    """The connected VAE, whole if it is tiny (TAESD, too, is connected as one).
+
+    Latents of another scale than the usual one are whole as well: their channels are packed pixels
+    (Flux 2), which cannot be averaged.
+    """
+    usual = getattr(latent_format, "spacial_downscale_ratio", USUAL_SCALE) == USUAL_SCALE
+    if _is_tiny(vae) or not usual:
         return _vae_decoder("vae", vae, latent_format)
     return _vae_decoder("vae_half", vae, latent_format, LARGE)
 

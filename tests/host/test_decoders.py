@@ -1,5 +1,7 @@
 """The decoders of guidance show what the host's own decoders show, and say what is missing."""
 
+from pathlib import Path
+
 import comfy.latent_formats
 import folder_paths
 import numpy as np
@@ -119,6 +121,24 @@ def test_auto_takes_an_installed_taesd_in_place_of_a_large_vae_and_says_so(
         "taesd (installed; it takes the place of the connected VAE)"
     )
     assert choose_decoder("vae", vae, SD15).patchers == (vae.patcher,)
+
+
+def test_a_damaged_taesd_does_not_cost_the_run_that_has_a_vae(installed_taesd, monkeypatch):
+    vae = large_vae(monkeypatch)
+    for part in ("encoder", "decoder"):
+        path = folder_paths.get_full_path("vae_approx", f"taesd_{part}.safetensors")
+        Path(path).write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    assert choose_decoder("auto", vae, SD15).patchers == (vae.patcher,)
+
+
+def test_packed_latents_are_decoded_whole(monkeypatch):
+    """Flux 2 packs four pixels into the channels of one: their mean is no picture at half size."""
+    with torch.inference_mode():
+        vae = architectures.kl_vae()
+    monkeypatch.setattr(decoders, "TINY", 1)
+    monkeypatch.setattr(decoders.LatentFormat, "spacial_downscale_ratio", 16)
+    decoder = choose_decoder("auto", vae, comfy.latent_formats.SD15())
+    assert decoder.name((1, 4, 64, 64)) == "vae" and not decoder.halves((1, 4, 64, 64))
 
 
 def test_auto_decodes_large_latents_at_half_size_by_a_large_vae(monkeypatch):

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from zmagic.guidance import operations
 from zmagic.guidance.operations import NETWORKS, OperationCounter
 
 from .conftest import SCHEDULE
@@ -84,3 +85,19 @@ def test_counts_are_those_of_torch_in_every_mode(inference):
         with OperationCounter() as counter, counter.part("net", "forward"):
             assert torch.equal(net(x), plain)
     assert counter.totals == {("net", "forward"): expected.get_total_flops()}
+
+
+def test_what_cannot_be_counted_costs_the_figure_and_nothing_else(world, monkeypatch):
+    expected = sampled(world, world.run(world.conditions(2)))
+    assert expected.cost
+
+    def broken(*args, **kwargs):
+        raise AssertionError("unknown shapes")
+
+    monkeypatch.setitem(operations.flop_registry, torch.ops.aten.convolution, broken)
+    trace = sampled(world, world.run(world.conditions(2)))
+    assert trace.final == expected.final and not trace.warnings and not trace.cost
+    x = torch.randn(3, 3)
+    with torch.inference_mode(), OperationCounter() as counter:
+        torch.matmul(x, x, out=torch.empty(3, 3))
+    assert counter.is_whole and counter.totals.total() == 2 * 27
