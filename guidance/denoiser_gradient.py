@@ -50,6 +50,11 @@ class DenoiserGradient:
         """The same chain with a scalar in place of the denoiser's Jacobian."""
         return IMAGE_WITHOUT if self._wanted.startswith("image") else WITHOUT
 
+    @property
+    def _instead(self) -> str:
+        """What a sentence says that is done when the Jacobian is given up."""
+        return f"guiding without the denoiser's Jacobian ({self.without_jacobian}) instead"
+
     def lose(self, cause: str | None) -> str:
         """Go on without the Jacobian, and return a sentence that says why.
 
@@ -57,15 +62,15 @@ class DenoiserGradient:
             cause: what went wrong with gradients, for the whole run; None: one prediction came
                 without, the next one may have it.
         """
-        instead = f"guiding without the denoiser's Jacobian ({self.without_jacobian}) instead"
         if cause is None:
             return (
-                f"the model's prediction carries no gradient (it was cached or detached); {instead}"
+                "the model's prediction carries no gradient (it was cached or detached); "
+                f"{self._instead}"
             )
         self._lost = True
         return (
             "the model cannot be differentiated here (a patch of it is the usual reason); "
-            f"{instead}: {cause}"
+            f"{self._instead}: {cause}"
         )
 
     def shrink(self, path: str) -> tuple[str, str] | None:
@@ -82,6 +87,6 @@ class DenoiserGradient:
         self._lost = True
         return self.without_jacobian, (
             "not enough memory for the gradient: choose the preset 'fast', which needs none "
-            "through the model, or a smaller latent; guiding without the denoiser's Jacobian "
-            f"({self.without_jacobian}) instead"
+            "through the model, or a smaller latent; "
+            f"{self._instead}"
         )

@@ -108,7 +108,6 @@ class GuidedRun:
         self._momentum = Momentum(settings.momentum)
         self._cost = RunCost(count_operations)
         self._guided_steps = 0  # predictions that were corrected, however often each was repeated
-        self._tries = 0  # of the present evaluation, one more for each that failed
 
     @property
     def trace(self) -> Trace:
@@ -262,9 +261,8 @@ class GuidedRun:
         with self._cost.evaluation(kind) as look.meter.operations:
             path, made = self._direction(look, denoiser)
         look.meter.reused += denoiser.reused_first
-        if self._tries == 1:  # what failed is no part of what such evaluations take
-            computed = look.meter.computed().get(DENOISER, 0)
-            self._cost.learn(kind, look.meter.operations, DENOISER, computed)
+        computed = look.meter.computed().get(DENOISER, 0)
+        self._cost.learn(kind, look.meter.operations, DENOISER, computed)
         self._report.watch_gradients(active, made.own)
         self._report.watch_prediction(made.prediction)
         state = StepState(
@@ -292,9 +290,7 @@ class GuidedRun:
         """The balanced direction and its gradient path: the best that there is a gradient and
         memory for."""
         path = self._jacobian.path
-        self._tries = 0
         while True:
-            self._tries += 1
             try:
                 return path, self._direction_by(path, look, denoiser)
             except NotDifferentiable as stop:
@@ -308,6 +304,7 @@ class GuidedRun:
                 path, warning = smaller
             # Out here the memory of the failed pass is free again.
             self.warn(warning)
+            look.meter.operations = None  # what failed is no part of what such evaluations take
 
     def _direction_by(self, path: str, look: Look, denoiser: Denoiser) -> Direction:
         """The balanced direction; the denoiser has gradients only where the path needs them."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["expand_like", "gram", "inner_products", "peak", "rms"]
+__all__ = ["expand_like", "inner_products", "peak", "rms"]
 
 
 def expand_like(values: Tensor, reference: Tensor) -> Tensor:
@@ -22,11 +22,6 @@ def rms(v: Tensor) -> Tensor:
 def peak(v: Tensor) -> Tensor:
     """The largest magnitude per sample, ``[B]``, at least the smallest normal number."""
     return v.flatten(1).abs().amax(1).clamp_min(torch.finfo(v.dtype).tiny)
-
-
-def gram(vectors: Tensor) -> Tensor:
-    """``inner_products`` in float64 on the CPU."""
-    return inner_products(vectors).cpu().double()
 
 
 def inner_products(vectors: Tensor) -> Tensor:

@@ -126,7 +126,8 @@ class _Call:
         self._notes: list[ref[_Note]] = []
         # Dicts and lists, too: the host goes on to write into its options.
         self._given = _mapped((args, kwargs), Tensor, self._kept, {})
-        devices = {t.device.type for t in _first_tensors((*args, *kwargs.values()))}
+        given = (*args, *kwargs.values())
+        devices = {each.device.type for each in given if isinstance(each, Tensor)}
         self._streams = [torch, *(getattr(torch, kind, None) for kind in devices - {"cpu"})]
         self._streams = [each for each in self._streams if hasattr(each, "get_rng_state")]
         self._drawn = [stream.get_rng_state() for stream in self._streams]
@@ -227,7 +228,3 @@ def _mapped(value: Any, kind: type, change: Callable, memo: dict[int, Any]) -> A
     else:
         copy = value
     return copy
-
-
-def _first_tensors(args: tuple) -> Iterable[Tensor]:
-    return [each for each in args if isinstance(each, Tensor)]

@@ -12,9 +12,9 @@ import comfy.sd
 import folder_paths
 import torch
 from comfy.latent_formats import LatentFormat
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["DECODERS", "TINY", "Decoder", "choose_decoder", "halved"]
+__all__ = ["DECODERS", "USUAL_SCALE", "Decoder", "choose_decoder", "halved", "is_tiny"]
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def choose_decoder(kind: str, vae: comfy.sd.VAE | None, latent_format: LatentFor
     if kind == "linear_rgb":
         return _linear_decoder(latent_format)
     connected = vae and _automatic_vae(vae, latent_format)
-    if (connected and _is_tiny(vae)) or _missing_taesd(latent_format):
+    if (connected and is_tiny(vae.first_stage_model)) or _missing_taesd(latent_format):
         return connected or _linear_decoder(latent_format)
     try:
         return replace(_taesd_decoder(latent_format), instead=connected is not None)
@@ -95,8 +95,9 @@ def choose_decoder(kind: str, vae: comfy.sd.VAE | None, latent_format: LatentFor
         return connected
 
 
-def _is_tiny(vae: comfy.sd.VAE) -> bool:
-    return sum(p.numel() for p in vae.first_stage_model.parameters()) < TINY
+def is_tiny(network: nn.Module) -> bool:
+    """Whether a decoder, with its encoder, is cheap as it is."""
+    return sum(parameter.numel() for parameter in network.parameters()) < TINY
 
 
 def _automatic_vae(vae: comfy.sd.VAE, latent_format: LatentFormat) -> Decoder:
@@ -106,7 +107,7 @@ def _automatic_vae(vae: comfy.sd.VAE, latent_format: LatentFormat) -> Decoder:
     (Flux 2), which cannot be averaged.
     """
     usual = getattr(latent_format, "spacial_downscale_ratio", USUAL_SCALE) == USUAL_SCALE
-    if _is_tiny(vae) or not usual:
+    if is_tiny(vae.first_stage_model) or not usual:
         return _vae_decoder("vae", vae, latent_format)
     return _vae_decoder("vae_half", vae, latent_format, LARGE)
 

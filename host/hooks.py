@@ -206,11 +206,10 @@ class _HostRun:
             check_slope=True,
             gradients=self.gradients,
             count_operations=not (self.calls.compiled or _compiles(guider.model_options)),
-            save_memory=self._save_memory,
+            save_memory=lambda: self.memory.save(),
         )
         self.engine.trace.settings["decoder"] = attachment.decoder.name(noise.shape)
         self.memory = self._memory(noise.shape)
-        self.engine.trace.settings["memory"] = self.memory.taken
 
     def _memory(self, shape: tuple[int, ...]) -> RunMemory:
         """The choice between fast and small, and what the host is to make room for."""
@@ -224,11 +223,6 @@ class _HostRun:
                 "finite_difference needs less memory"
             )
         return RunMemory(wanted, need, possible=not guidance.second_order)
-
-    def _save_memory(self) -> str | None:
-        saved = self.memory.save()
-        self.engine.trace.settings["memory"] = self.memory.taken
-        return saved
 
     def _streams(self, noise: Tensor, sigmas: Tensor, seed: int) -> RandomStreams:
         """The run's draws; those of the run that it goes on with, if it has no seed of its own."""
@@ -269,7 +263,6 @@ class _HostRun:
         modules = [guider.inner_model, *(p.model for p in _patchers(guider))]
         second_order = self.attachment.settings.guidance.second_order
         small = self.memory.is_small(guider.model_patcher.load_device)
-        self.engine.trace.settings["memory"] = self.memory.taken
         with (
             differentiable(
                 guider.model_patcher, modules, second_order=second_order, checkpoint=small
@@ -309,6 +302,7 @@ class _HostRun:
         """Complete the trace by the energies of the finished samples (in the VAE's scale)."""
         model = self.guider.model_patcher.model
         device = self.guider.model_patcher.load_device
+        self.engine.trace.settings["memory"] = self.memory.taken
         self._warn_of_unasked_steps()
         schedule = self.engine.schedule
         left = schedule.noise_level(schedule.sigmas[-1]).posterior_spread

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from .blocks import repeated_blocks
-from .decoders import TINY
+from .decoders import USUAL_SCALE, is_tiny
 from .overrides import every_module
 
 __all__ = ["MEMORY", "Need", "RunMemory", "evaluations_of", "need_of"]
@@ -28,7 +28,7 @@ MEMORY = ("auto", "fast", "small")
 SMALL, TRANSFORMER, U_NET_BLOCK = 2.6, 31.0, 0.28
 # What a decoder saves, in numbers per pixel of the picture that it makes: fast, small.
 DECODERS = {"vae": (4300, 2200), "taesd": (470, 400), "linear_rgb": (16, 16)}
-PIXELS = 8 * 8  # of the picture per pixel of the latent
+PIXELS = USUAL_SCALE**2  # of the picture per pixel of the latent
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,9 @@ def _decoder_need(decoder: Any, shape: Sequence[int]) -> Need:
     size = comfy.model_management.dtype_size(torch.float32 if weight is None else weight.dtype)
     if decoder.halves(shape):
         pixels //= 4
-    parameters = sum(p.numel() for module in modules for p in module.parameters())
-    kind = "vae" if parameters >= TINY else "taesd" if parameters else "linear_rgb"
+    kind = "linear_rgb"
+    if modules:
+        kind = "taesd" if all(map(is_tiny, modules)) else "vae"
     return Need(*(pixels * size * numbers for numbers in DECODERS[kind]))
 
 

@@ -39,7 +39,7 @@ class Evaluations:
 
     @property
     def step(self) -> Counter[Run]:
-        """Those of the dearest sampler step."""
+        """The forwards and backwards of each part in the dearest sampler step."""
         return max(self.steps, key=Counter.total)
 
 

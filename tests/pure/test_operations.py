@@ -12,7 +12,7 @@ from zmagic.guidance.operations import NETWORKS, OperationCounter
 from .conftest import SCHEDULE
 
 
-def sampled(world, run, strength_to=None):
+def sampled(world, run):
     x = world.latent(batch=2)
     for sigma in SCHEDULE.sigmas[:-1]:
         x = run.predict(x, sigma, world.denoise)
