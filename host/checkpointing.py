@@ -26,7 +26,9 @@ from .safe_ops import SafeOps
 from .saved_tensors import DROPPED, Box, SavedTensors
 from .weight_hooks import use_hooks
 
-__all__ = ["checkpointed"]
+__all__ = ["Call", "checkpointed", "plainly"]
+
+Call = Callable[..., Any]
 
 _CHANGED = (
     "a block of the model computes something else in the backward pass than in the forward pass "
@@ -37,11 +39,14 @@ _CHANGED = (
 @contextmanager
 def checkpointed(
     patcher: Any, modules: Iterable[nn.Module], saved: SavedTensors, operations: SafeOps
-) -> Iterator[None]:
+) -> Iterator[Call]:
     """Let the blocks below ``modules`` save only their inputs, inside the block.
 
     It sits on ``forward`` of the instance, around what other packs have hung there before. What
     they hang there later is around it.
+
+    Yields:
+        A function that calls another one as a block: ``call(function, *args, **kwargs)``.
 
     Args:
         patcher: the ModelPatcher whose hooks rewrite weights, or None where there are no hooks.
@@ -54,10 +59,15 @@ def checkpointed(
     try:
         for block in repeated_blocks(list(modules)):
             overrides.set(block, "forward", partial(run.call, block.forward))
-        yield
+        yield run.call
     finally:
         overrides.restore()
         run.drop()
+
+
+def plainly(function: Call, *args: Any, **kwargs: Any) -> Any:
+    """Call ``function``, which saves what it saves."""
+    return function(*args, **kwargs)
 
 
 class _Run:
@@ -70,7 +80,7 @@ class _Run:
         self._filled: ref[_Call] | None = None
 
     def call(self, function: Callable, *args, **kwargs) -> Any:
-        """Take the place of a block's forward."""
+        """Call a block's forward."""
         if self._inside or not torch.is_grad_enabled():
             return function(*args, **kwargs)
         call = _Call(self, function, args, kwargs)

@@ -14,6 +14,8 @@ import torch
 from comfy.latent_formats import LatentFormat
 from torch import Tensor, nn
 
+from .tiles import has_tiles
+
 __all__ = ["DECODERS", "USUAL_SCALE", "Decoder", "choose_decoder", "halved", "is_tiny"]
 
 log = logging.getLogger(__name__)
@@ -28,14 +30,23 @@ LARGE = 64
 # Pixels of the picture per pixel of the latent, along a side.
 USUAL_SCALE = 8
 
+Tensors = Callable[[Tensor], Tensor]
+# Runs a network's decode on a latent.
+Run = Callable[[Tensors, Tensor], Tensor]
+
+
+def _at_once(decode: Tensors, latent: Tensor) -> Tensor:
+    return decode(latent)
+
 
 @dataclass(frozen=True)
 class Decoder:
-    """``decode(process_latent_out, latent) -> image [B, 3, H, W]`` and the patchers it runs on.
+    """``decode(process_latent_out, latent, run) -> image [B, 3, H, W]``, and its patchers.
 
     Args:
         kind: one of ``DECODERS`` without ``auto``.
-        decode: takes the model's ``process_latent_out`` and a latent on the model's own scale.
+        decode: takes the model's ``process_latent_out``, a latent on the model's own scale, and
+            what runs a network's decode on a latent (``tiles.in_tiles``); without it: a call.
         patchers: the ModelPatchers that the host has to load together with the diffusion model.
         least_side: latents whose shorter side has that many pixels are decoded at half size;
             None: none are.
@@ -43,7 +54,7 @@ class Decoder:
     """
 
     kind: str
-    decode: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+    decode: Callable[..., Tensor]
     patchers: tuple = ()
     least_side: int | None = None
     instead: bool = False
@@ -57,6 +68,17 @@ class Decoder:
     def halves(self, latent: Sequence[int]) -> bool:
         """Whether a latent of that shape is decoded at half size."""
         return _is_large(latent, self.least_side)
+
+    def has_tiles(self, latent: Sequence[int]) -> bool:
+        """Whether a latent of that shape is more than one tile."""
+        *rest, height, width = latent
+        if self.halves(latent):
+            height, width = _half(height), _half(width)
+        return bool(self.patchers) and has_tiles((*rest, height, width))
+
+
+def _half(side: int) -> int:
+    return round(side / 2)
 
 
 def _is_large(shape: Sequence[int], least_side: int | None) -> bool:
@@ -121,7 +143,7 @@ def _vae_decoder(
             f"{latent_format.latent_channels}: connect the VAE that belongs to this model"
         )
 
-    def decode(process_latent_out: Callable[[Tensor], Tensor], latent: Tensor) -> Tensor:
+    def decode(process_latent_out: Tensors, latent: Tensor, run: Run = _at_once) -> Tensor:
         latent = process_latent_out(latent)
         if _is_large(latent.shape, least_side):
             latent = halved(latent)
@@ -129,7 +151,7 @@ def _vae_decoder(
             latent = latent.unsqueeze(2)
         # As VAE.decode does, without its preallocated output, which would cut the gradient;
         # process_output works in place, hence the clone.
-        pixels = vae.first_stage_model.decode(latent.to(vae.vae_dtype))
+        pixels = run(vae.first_stage_model.decode, latent.to(vae.vae_dtype))
         return _still_image(vae.process_output(pixels.float().clone()))
 
     return Decoder(kind, decode, (vae.patcher,), least_side)
@@ -137,7 +159,7 @@ def _vae_decoder(
 
 def halved(latent: Tensor) -> Tensor:
     """``[B, C, ..., H, W]`` at half its height and width, without aliases."""
-    size = [round(side / 2) for side in latent.shape[-2:]]
+    size = [_half(side) for side in latent.shape[-2:]]
     flat = latent.flatten(1, -3)
     small = torch.nn.functional.interpolate(flat, size=size, mode="bilinear", antialias=True)
     return small.reshape(*latent.shape[:-2], *size)
@@ -184,7 +206,7 @@ def _linear_decoder(latent_format: LatentFormat) -> Decoder:
     reshape = getattr(latent_format, "latent_rgb_factors_reshape", None)
     enlarge = getattr(latent_format, "spacial_downscale_ratio", 8)
 
-    def decode(process_latent_out: Callable[[Tensor], Tensor], latent: Tensor) -> Tensor:
+    def decode(process_latent_out: Tensors, latent: Tensor, run: Run = _at_once) -> Tensor:
         if reshape is not None:
             latent = reshape(latent)
         latent = _still_image(latent)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .checkpointing import checkpointed
+from .checkpointing import Call, checkpointed, plainly
 from .moving_weights import recast_in_backward
 from .safe_ops import SafeOps
 from .saved_tensors import SavedTensors
@@ -45,7 +45,7 @@ def differentiable(
     *,
     second_order: bool = False,
     checkpoint: bool = False,
-) -> Iterator[None]:
+) -> Iterator[Call]:
     """Make the frozen ``modules`` differentiable in their inputs inside the block.
 
     Inference mode is off and gradients are on, also under an outer ``no_grad``; weights are
@@ -70,6 +70,10 @@ def differentiable(
             Attention then forms its full matrix: exact, and slower than the fused kernels.
         checkpoint: whether blocks save only their inputs and run once more in each backward pass:
             less memory, more time. Without effect under ``second_order`` and in an inner block.
+
+    Yields:
+        A function that calls another one, ``call(function, *args, **kwargs)``: as a block, where
+        blocks save only their inputs.
     """
     hooked, modules = hooked_modules(patcher), list(modules)
     with ExitStack() as stack:
@@ -84,9 +88,10 @@ def differentiable(
         own = SavedTensors()
         saved = stack.enter_context(own.watching())
         operations = stack.enter_context(SafeOps(saved, second_order=second_order))
+        call: Call = plainly
         if checkpoint and saved is own and not second_order:
-            stack.enter_context(checkpointed(patcher, modules, saved, operations))
-        yield
+            call = stack.enter_context(checkpointed(patcher, modules, saved, operations))
+        yield call
 
 
 @contextmanager

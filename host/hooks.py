@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import comfy.model_management
@@ -26,12 +27,14 @@ from ..guidance.settings import GuidanceSettings
 from ..guidance.trace import Trace
 from ..guidance.wording import one_line
 from .batch_index import batch_indices
+from .checkpointing import Call, plainly
 from .decoders import Decoder, choose_decoder
 from .evaluations import CfgGap, Evaluations, prediction_of
 from .gradients import differentiable
 from .memory import RunMemory, evaluations_of, need_of
 from .model_calls import ModelCalls
 from .networks import Network
+from .tiles import in_tiles
 
 __all__ = ["HostSettings", "attach"]
 
@@ -208,6 +211,7 @@ class _HostRun:
             count_operations=not (self.calls.compiled or _compiles(guider.model_options)),
             save_memory=lambda: self.memory.save(),
         )
+        self._call: Call = plainly  # as a block, where blocks save only their inputs
         self.engine.trace.settings["decoder"] = attachment.decoder.name(noise.shape)
         self.memory = self._memory(noise.shape)
 
@@ -222,7 +226,8 @@ class _HostRun:
                 "memory 'small' has no effect with dependence 'exact', which differentiates twice; "
                 "finite_difference needs less memory"
             )
-        return RunMemory(wanted, need, possible=not guidance.second_order)
+        tiles = self.attachment.decoder.has_tiles(shape)
+        return RunMemory(wanted, need, possible=not guidance.second_order, tiles=tiles)
 
     def _streams(self, noise: Tensor, sigmas: Tensor, seed: int) -> RandomStreams:
         """The run's draws; those of the run that it goes on with, if it has no seed of its own."""
@@ -235,9 +240,11 @@ class _HostRun:
         return streams
 
     def decode(self, latent: Tensor) -> Tensor:
-        return self.attachment.decoder.decode(
-            self.guider.model_patcher.model.process_latent_out, latent
-        )
+        """The picture of a latent, in tiles where memory has shown to be that short."""
+        scaled = self.guider.model_patcher.model.process_latent_out
+        if not self.memory.tiled:
+            return self.attachment.decoder.decode(scaled, latent)
+        return self.attachment.decoder.decode(scaled, latent, partial(in_tiles, call=self._call))
 
     def predict(self, executor, x: Tensor, timestep: Tensor, model_options: dict, seed) -> Any:
         """Predict: plainly where no condition guides, bit for bit; else with the correction.
@@ -266,10 +273,14 @@ class _HostRun:
         with (
             differentiable(
                 guider.model_patcher, modules, second_order=second_order, checkpoint=small
-            ),
+            ) as call,
             self.evaluations.with_gradients(run_again=small),
         ):
-            yield
+            before, self._call = self._call, call
+            try:
+                yield
+            finally:
+                self._call = before
 
     def _plain(self, executor, x, timestep, model_options, seed, sigma: float) -> Any:
         if self.calls.compiled or _compiles(model_options):

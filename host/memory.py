@@ -91,21 +91,38 @@ def evaluations_of(guider: Any) -> int:
     return sum(len(each) for name, each in conds.items() if name not in skipped)
 
 
+# What a run does when memory is short, one after the other, and the words for it.
+WAYS = ("fast", "small", "tiled")
+SAVED = {
+    "small": (
+        "each block of the models runs a second time instead of keeping what it computed "
+        "(memory 'small')"
+    ),
+    "tiled": (
+        "conditions see the picture decoded in overlapping tiles, one at a time, whose tints and "
+        "contrast may differ"
+    ),
+}
+
+
 class RunMemory:
-    """The choice of one run: ``fast``, where blocks save all, or ``small``.
+    """The choice of one run: ``fast``, where blocks save all, ``small``, or ``tiled``: small, and
+    the picture is decoded in tiles. That is another picture, so that nobody begins with it.
 
     Args:
         wanted: one of ``MEMORY``; ``auto`` takes ``fast`` if the device has room for it when the
             models are loaded.
-        need: what is saved in both ways.
+        need: what is saved, fast and small.
         possible: whether blocks can save only their inputs: not under second derivatives.
+        tiles: whether the picture is more than one tile.
     """
 
-    def __init__(self, wanted: str, need: Need, *, possible: bool = True):
-        self._wanted, self._need, self._possible = wanted, need, possible
-        self._small: bool | None = {"fast": False, "small": True}.get(wanted)
+    def __init__(self, wanted: str, need: Need, *, possible: bool = True, tiles: bool = False):
+        self._wanted, self._need = wanted, need
+        self._ways = WAYS[: 1 + possible + (possible and tiles)]
+        self._way = None if wanted == "auto" else wanted
         if not possible:
-            self._small = False
+            self._way = "fast"
 
     def times(self, model: Any, shape: Sequence[int]) -> int:
         """By how much to multiply a batch for the host to find room for the gradient, too.
@@ -113,27 +130,30 @@ class RunMemory:
         The host reckons what a forward of a batch needs, frees that for twice the batch, and
         keeps at least that for the batch itself from the weights.
         """
-        need = self._need.fast if self._small is False else self._need.small
+        need = self._need.fast if self._way == "fast" else self._need.small
         return 1 + math.ceil(need / max(model.memory_required(list(shape)), 1.0))
 
     def is_small(self, device: torch.device) -> bool:
         """Whether blocks are to save only their inputs; decided when it is first asked."""
-        if self._small is None:
-            self._small = comfy.model_management.get_free_memory(device) < self._need.fast
-        return self._small
+        if self._way is None:
+            free = comfy.model_management.get_free_memory(device)
+            self._way = "small" if free < self._need.fast else "fast"
+        return self._way != "fast"
+
+    @property
+    def tiled(self) -> bool:
+        """Whether the picture is to be decoded in tiles."""
+        return self._way == "tiled"
 
     def save(self) -> str | None:
         """Take less, for the rest of the run; what is taken, None if nothing is left to save."""
-        if self._small is not False or not self._possible:
+        if self._way is None or self._way == self._ways[-1]:
             return None
-        self._small = True
-        return (
-            "each block of the models runs a second time instead of keeping what it computed "
-            "(memory 'small')"
-        )
+        self._way = self._ways[self._ways.index(self._way) + 1]
+        return SAVED[self._way]
 
     @property
     def taken(self) -> str:
         """What the report says."""
-        taken = {True: "small", False: "fast", None: "not needed"}[self._small]
+        taken = self._way or "not needed"
         return taken if taken == self._wanted else f"{self._wanted} ({taken})"

@@ -124,8 +124,11 @@ def _guidance(
 
 def report(counted: Sequence[Prices], rows: Sequence[Guidance]) -> Iterator[str]:
     """Lines of Markdown: what each part takes, and for each model a picture and a step."""
-    yield "| one picture | forward, 10^9 | backward, 10^9 | saved for it, GiB | by `small` |"
-    yield "|---|---|---|---|---|"
+    yield (
+        "| one picture | forward, 10^9 | backward, 10^9 | saved for it, GiB | by `small` | "
+        "in tiles |"
+    )
+    yield "|---|---|---|---|---|---|"
     for price in counted:
         yield _work_line(f"{price.model}, {price.side} px", price.denoiser)
         for name, work in price.decoders.items():
@@ -144,8 +147,10 @@ def report(counted: Sequence[Prices], rows: Sequence[Guidance]) -> Iterator[str]
 
 def _work_line(name: str, work: Work) -> str:
     figures = (work.forward / 1e9, work.backward / 1e9)
-    cells = " | ".join(f"{figure:,.0f}" for figure in figures)
-    return f"| {name} | {cells} | {work.saved / GIB:.2f} | {work.checkpointed / GIB:.2f} |"
+    cells = [f"{figure:,.0f}" for figure in figures]
+    saved = (work.saved, work.checkpointed, work.tiled)
+    cells += ["" if each is None else f"{each / GIB:.2f}" for each in saved]
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def _table(title: str, what: str, rows: Sequence[Guidance]) -> Iterator[str]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from zmagic.host.checkpointing import Call
 from zmagic.host.gradients import differentiable, normal
 
 from .saved_bytes import SavedBytes
@@ -26,38 +27,57 @@ META = torch.device("meta")
 class Work:
     """Operations of a forward and of the backward to its input, and bytes saved in between.
 
-    ``checkpointed`` is what is saved at most if blocks save only their inputs.
+    ``checkpointed`` is what is saved at most if blocks save only their inputs, ``tiled`` if the
+    blocks are a decoder's tiles; None where there are none.
     """
 
     forward: int
     backward: int
     saved: int
     checkpointed: int
+    tiled: int | None = None
 
 
-def work_of(module: nn.Module, function: Callable[[Tensor], Tensor], point: Tensor) -> Work:
+def work_of(
+    module: nn.Module,
+    function: Callable[[Tensor], Tensor],
+    point: Tensor,
+    tiled: Callable[[Tensor, Call], Tensor] | None = None,
+) -> Work:
     """Count ``function(point)`` and its backward, differentiated as guidance does it.
 
     Args:
         module: all layers that ``function`` runs, on the meta device.
         function: takes the point to any tensor that depends on it.
         point: a tensor on the meta device.
+        tiled: the same in tiles, each called by what it is given.
     """
+
+    def whole(x: Tensor, call: Call) -> Tensor:
+        return function(x)
+
     with fused_attention():
-        forward, backward, saved = _counted(module, function, point, checkpoint=False)
-        *_, checkpointed = _counted(module, function, point, checkpoint=True)
-    return Work(forward, backward, saved, checkpointed)
+        forward, backward, saved = _counted(module, whole, point, checkpoint=False)
+        *_, checkpointed = _counted(module, whole, point, checkpoint=True)
+        least = None
+        if tiled is not None:
+            *_, least = _counted(module, tiled, point, checkpoint=True)
+    return Work(forward, backward, saved, checkpointed, least)
 
 
 def _counted(
-    module: nn.Module, function: Callable[[Tensor], Tensor], point: Tensor, *, checkpoint: bool
+    module: nn.Module,
+    function: Callable[[Tensor, Call], Tensor],
+    point: Tensor,
+    *,
+    checkpoint: bool,
 ) -> tuple[int, int, int]:
     """Operations of the forward and of the backward, and the bytes saved at most."""
     account = SavedBytes(module)
-    with account.watching(), differentiable(None, [module], checkpoint=checkpoint):
+    with account.watching(), differentiable(None, [module], checkpoint=checkpoint) as call:
         start = normal(point).requires_grad_(True)
         with FlopCounterMode(display=False) as forward:
-            output = function(start)
+            output = function(start, call)
         with FlopCounterMode(display=False) as backward:
             torch.autograd.grad(output, start, torch.ones_like(output))
     return forward.get_total_flops(), backward.get_total_flops(), account.peak

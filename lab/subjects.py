@@ -9,8 +9,10 @@ from comfy.taesd.taesd import TAESD
 from torch import Tensor, nn
 
 from zmagic.guidance.networks.iresnet import LAYERS, IResNet
+from zmagic.host.checkpointing import Call
 from zmagic.host.decoders import choose_decoder, halved
 from zmagic.host.gradients import differentiable_options
+from zmagic.host.tiles import has_tiles, in_tiles
 
 from .face_parser import BiSeNet
 from .operations import META, Work, work_of
@@ -64,8 +66,14 @@ def decoder_work(name: str, architecture: Architecture) -> Work:
         latent = _latent(architecture, torch.float32)
         return work_of(nn.Module(), lambda x: decoder.decode(lambda y: y, x), latent)
     module = decoder_module(name, architecture)
-    decode = module.decode if name != "vae_half" else lambda z: module.decode(halved(z))
-    return work_of(module, decode, _latent(architecture, DECODED_IN))
+    latent = _latent(architecture, DECODED_IN)
+    seen = halved if name == "vae_half" else lambda z: z
+
+    def tiled(z: Tensor, call: Call) -> Tensor:
+        return in_tiles(module.decode, seen(z), call)
+
+    several = has_tiles(seen(latent).shape)
+    return work_of(module, lambda z: module.decode(seen(z)), latent, tiled if several else None)
 
 
 def decoder_module(name: str, architecture: Architecture) -> nn.Module:

@@ -247,6 +247,21 @@ def test_what_blocks_save_fits_on_small_cards(command):
             assert decoders["taesd"]["checkpointed"] <= 0.65 * gib
 
 
+def test_a_decoder_in_tiles_saves_one_tile(command):
+    """The README has these figures."""
+    parts = {part["model"]: part for part in command[1]["parts"]}
+    for name, part in parts.items():
+        decoders = part["decoders"]
+        assert decoders["linear_rgb"]["tiled"] is part["denoiser"]["tiled"] is None
+        if name == "SD1.5":
+            assert decoders["vae_half"]["tiled"] is None  # a picture of 256 pixels is one tile
+            continue
+        for decoder, most in {"vae": 1.0, "vae_half": 0.6, "taesd": 0.15}.items():
+            work = decoders[decoder]
+            assert work["tiled"] <= most * 2**30
+            assert work["tiled"] < 0.65 * work["checkpointed"]
+
+
 @pytest.mark.parametrize("kind", ARCHITECTURES, ids=lambda kind: kind.title)
 def test_the_estimate_is_what_is_saved_and_at_most_twice_that(command, kind):
     """With three conditions, each with a network of its own."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from zmagic.guidance.settings import preset
+from zmagic.host import tiles
 from zmagic.host.decoders import choose_decoder
 from zmagic.host.hooks import HostSettings, attach
 from zmagic.host.memory import need_of
@@ -118,14 +119,15 @@ def test_a_neighbor_that_counts_its_calls_counts_those_of_the_first_pass(specime
     assert counted[0] == counted[1] > 0
 
 
-class _ShortOnce:
-    """A device that runs out of memory once, as soon as a gradient is wanted at some place."""
+class _Short:
+    """A device that runs out of memory so many times, when a gradient is wanted at some place."""
 
-    def __init__(self):
+    def __init__(self, times):
+        self.times = times
         self.failures = []  # a list: what else is in it would be put back after a failure
 
     def fail(self, *_):
-        if not self.failures:
+        if len(self.failures) < self.times:
             self.failures.append(1)
             raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -140,10 +142,9 @@ class _ShortOnce:
         return n
 
 
-@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
-@pytest.mark.parametrize("stage", ["denoiser", "decoder", "energy"])
-def test_a_lack_of_memory_makes_the_run_small(specimen, vae, fast, stage, backward):
-    device = _ShortOnce()
+def short_of_memory(specimen, vae, stage, backward, times):
+    """The samples and the trace of a run on such a device, which leaves the model as it was."""
+    device = _Short(times)
     act = device.backward if backward else device.forward
     before = [dict(vars(module)) for module in specimen.patcher.model.modules()]
     conds, handle = conditions(), None
@@ -159,10 +160,65 @@ def test_a_lack_of_memory_makes_the_run_small(specimen, vae, fast, stage, backwa
     finally:
         if handle is not None:
             handle.remove()
-    assert len(device.failures) == 1
+        assert [dict(vars(module)) for module in specimen.patcher.model.modules()] == before
+    assert len(device.failures) == times
+    return samples, trace
+
+
+BACKWARD = pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+STAGES = pytest.mark.parametrize("stage", ["denoiser", "decoder", "energy"])
+
+
+@BACKWARD
+@STAGES
+def test_a_lack_of_memory_makes_the_run_small(specimen, vae, fast, stage, backward):
+    samples, trace = short_of_memory(specimen, vae, stage, backward, 1)
     assert trace.settings["memory"] == "fast (small)"
     (warning,) = trace.warnings
     assert "not enough memory" in warning and "second time" in warning
     assert {record.path for record in trace.steps} == {"image"}
     assert relative(samples, fast[0]) < 1e-5
-    assert [dict(vars(module)) for module in specimen.patcher.model.modules()] == before
+
+
+@pytest.fixture(scope="module")
+def small_tiles():
+    """Tiles of which the small picture has several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "SIDE", 5)
+        patch.setattr(tiles, "SHARED", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def in_tiles(specimen, vae, small_tiles):
+    return guided(specimen, vae, replace(FAST, memory="tiled"))
+
+
+@BACKWARD
+@STAGES
+def test_then_the_picture_is_decoded_in_tiles(specimen, vae, fast, in_tiles, stage, backward):
+    samples, trace = short_of_memory(specimen, vae, stage, backward, 2)
+    assert trace.settings["memory"] == "fast (tiled)"
+    assert "second time" in trace.warnings[0] and "overlapping tiles" in trace.warnings[1]
+    assert len(trace.warnings) == 2
+    assert {record.path for record in trace.steps} == {"image"}
+    assert relative(samples, in_tiles[0]) < 1e-5
+    assert 1e-5 < relative(samples, fast[0]) < 0.1
+    assert in_tiles[2] < 0.6 * fast[2]
+
+
+@BACKWARD
+@STAGES
+def test_then_it_is_guided_behind_the_model(specimen, vae, small_tiles, stage, backward):
+    samples, trace = short_of_memory(specimen, vae, stage, backward, 3)
+    assert trace.settings["memory"] == "fast (tiled)"
+    assert len(trace.warnings) == 3 and "image_no_backprop" in trace.warnings[2]
+    assert {record.path for record in trace.steps} == {"image_no_backprop"}
+    assert torch.isfinite(samples).all()
+
+
+def test_a_picture_of_one_tile_is_not_decoded_in_tiles(specimen, vae, monkeypatch):
+    monkeypatch.setattr(tiles, "SIDE", 48)
+    _, trace = short_of_memory(specimen, vae, "decoder", False, 2)
+    assert trace.settings["memory"] == "fast (small)"
+    assert "image_no_backprop" in trace.warnings[1]
