@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .balance import BALANCERS
-from .steps import STEP_RULES
+from .steps import PUBLISHED_UNIT, STEP_RULES
 
 __all__ = ["CHOICES", "NO_BACKPROP", "PRESETS", "GuidanceSettings", "preset"]
 
@@ -43,8 +43,8 @@ class GuidanceSettings:
     The defaults are the preset ``balanced``.
 
     Args:
-        strength: size of the correction, >= 0, in the unit of ``step_rule``; 0 leaves the
-            sampling untouched (section 6).
+        strength: size of the corrections, >= 0, in the same unit for all presets and for the step
+            rules ``posterior`` and ``residual``; 0 leaves the sampling untouched (section 6).
         gradient_path: where the chain rule of the pairs is evaluated (section 4): in the noisy
             latent (``full``), the predicted clean latent (``prediction``) or the decoded image
             (``image``); ``no_backprop`` and ``image_no_backprop`` are the latter two with a
@@ -58,7 +58,7 @@ class GuidanceSettings:
         order: which ordered pairs take part (section 7): all, those along the chain of nodes, or
             those along the order found in each step.
         balance, cagrad_c: how the tasks are combined, and CAGrad's radius c (section 5).
-        step_rule: the length of a correction at strength 1 (section 6); ``posterior``: the
+        step_rule: the length of each correction at strength 1 (section 6); ``posterior``: the
             posterior spread.
         guide_every: k guides every k-th sampler step.
         guide_start, guide_end: the window of the sampling, in fractions of it, in which anything
@@ -141,10 +141,14 @@ class GuidanceSettings:
         return self.dependence == "exact"
 
 
-# The paper and its baselines: steps by a share of the noise that is left; time travel, where it is
-# switched on, draws nearly all noise anew.
+# The paper and its baselines: steps by a share of the noise that is left, 0.3 as published; time
+# travel, where it is switched on, draws nearly all noise anew.
 PUBLISHED = GuidanceSettings(
-    step_rule="residual", fresh_noise=None, dependence="finite_difference", gradient_path="full"
+    strength=0.3 / PUBLISHED_UNIT,
+    step_rule="residual",
+    fresh_noise=None,
+    dependence="finite_difference",
+    gradient_path="full",
 )
 
 # What each costs in plain pictures: `python -m lab.cost`.

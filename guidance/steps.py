@@ -1,4 +1,11 @@
-"""Step-size rules: how far the prediction moves along the combined direction (method section 6)."""
+"""Step-size rules: how far the prediction moves along the combined direction (method section 6).
+
+Strength has one unit. Corrections that all point the same way move a picture, over a whole
+sampling, by about ``strength * pi / 2`` of the spread of its latents. By ``posterior`` that holds
+for every noise schedule and number of steps, by ``residual`` for the usual ones: 20 steps of the
+schedule of Stable Diffusion. ``classifier``, ``freedom`` and ``polyak`` take their length from the
+energies and the model; strength multiplies it.
+"""
 
 from dataclasses import dataclass
 
@@ -8,7 +15,10 @@ from torch import Tensor
 from .norms import expand_like, peak, rms
 from .schedule import ALPHA_FLOOR, NoiseLevel
 
-__all__ = ["STEP_RULES", "StepState", "renoise", "step"]
+__all__ = ["PUBLISHED_UNIT", "STEP_RULES", "StepState", "renoise", "step"]
+
+# What a published number of ``residual``, a share of all the noise that is left, is in strength.
+PUBLISHED_UNIT = 0.5
 
 
 @dataclass(frozen=True)
@@ -32,16 +42,18 @@ class StepState:
 
 
 def residual(state: StepState) -> Tensor:
-    """``RMS(D - x / alpha) * d / RMS(d)``: a share of the noise that is left."""
-    remaining = rms(state.prediction - state.level.clean(state.x))
-    return expand_like(remaining, state.direction) * _unit(state.direction)
+    """``RMS(D - x / alpha) / 2 * d / RMS(d)``: a share of the noise that is left.
+
+    The share that is published (FreeDoM's, the paper's) is half of the strength.
+    """
+    return expand_like(_residual_length(state), state.direction) * _unit(state.direction)
 
 
 def posterior(state: StepState) -> Tensor:
     """``s / sqrt(alpha^2 + s^2) * d / RMS(d)``: a share of the posterior spread.
 
-    At little noise it is about as long as ``residual``, which at much noise goes far beyond all
-    clean latents: their spread is about 1.
+    At little noise it is about twice as long as ``residual``, which at much noise goes far beyond
+    all clean latents: their spread is about 1.
     """
     return state.level.posterior_spread * _unit(state.direction)
 
@@ -66,8 +78,12 @@ def polyak(state: StepState) -> Tensor:
     wanted = wanted / (
         length.clamp_min(torch.finfo(length.dtype).tiny) * state.direction[0].numel()
     )
-    longest = rms(state.prediction - state.level.clean(state.x)).to(length)
+    longest = _residual_length(state).to(length)
     return expand_like(torch.minimum(wanted, longest), state.direction) * _unit(state.direction)
+
+
+def _residual_length(state: StepState) -> Tensor:
+    return PUBLISHED_UNIT * rms(state.prediction - state.level.clean(state.x))
 
 
 STEP_RULES = {

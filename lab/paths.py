@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument(
         "--strength",
         type=float,
-        default=0.15,
+        default=0.3,
         help="Strength of the guidance in every row. Default: %(default)g.",
     )
     parser.add_argument(

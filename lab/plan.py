@@ -9,11 +9,11 @@ from .tasks import attributes_of
 
 __all__ = ["BATCH", "STRENGTHS", "UNTUNED", "Plan"]
 
-# Strengths of the residual step rule. In the few steps that fit here a correction has little time
-# to be mended: 0.2, the default of the nodes, breaks most faces in 5 steps, and few in 10.
-STRENGTHS = (0.05, 0.1, 0.2, 0.4)
+# In the few steps that fit here a correction by the residual rule has little time to be mended: 0.4
+# breaks most faces in 5 steps, and few in 10.
+STRENGTHS = (0.1, 0.2, 0.4, 0.8)
 # The strengths of all methods without tuning.
-UNTUNED = (0.1,)
+UNTUNED = (0.2,)
 BATCH = 10
 
 

@@ -106,10 +106,11 @@ class ZMagicSettings(Node):
                     0.0,
                     10.0,
                     0.01,
-                    "How far a step follows the conditions: with 'balanced' as a share of the "
-                    "posterior spread, which is how much of the picture is still open. 0 is plain "
-                    "sampling with a report; 0.2 to 0.5 is good for 'balanced', less for "
-                    "'quality' and those of other rules; too much looks painted over.",
+                    "How far a step follows the conditions, as a share of the posterior spread: "
+                    "how much of the picture is still open. The same unit for all presets: twice "
+                    "the number that FreeDoM publishes. 0 is plain sampling with a report; 0.2 to "
+                    "0.5 is good for 'balanced', less for 'quality', which guides each step "
+                    "three times; too much looks painted over.",
                     advanced=False,
                 ),
                 choice(
@@ -158,9 +159,9 @@ class ZMagicSettings(Node):
                 choice(
                     "step_rule",
                     "The length of a correction. posterior: a share of the posterior spread. "
-                    "residual: a share of the remaining noise, far more in the first steps. "
-                    "classifier: the score itself. freedom: a share of the CFG difference. "
-                    "polyak: by the energies' values.",
+                    "residual: a share of the remaining noise, far more in the first steps and "
+                    "less in the last; in all about the same. classifier: the score itself. "
+                    "freedom: a share of the CFG difference. polyak: by the energies' values.",
                 ),
                 count(
                     "guide_every",

@@ -80,7 +80,7 @@ def test_every_stock_sampler_is_guided(specimens, family, sampler):
         settings = HostSettings(chosen, "linear_rgb")
         return guided(specimens[family], settings, sampler=sampler, scheduler="simple")
 
-    samples, trace = run(0.05)
+    samples, trace = run(0.1)
     plain = run(0.0)[1]
     assert torch.isfinite(samples).all()
     assert len(trace.steps) >= 3 and not trace.warnings

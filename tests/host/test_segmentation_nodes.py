@@ -266,7 +266,7 @@ def test_sampling_is_guided_to_the_layout(segmenter, photograph):
         assert result["samples"].isfinite().all() and not traces[0].warnings
         return traces[0].final
 
-    plain, guided = run(0.0), run(0.2)
+    plain, guided = run(0.0), run(0.4)
     for name, values in guided.items():
         assert sum(values) < 0.9 * sum(plain[name]), name
 
