@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nodes as host_nodes
@@ -76,9 +77,10 @@ def test_there_is_no_help_page_without_a_node():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_untouched_settings_are_those_of_the_preset(name):
+    """But for the strength, of which the widget has one for all: its unit is the same."""
     widgets = {key: options.get("default") for key, (_, options, *_) in SETTINGS.items()}
     (settings,) = ZMagicSettings.execute(**{**widgets, "preset": name}).args
-    assert settings.guidance == PRESETS[name]
+    assert settings.guidance == replace(PRESETS[name], strength=PRESETS["balanced"].strength)
 
 
 def test_without_settings_the_preset_is_the_first_one():
