@@ -11,7 +11,8 @@ from zmagic.guidance.conditions import Condition
 from zmagic.guidance.evaluation import DENOISER
 from zmagic.guidance.settings import GuidanceSettings
 from zmagic.guidance.trace import Trace
-from zmagic.host.hooks import HostSettings, attach, schedule_of
+from zmagic.host.hooks import HostSettings, attach
+from zmagic.host.run import schedule_of
 
 from .evaluations import DECODER, STEPS, Run, evaluations
 from .sampling import Subject, sampled, sigmas_of

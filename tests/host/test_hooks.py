@@ -13,7 +13,8 @@ from nodes import common_ksampler
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.energies import ColorPalette, ReferenceImage
 from zmagic.guidance.settings import PRESETS, preset
-from zmagic.host.hooks import KEY, HostSettings, attach, noise_level
+from zmagic.host.hooks import HostSettings, attach
+from zmagic.host.run import KEY, noise_level
 
 from . import architectures
 from .derivatives import one_thread, repeated

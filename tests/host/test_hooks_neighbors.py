@@ -10,7 +10,8 @@ from comfy_extras.nodes_apg import APG
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 
 from zmagic.guidance.settings import preset
-from zmagic.host.hooks import KEY, HostSettings, attach
+from zmagic.host.hooks import HostSettings, attach
+from zmagic.host.run import KEY
 
 from . import architectures
 from .derivatives import repeated
