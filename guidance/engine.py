@@ -33,11 +33,13 @@ from .jacobian_check import PullBack, has_right_slope
 from .momentum import Momentum
 from .norms import rms
 from .operations import FORWARD, RunCost
+from .progress import Pace, Watch
 from .random_streams import RandomStreams
 from .run_report import RunReport
 from .schedule import NoiseLevel, Schedule
 from .settings import NO_BACKPROP, PRESETS, GuidanceSettings
-from .steps import StepState, renoise, step
+from .steps import StepState, step
+from .time_travel import TimeTravel
 from .trace import Trace, rounded
 
 __all__ = ["GuidedRun"]
@@ -78,6 +80,7 @@ class GuidedRun:
         gradients: Callable[[], AbstractContextManager] = torch.enable_grad,
         count_operations: bool = True,
         save_memory: SaveMemory | None = None,
+        watch: Watch | None = None,
     ):
         """
         Args:
@@ -96,6 +99,7 @@ class GuidedRun:
             save_memory: asked when a look ran out of memory, before the denoiser's Jacobian is
                 given up: lets later looks take less, and returns the words for what is taken
                 instead; None: nothing is left to save.
+            watch: what is told of the run while it goes on; None: nobody.
         """
         self.conditions = begin_run(with_distinct_names(conditions))
         self.settings = settings
@@ -103,7 +107,11 @@ class GuidedRun:
         self.schedule = schedule
         self.streams = streams or RandomStreams()
         self.gradients = gradients
-        self._report = RunReport(settings)
+        self._steps = len(schedule.sigmas) - 1
+        self._watch = watch or Watch()
+        self._pace = Pace(self._watch.working)
+        self._report = RunReport(settings, self._watch.looked)
+        self._travel = TimeTravel(settings, schedule, self.streams)
         self._jacobian = DenoiserGradient(settings.gradient_path, check_slope, save_memory)
         self._momentum = Momentum(settings.momentum)
         self._cost = RunCost(count_operations)
@@ -133,12 +141,9 @@ class GuidedRun:
 
     def _is_guided_step(self, sigma: float) -> bool:
         settings = self.settings
-        inside = self._lies_within(sigma, settings.guide_start, settings.guide_end)
-        return inside and self.step_at(sigma) % settings.guide_every == 0
-
-    def _lies_within(self, sigma: float, start: float, end: float) -> bool:
-        """Whether a noise level lies in a window of the sampling, given by fractions of it."""
-        return lies_between(sigma, self.schedule.sigma_at(end), self.schedule.sigma_at(start))
+        high = self.schedule.sigma_at(settings.guide_start)
+        low = self.schedule.sigma_at(settings.guide_end)
+        return lies_between(sigma, low, high) and self.step_at(sigma) % settings.guide_every == 0
 
     def _active(self, sigma: float) -> tuple[Condition, ...]:
         return active_conditions(self.conditions, sigma, self.schedule.sigma_at)
@@ -187,10 +192,10 @@ class GuidedRun:
         """Evaluate as often as time travel repeats the step, and return the last evaluation."""
         level = self.schedule.noise_level(sigma)
         made = self._guided(x, sigma, level, model, 0)
-        for repeat in range(1, self._repeats(sigma)):
+        for repeat in range(1, self._travel.repeats(sigma)):
             if made.reused:
                 break  # a cache would answer the next repeat with the same old prediction
-            x = self._traveled(x, made, sigma, level, repeat)
+            x = self._travel.again(x, made.prediction, made.corrected, sigma, level, repeat)
             made = self._guided(x, sigma, level, model, repeat)
         return made
 
@@ -201,7 +206,7 @@ class GuidedRun:
         if not active:
             return
         started = time.perf_counter()
-        meter = Meter()
+        meter = self._meter(self.step_at(sigma))
         self._report.watch_prediction(prediction)
         self._begin_step(active, sigma)
         energies = self._energies(prediction, active, meter)
@@ -216,7 +221,7 @@ class GuidedRun:
             clean: whether it is free of noise; the energies of a noisy latent mean nothing.
         """
         guided = [s for s in self.schedule.sigmas if s > 0.0 and self._is_guided_step(s)]
-        travels = any(self._repeats(s) > 1 for s in guided)
+        travels = any(self._travel.repeats(s) > 1 for s in guided)
         self._report.close(self.conditions, guided, self.schedule.sigma_at, travels=travels)
         self._tell_cost()
         present = tuple(c for c in self.conditions if c.weight > 0.0)
@@ -227,7 +232,7 @@ class GuidedRun:
             )
         elif present:
             begin_step(present, None)
-            energies = self._energies(latent, present, Meter())
+            energies = self._energies(latent, present, self._meter(self._steps))
             names = [c.name for c in present]
             self._report.finish(dict(zip(names, energies, strict=True)))
         return self.trace
@@ -239,6 +244,10 @@ class GuidedRun:
         if shares is not None:
             shares["total"] = sum(shares.values())
             self.trace.cost = {part: rounded(share) for part, share in shares.items()}
+
+    def _meter(self, done: int) -> Meter:
+        """Counts work outside the guided evaluations, when ``done`` sampler steps are."""
+        return Meter(before=lambda: self._watch.working(done))
 
     def _begin_step(self, active: tuple[Condition, ...], sigma: float) -> None:
         begin_step(active, self.step_at(sigma), self.streams.step_seed(sigma))
@@ -258,7 +267,11 @@ class GuidedRun:
         active, denoiser = self._active(sigma), Denoiser(model)
         look = Look(x, level, active, self._random_shifts(len(x), sigma, repeat), Meter())
         kind = (self._jacobian.path, *(condition.name for condition in active))
-        with self._cost.evaluation(kind) as look.meter.operations:
+        place = (self.step_at(sigma), repeat, self._travel.repeats(sigma))
+        with (
+            self._pace.evaluation(kind, *place) as look.meter.before,
+            self._cost.evaluation(kind) as look.meter.operations,
+        ):
             path, made = self._direction(look, denoiser)
         look.meter.reused += denoiser.reused_first
         computed = look.meter.computed().get(DENOISER, 0)
@@ -348,23 +361,3 @@ class GuidedRun:
     def _random_shifts(self, batch: int, sigma: float, repeat: int) -> list[tuple[int, int]]:
         reach = self.settings.random_shift
         return self.streams.shifts(batch, reach, sigma, repeat) if reach else []
-
-    def _repeats(self, sigma: float) -> int:
-        settings = self.settings
-        inside = self._lies_within(sigma, settings.travel_start, settings.travel_end)
-        return settings.time_travel if inside else 1
-
-    def _traveled(
-        self, x: Tensor, made: _Evaluated, sigma: float, level: NoiseLevel, repeat: int
-    ) -> Tensor:
-        """A noisy latent of the corrected prediction, at the noise level of x."""
-        fresh = self.settings.fresh_noise
-        if fresh is None:  # a step to the schedule's next level, and up again
-            lower = [s for s in self.schedule.sigmas if s < sigma * (1.0 - SAME_SIGMA)]
-            kept = self.schedule.noise_level(max(lower, default=0.0)).s / level.s
-            noise = level.noise(x, made.corrected)
-        else:  # what the model takes for noise: the correction is no part of it, and stays whole
-            kept = (1.0 - fresh) ** 0.5
-            noise = level.noise(x, made.prediction)
-        fresh_noise = self.streams.normal(x, sigma, repeat)
-        return renoise(made.corrected, noise, level, kept, fresh_noise)

@@ -20,6 +20,7 @@ from .errors import named
 from .jacobian_check import PullBack
 from .norms import expand_like, peak
 from .operations import BACKWARD, FORWARD, OperationCounter
+from .progress import nothing
 from .wording import one_line
 
 __all__ = [
@@ -75,18 +76,21 @@ class Meter:
     """Counts evaluations: forwards and backwards per stage, and energy calls.
 
     ``reused`` are those forwards of the denoiser that a cache of other code answered;
-    ``operations`` counts what they take, None: nothing does.
+    ``operations`` counts what they take, None: nothing does. ``before`` is called in front of
+    every piece of work; what it raises ends the evaluation.
     """
 
     forwards: Counter = field(default_factory=Counter)
     backwards: Counter = field(default_factory=Counter)
     energy_calls: int = 0
     reused: int = 0
+    before: Callable[[], None] = nothing
     operations: OperationCounter | None = None
 
     @contextmanager
     def running(self, stage: str, direction: str) -> Iterator[None]:
         """Count what runs inside as a forward or backward of that stage."""
+        self.before()
         counts = self.forwards if direction == FORWARD else self.backwards
         counts[stage] += 1
         if self.operations is None:
@@ -227,6 +231,7 @@ class EnergyField:
             ValueError: what the energy or its region raise, or its result is not one value per
                 image; the sentence starts with the condition's name.
         """
+        self.meter.before()
         self.meter.energy_calls += 1
         condition = self.conditions[j]
         with named(condition.name):
@@ -269,6 +274,7 @@ class Evaluation:
         image, energy = self.tape.output, self.energies[j]
         if not energy.requires_grad:
             return None
+        self.field.meter.before()
         (gradient,) = torch.autograd.grad(
             energy,
             image,

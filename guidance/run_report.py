@@ -13,6 +13,7 @@ from .conditions import Condition, reports
 from .dependence import ConditionGradients
 from .evaluation import Meter
 from .influence import Influence
+from .progress import nothing
 from .settings import GuidanceSettings
 from .trace import StepRecord, Trace, rounded
 from .transfers import fetched
@@ -28,11 +29,13 @@ class RunReport:
 
     Args:
         settings: the settings of the run.
+        looked: told the record of every evaluation as soon as its numbers are there.
     """
 
-    def __init__(self, settings: GuidanceSettings):
+    def __init__(self, settings: GuidanceSettings, looked: Callable[[StepRecord], None] = nothing):
         self.trace = Trace(asdict(settings))
         self._settings = settings
+        self._looked = looked
         self._influence = Influence()
         # What is told as soon as the numbers of these tensors are there.
         self._waiting: list[tuple[Callable[..., None], tuple[Tensor, ...]]] = []
@@ -107,6 +110,7 @@ class RunReport:
 
         self._waiting.append((tell, (*energies, *there.values())))
         self._tell()
+        self._looked(self.trace.steps[-1])
 
     def _tell(self) -> None:
         """Fetch the numbers that wait, and tell what they say."""

@@ -37,6 +37,7 @@ def attach(
     settings: HostSettings | None = None,
     vae: comfy.sd.VAE | None = None,
     on_finish: Callable[[Trace], None] | None = None,
+    on_look: Callable[[str], None] | None = None,
 ):
     """Return a clone of ``model`` (a ModelPatcher) whose sampling satisfies ``conditions``.
 
@@ -45,6 +46,7 @@ def attach(
 
     Args:
         on_finish: a function that is called with the trace at the end of every run.
+        on_look: one that is called with a line of text after every guided evaluation.
 
     Raises:
         ValueError: the decoder that the settings ask for cannot be had.
@@ -56,8 +58,9 @@ def attach(
         vae = vae or before.vae
     settings = settings or HostSettings()
     finishers = (before.on_finish if before else ()) + ((on_finish,) if on_finish else ())
+    lookers = (before.on_look if before else ()) + ((on_look,) if on_look else ())
     decoder = choose_decoder(settings.decoder, vae, model.get_model_object("latent_format"))
-    attachment = Attachment(conditions, settings, vae, decoder, finishers)
+    attachment = Attachment(conditions, settings, vae, decoder, finishers, lookers)
 
     model = model.clone()
     model.set_attachments(KEY, attachment)
@@ -110,6 +113,9 @@ class _Hooks:
         try:
             samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
             self._report(run, samples)
+        except BaseException:  # an interruption, too
+            run.progress.stopped()
+            raise
         finally:
             _LOADING.reset(loading)
             if outer is None:

@@ -24,6 +24,7 @@ from .evaluations import CfgGap, Evaluations, prediction_of
 from .gradients import differentiable
 from .memory import RunMemory, evaluations_of, need_of
 from .model_calls import ModelCalls
+from .progress import RunProgress
 from .tiles import in_tiles
 
 __all__ = ["KEY", "Attachment", "HostRun", "HostSettings", "noise_level", "schedule_of"]
@@ -56,6 +57,7 @@ class Attachment:
     vae: comfy.sd.VAE | None
     decoder: Decoder
     on_finish: tuple[Callable[[Trace], None], ...] = ()
+    on_look: tuple[Callable[[str], None], ...] = ()
     shapes: set[tuple[int, ...]] = field(default_factory=set)  # of the latents sampled so far
     # The draws of runs that handed their noise on, by the noise level at which they ended.
     handed_on: dict[str, RandomStreams] = field(default_factory=dict)
@@ -71,6 +73,7 @@ class HostRun:
         sampling = patcher.get_model_object("model_sampling")
         self.evaluations: Evaluations | None = None  # of the prediction that is being made
         self.calls = ModelCalls(patcher.get_model_object("diffusion_model"))
+        self.progress = RunProgress(len(sigmas) - 1, attachment.on_look)
         self.engine = GuidedRun(
             attachment.conditions,
             attachment.settings.guidance,
@@ -81,6 +84,7 @@ class HostRun:
             gradients=self.gradients,
             count_operations=not (self.calls.compiled or _compiles(guider.model_options)),
             save_memory=lambda: self.memory.save(),
+            watch=self.progress.watch,
         )
         self._call: Call = plainly  # as a block, where blocks save only their inputs
         self.engine.trace.settings["decoder"] = attachment.decoder.name(noise.shape)

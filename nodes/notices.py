@@ -1,4 +1,4 @@
-"""Warnings of nodes: in the log, and on the node itself.
+"""Warnings of nodes, in the log and on the node itself, and other texts that a node shows.
 
 ComfyUI's frontend shows a text that a node sends while it runs under the node's widgets, and keeps
 it there until the node sends another one.
@@ -14,15 +14,15 @@ from comfy_api.latest import io
 from ..guidance.wording import printable
 from .titles import title
 
-__all__ = ["notify", "show"]
+__all__ = ["notify", "say", "show"]
 
 log = logging.getLogger(__name__)
 
 # What replaces a warning that no longer holds: the frontend cannot take a text away.
 NOTHING = "No warnings."
 
-# Numbers of the nodes that show a warning.
-_warned: set[str] = set()
+# Numbers of the nodes that show a text.
+_shown: set[str | None] = set()
 
 
 def notify(node: type[io.ComfyNode], sentences: Sequence[str]) -> None:
@@ -46,11 +46,27 @@ def show(node: type[io.ComfyNode], sentences: Sequence[str]) -> None:
 
     Without a server, or outside a graph, nothing happens.
     """
-    number = getattr(node.hidden, "unique_id", None)
+    number = _number(node)
+    if sentences or number in _shown:
+        say(node, "\n\n".join(sentences) or NOTHING)
+    if not sentences:
+        _shown.discard(number)
+
+
+def say(node: type[io.ComfyNode], text: str) -> None:
+    """Show ``text`` on the node in place of what it shows, until it shows another one.
+
+    Without a server, or outside a graph, nothing happens.
+    """
+    number = _number(node)
     server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-    if number is None or server is None or not (sentences or number in _warned):
+    send = getattr(server, "send_progress_text", None)
+    if number is None or send is None:
         return
-    (_warned.add if sentences else _warned.discard)(number)
-    text = "\n\n".join(map(printable, sentences)) or NOTHING
+    _shown.add(number)
     # The frontend puts it into the page as HTML.
-    server.send_progress_text(html.escape(text, quote=False), number, server.client_id)
+    send(html.escape(printable(text), quote=False), number, server.client_id)
+
+
+def _number(node: type[io.ComfyNode]) -> str | None:
+    return getattr(node.hidden, "unique_id", None)

@@ -12,7 +12,7 @@ from ..guidance.plots import run_curves
 from ..guidance.trace import Trace
 from ..host.hooks import attach
 from .bases import Node
-from .notices import notify, show
+from .notices import notify, say, show
 from .settings_node import ALIASES, CATEGORY
 from .sockets import Conditions, Settings
 
@@ -63,14 +63,14 @@ def _cfg_input() -> io.Float.Input:
 
 
 def _attached(node: type[io.ComfyNode], model, conditions, settings, vae, traces=None):
-    """``attach``; each run's warnings are shown on the node, its trace goes to ``traces``."""
+    """``attach``; the node shows each run's progress and warnings, its trace goes to ``traces``."""
 
     def on_finish(trace: Trace) -> None:
         if traces is not None:
             traces.append(trace)
         show(node, trace.warnings)  # in the log they are already
 
-    return attach(model, conditions, settings, vae, on_finish)
+    return attach(model, conditions, settings, vae, on_finish, lambda line: say(node, line))
 
 
 def _curves(report: str) -> Tensor:

@@ -1,0 +1,55 @@
+"""Time travel: a guided prediction is made again, at the noise level that it came from."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .conditions import SAME_SIGMA, lies_between
+from .random_streams import RandomStreams
+from .schedule import NoiseLevel, Schedule
+from .settings import GuidanceSettings
+from .steps import renoise
+
+__all__ = ["TimeTravel"]
+
+
+@dataclass(frozen=True)
+class TimeTravel:
+    """How often a prediction is made, and the noisy latents of its repeats.
+
+    Args:
+        settings: the settings of the run.
+        schedule: the noise levels of the sampler.
+        streams: the random draws of re-noising.
+    """
+
+    settings: GuidanceSettings
+    schedule: Schedule
+    streams: RandomStreams
+
+    def repeats(self, sigma: float) -> int:
+        """How often the prediction at ``sigma`` is made, >= 1."""
+        settings, sigma_at = self.settings, self.schedule.sigma_at
+        high, low = sigma_at(settings.travel_start), sigma_at(settings.travel_end)
+        return settings.time_travel if lies_between(sigma, low, high) else 1
+
+    def again(
+        self,
+        x: Tensor,
+        prediction: Tensor,
+        corrected: Tensor,
+        sigma: float,
+        level: NoiseLevel,
+        repeat: int,
+    ) -> Tensor:
+        """A noisy latent of the corrected prediction, at the noise level of x."""
+        fresh = self.settings.fresh_noise
+        if fresh is None:  # a step to the schedule's next level, and up again
+            lower = [s for s in self.schedule.sigmas if s < sigma * (1.0 - SAME_SIGMA)]
+            kept = self.schedule.noise_level(max(lower, default=0.0)).s / level.s
+            noise = level.noise(x, corrected)
+        else:  # what the model takes for noise: the correction is no part of it, and stays whole
+            kept = (1.0 - fresh) ** 0.5
+            noise = level.noise(x, prediction)
+        fresh_noise = self.streams.normal(x, sigma, repeat)
+        return renoise(corrected, noise, level, kept, fresh_noise)
