@@ -19,7 +19,7 @@ from .jacobian_check import PullBack
 from .norms import inner_products
 from .schedule import NoiseLevel
 from .settings import NO_BACKPROP, GuidanceSettings
-from .trace import cosines, rounded
+from .trace import cosines, cosines_of, rounded
 from .transfers import fetched, made_at
 
 __all__ = ["Decode", "Direction", "Look", "balanced_direction"]
@@ -110,13 +110,14 @@ def balanced_direction(
     )
     pulled = point.tape.pulled
     del point
-    direction, weights = _combine(tasks, settings)
+    direction, weights, products = _combine(tasks, settings)
     direction = before.pull_back(direction, last=True)
     merits = own.scales * torch.stack(energies).to(own.scales)
     merit = torch.where(own.valid, merits, 0.0).sum(0)
     record = {
         "energies": energies,
         "cosines": cosines([g.detach() for g in own.vectors]),
+        "task_cosines": _task_cosines(products, len(active), settings),
         "balance": rounded(weights),
         "order": tasks.ranks.T,
     }
@@ -124,15 +125,23 @@ def balanced_direction(
     return Direction(direction.detach(), prediction, merit, own, pulled, record)
 
 
-def _combine(tasks: Tasks, settings: GuidanceSettings) -> tuple[Tensor, Tensor]:
-    """The balanced direction, like u, and the weights ``[B, T]`` of the tasks."""
+def _combine(tasks: Tasks, settings: GuidanceSettings) -> tuple[Tensor, Tensor, Tensor]:
+    """The balanced direction, like u, the weights ``[B, T]`` of the tasks, and their products."""
     stacked = torch.stack(tasks.vectors, dim=1)  # [B, T, ...]
     finite = torch.isfinite(stacked).flatten(2).all(2)
     stacked = torch.nan_to_num(stacked, 0.0, 0.0, 0.0)  # 0 * NaN would not be 0
     # The one wait of a look for its device.
     products, valid = fetched([inner_products(stacked), tasks.valid & finite])
     weights = balance(products.double(), valid, settings.balance, settings.cagrad_c)
-    return torch.einsum("bt,bt...->b...", made_at(weights, stacked), stacked), weights
+    return torch.einsum("bt,bt...->b...", made_at(weights, stacked), stacked), weights, products
+
+
+def _task_cosines(
+    products: Tensor, conditions: int, settings: GuidanceSettings
+) -> list[list[list[float]]]:
+    """Cosines ``[B, n, n]`` of the tasks, by their products; empty if a condition has not one."""
+    one_each = settings.tasks == "rows" and products.shape[1] == conditions
+    return rounded(cosines_of(products)) if one_each else []
 
 
 def _look_ahead(kappa: float, path: str, level: NoiseLevel) -> float:

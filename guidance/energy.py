@@ -20,6 +20,9 @@ class Energy(Protocol):
     One that asks for something at places of the whole picture (a layout, a drawing) says so by an
     attribute ``describes_places = True``: over a part of the picture it would be stretched.
 
+    One whose energy is known for a picture that is all that it asks for has it as ``goal``. A
+    text has none: no picture's embedding is that of a sentence.
+
     One that runs networks names them by an attribute ``networks``, a tuple: whoever calls it must
     have them in memory by then. Without the attribute it runs none.
     """
@@ -52,6 +55,8 @@ class RunEnergy(Energy, Protocol):
     It may also have ``notes() -> list[str]`` and ``warnings() -> list[str]``, which are asked at
     the run's end: sentences about the run for its report, and those that deserve a warning. The
     condition's name is put in front of them.
+
+    One that looks for a face has ``looks``, ``(with a face, all)`` of this run, or None.
     """
 
     def begin_run(self) -> "RunEnergy":

@@ -18,9 +18,10 @@ from .wording import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
-__all__ = ["Line", "Panel", "picture_of", "run_curves"]
+__all__ = ["COLORS", "MISSING", "Line", "Panel", "picture_of", "pixels_of", "run_curves", "write"]
 
 MISSING = (
     "Install matplotlib to see the curves: python -m pip install matplotlib\n"
@@ -126,8 +127,13 @@ def picture_of(panels: Sequence[Panel], columns: int = COLUMNS) -> Tensor:
             x, wide = (WIDTH * j + left) / width, (WIDTH - left - RIGHT) / width
             axes = figure.add_axes((x, bottom / height, wide, (HEIGHT - TOP) / height))
             _draw(axes, panel)
+    return pixels_of(canvas)
+
+
+def pixels_of(canvas: "FigureCanvasAgg") -> Tensor:
+    """What is drawn on a figure's canvas, ``[1, H, W, 3]`` in [0, 1]."""
     canvas.draw()
-    pixels = np.array(canvas.buffer_rgba())[..., :3]  # [H, W, 3]
+    pixels = np.array(canvas.buffer_rgba())[..., :3]
     return torch.from_numpy(pixels.astype(np.float32) / 255.0)[None]
 
 
@@ -155,7 +161,7 @@ def _draw(axes: "Axes", panel: Panel) -> None:
     lines = [line for line in panel.lines.values() if len(line)]
     if not lines:
         axes.set_axis_off()
-        _text(axes.text(0.5, 0.5, "", ha="center", va="center"), panel.title, LONGEST_TITLE)
+        write(axes.text(0.5, 0.5, "", ha="center", va="center"), panel.title, LONGEST_TITLE)
         return
     for k, line in enumerate(lines[:MOST_LINES]):
         x, y = zip(*line, strict=True)
@@ -171,12 +177,14 @@ def _draw(axes: "Axes", panel: Panel) -> None:
         )
     more = len(lines) - MOST_LINES
     title = f"{panel.title}: {MOST_LINES} of {len(lines):,}" if more > 0 else panel.title
-    _text(axes.set_title("", fontsize=TITLE_TEXT), title, LONGEST_TITLE)
-    _text(axes.set_xlabel("", fontsize=TEXT), panel.x, LONGEST_TITLE)
-    _text(axes.set_ylabel("", fontsize=TEXT), panel.y, LONGEST_TITLE)
+    write(axes.set_title("", fontsize=TITLE_TEXT), title, LONGEST_TITLE)
+    write(axes.set_xlabel("", fontsize=TEXT), panel.x, LONGEST_TITLE)
+    write(axes.set_ylabel("", fontsize=TEXT), panel.y, LONGEST_TITLE)
     axes.tick_params(labelsize=TEXT)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=not panel.x))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    # Points in numbers whatever the system's language is, or the settings that others made.
+    axes.ticklabel_format(useLocale=False)
     axes.ticklabel_format(axis="y", scilimits=(-3, 4), useOffset=False)
     axes.yaxis.get_offset_text().set_fontsize(TEXT)
     axes.grid(color="0.88")
@@ -207,10 +215,10 @@ def _legend(axes: "Axes", panel: Panel) -> None:
         columnspacing=1.0,
     )
     for text, label in zip(legend.get_texts(), labels, strict=True):
-        _text(text, label, LONGEST_LABEL)
+        write(text, label, LONGEST_LABEL)
 
 
-def _text(artist: "Text", text: str, longest: int) -> None:
+def write(artist: "Text", text: str, longest: int) -> None:
     """Let a text of the figure say what people wrote: one line, in which $ is a dollar."""
     text = " ".join(printable(text).split())
     text = "".join(c if c.isprintable() else "?" for c in text)

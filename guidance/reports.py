@@ -12,6 +12,7 @@ __all__ = [
     "cosine_lines",
     "energy_line",
     "mean_cosines",
+    "pair_cosines",
     "read_report",
 ]
 
@@ -93,6 +94,19 @@ def cosine_lines(run: dict) -> dict[str, list[tuple[float, float]]]:
                 if mean is not None:
                     lines.setdefault(f"{names[j]} / {names[i]}", []).append((x, mean))
     return lines
+
+
+def pair_cosines(step: dict, key: str) -> list[float]:
+    """The cosine of each pair of a step's conditions, averaged over the batch.
+
+    Args:
+        step: a step of a report.
+        key: ``cosines``, of the conditions' own gradients, or ``task_cosines``, after dependence.
+    """
+    matrices = step.get(key, [])
+    count = len(matrices[0]) if matrices else 0
+    means = [_mean([one[i][j] for one in matrices]) for i in range(count) for j in range(i)]
+    return [mean for mean in means if mean is not None]
 
 
 def mean_cosines(run: dict) -> dict[str, float]:

@@ -15,7 +15,7 @@ from .evaluation import Meter
 from .influence import Influence
 from .progress import nothing
 from .settings import GuidanceSettings
-from .trace import StepRecord, Trace, rounded
+from .trace import ConditionFacts, StepRecord, Trace, rounded
 from .transfers import fetched
 from .wording import printable
 
@@ -135,6 +135,7 @@ class RunReport:
             sigma_at: a fraction of the sampling to its sigma, decreasing.
             travels: whether time travel repeats a prediction at one of them.
         """
+        self.trace.conditions = [_facts(condition) for condition in conditions]
         self.trace.notes += self._settings.without_effect
         self.trace.notes += reports(conditions, "notes")
         if self._settings.strength == 0.0:
@@ -166,3 +167,14 @@ class RunReport:
                 f"time_travel has no effect: its window from {settings.travel_start:g} to "
                 f"{settings.travel_end:g} holds no guided step of this run"
             )
+
+
+def _facts(condition: Condition) -> ConditionFacts:
+    energy = condition.energy
+    return ConditionFacts(
+        condition.name,
+        condition.weight,
+        (condition.start, condition.end),
+        getattr(energy, "goal", None),
+        getattr(energy, "looks", None),
+    )

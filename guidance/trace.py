@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from .norms import inner_products
+from .outcome import Outcome, in_words, outcomes
 
-__all__ = ["StepRecord", "Trace", "cosines", "rounded"]
+__all__ = ["StepRecord", "Trace", "cosines", "cosines_of", "rounded"]
 
+# Of the report; it changes when something in it gets another meaning.
+FORMAT = 1
 DIGITS = 6  # significant digits of a reported number
 
 
@@ -20,8 +23,9 @@ class StepRecord:
     """One guided evaluation. Lists are per condition, task or pair, innermost per sample.
 
     ``energies`` are those of the prediction before the correction; ``cosines`` are between the
-    conditions' own gradients; ``balance`` are the weights of the tasks; ``correction`` is
-    RMS(D' - D). ``forwards`` and ``backwards`` count evaluations by stage.
+    conditions' own gradients, ``task_cosines`` between the tasks that were made of them, where
+    each condition has one (after dependence); ``balance`` are the weights of the tasks;
+    ``correction`` is RMS(D' - D). ``forwards`` and ``backwards`` count evaluations by stage.
     """
 
     step: int
@@ -29,6 +33,7 @@ class StepRecord:
     conditions: list[str]
     energies: list[list[float]]
     cosines: list[list[list[float]]] = field(default_factory=list)
+    task_cosines: list[list[list[float]]] = field(default_factory=list)
     balance: list[list[float]] = field(default_factory=list)
     order: list[list[int]] = field(default_factory=list)
     correction: list[float] = field(default_factory=list)
@@ -39,11 +44,27 @@ class StepRecord:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class ConditionFacts:
+    """A condition of a run: its weight, its window, the energy of its goal if it knows one.
+
+    ``looks`` are those that found a face, and all of them, if it looks for one.
+    """
+
+    name: str
+    weight: float = 1.0
+    window: tuple[float, float] = (0.0, 1.0)
+    goal: float | None = None
+    looks: tuple[int, int] | None = None
+
+
 @dataclass
 class Trace:
     """The records of a run, its settings, warnings, and the energies of the finished image.
 
-    ``warnings`` say what should be otherwise, ``notes`` what is worth knowing.
+    ``about`` tells what was sampled: seed, model, versions; ``conditions`` are the facts of each;
+    ``unguided`` the energies of the same picture without guidance, if it was made. ``warnings``
+    say what should be otherwise, ``notes`` what is worth knowing.
     """
 
     settings: dict
@@ -55,6 +76,9 @@ class Trace:
     # Operations of all steps in those of plain sampling: by stage, "networks", and their "total".
     cost: dict[str, float] = field(default_factory=dict)
     extra_forwards: dict[str, int] = field(default_factory=dict)  # besides those of the steps
+    about: dict[str, Any] = field(default_factory=dict)
+    conditions: list[ConditionFacts] = field(default_factory=list)
+    unguided: dict[str, list[float]] = field(default_factory=dict)
 
     def warn_once(self, message: str) -> bool:
         """Keep the message; True if it is new."""
@@ -85,16 +109,32 @@ class Trace:
 
     def to_json(self) -> str:
         """The whole trace as JSON; a number that is not finite becomes null."""
+        return json.dumps(self.content(), allow_nan=False)
+
+    def content(self) -> dict[str, Any]:
+        """The whole trace as JSON holds it (docs/report.md); what is not finite is None."""
         content = {
+            "format": FORMAT,
+            "about": self.about,
             "settings": self.settings,
+            "conditions": [asdict(facts) for facts in self.conditions],
             "totals": self.totals(),
             "cost": self.cost,
             "final": self.final,
+            "unguided": self.unguided,
             "warnings": self.warnings,
             "notes": self.notes,
             "steps": [asdict(record) for record in self.steps],
         }
-        return json.dumps(_finite(content), allow_nan=False)
+        content = _finite(content)
+        made = {outcome.name: outcome for outcome in outcomes(content)}
+        for facts in content["conditions"]:
+            facts |= _numbers(made.get(facts["name"]))
+        return {**content, "words": in_words(content)}
+
+    def words(self) -> str:
+        """One sentence about the run, for those who made it."""
+        return in_words(self.content())
 
     def summary(self) -> str:
         """One line about the run for the log."""
@@ -123,7 +163,11 @@ class Trace:
 
 def cosines(vectors: list[Tensor]) -> Tensor:
     """Pairwise cosines ``[B, n, n]`` of n tensors ``[B, ...]``; 0 where one of them is 0."""
-    products = inner_products(torch.stack(vectors, dim=1))
+    return cosines_of(inner_products(torch.stack(vectors, dim=1)))
+
+
+def cosines_of(products: Tensor) -> Tensor:
+    """The cosines ``[B, n, n]`` of vectors by their inner products; 0 where one of them is 0."""
     norms = products.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt()
     scale = norms[:, :, None] * norms[:, None, :]
     tiny = torch.finfo(scale.dtype).tiny
@@ -139,6 +183,13 @@ def rounded(values: Any) -> Any:
     if isinstance(values, list):
         return [rounded(value) for value in values]
     return float(f"{values:.{DIGITS}g}")
+
+
+def _numbers(outcome: Outcome | None) -> dict[str, float | None]:
+    """An outcome as the report holds it."""
+    names = ("start", "end", "unguided", "fall", "towards_goal")
+    values = {name: getattr(outcome, name, None) for name in names}
+    return {name: value if value is None else rounded(value) for name, value in values.items()}
 
 
 def _finite(content: Any) -> Any:

@@ -87,6 +87,11 @@ class ColorPalette:
         with torch.inference_mode(False), torch.no_grad():
             self._palette = self._encode(colors, proportions)
 
+    @property
+    def goal(self) -> float | None:
+        """0, the energy of the same colors in the same shares; None where shares are free."""
+        return None if len(self._palette) == 1 else 0.0
+
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
         if self.reference is not None:

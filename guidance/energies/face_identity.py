@@ -49,6 +49,8 @@ class FaceIdentity(FaceEnergy):
         ValueError: ``reference`` has another shape.
     """
 
+    goal = 0.0  # of a picture that is all that it asks for
+
     def __init__(
         self,
         recognizer: FaceRecognizer,

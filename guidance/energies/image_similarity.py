@@ -40,6 +40,12 @@ class ImageSimilarity:
         self.network = network
         self.preprocessing = preprocessing
         self.targets = Targets(references, weights)
+        self._only_one = len(weights) == 1 and bool((weights > 0.0).all())
+
+    @property
+    def goal(self) -> float | None:
+        """0, the energy of the reference; None of several, or of one to keep away from."""
+        return 0.0 if self._only_one else None
 
     @property
     def networks(self) -> tuple:

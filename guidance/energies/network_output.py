@@ -56,6 +56,8 @@ class NetworkOutput:
         ValueError: the distance is unknown, or cross entropy lacks ``scores``.
     """
 
+    goal = 0.0  # of a picture that is all that it asks for
+
     def __init__(
         self,
         network: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
@@ -119,6 +121,8 @@ class FaceOutput(FaceEnergy):
         locator, layout: where the face is, see FaceEnergy.
         margin: the side of the face's square crop in longer sides of its box, > 0.
     """
+
+    goal = 0.0  # of a picture that is all that it asks for
 
     def __init__(
         self,

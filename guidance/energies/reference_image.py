@@ -35,6 +35,7 @@ class ReferenceImage:
     """
 
     describes_places = True  # what it asks for lies at places of the whole picture
+    goal = 0.0  # of a picture that is all that it asks for
 
     def __init__(self, reference: Tensor, blur: float = 0.02, mask: Tensor | None = None):
         if not blur >= 0.0:

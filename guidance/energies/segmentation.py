@@ -51,6 +51,7 @@ class Segmentation:
     """
 
     describes_places = True  # what it asks for lies at places of the whole picture
+    goal = 0.0  # of a picture that is all that it asks for
 
     def __init__(
         self,

@@ -68,6 +68,11 @@ class Sketch:
         self.drawing = drawing
         self.line_width = line_width
 
+    @property
+    def goal(self) -> float | None:
+        """0, the energy of the photograph; None of a drawing, whose lines no edges equal."""
+        return None if self.drawing else 0.0
+
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
         weights = self.reference.weights(image, region)  # [1 or B, 1, H, W]

@@ -99,6 +99,8 @@ class Style:
         ValueError: there is no target, or one of a network without any activity.
     """
 
+    goal = 0.0  # of a picture that is all that it asks for
+
     def __init__(
         self,
         network: Callable[[Tensor], Sequence[Tensor]],

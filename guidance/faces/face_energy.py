@@ -51,6 +51,11 @@ class FaceEnergy:
         locate = self._tracker or FaceTracker(self.locator, self.layout)
         return locate(image.detach(), region)
 
+    @property
+    def looks(self) -> tuple[int, int] | None:
+        """The looks of this run that found a face, and all of them; None if there was none."""
+        return None if self._tracker is None else self._tracker.looks
+
     def notes(self) -> list[str]:
         """Sentences on how often a face was found in this run; see RunEnergy."""
         return [] if self._tracker is None else self._tracker.notes()

@@ -66,6 +66,11 @@ class FaceTracker:
             self._current = self._located(image, region)
         return self._current
 
+    @property
+    def looks(self) -> tuple[int, int] | None:
+        """The looks of this run that found a face, and all of them; None if there was none."""
+        return (sum(self._found), sum(self._looks)) if self._looks else None
+
     def notes(self) -> list[str]:
         """Sentences for a report: in how many looks of this run a face was found."""
         if not self._looks:

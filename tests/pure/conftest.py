@@ -70,7 +70,7 @@ def world():
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(batch, 4, 4, 4, generator=generator, dtype=torch.float64)
 
-    def run(conditions, check_slope=False, streams=None, **settings):
+    def run(conditions, check_slope=False, streams=None, watch=None, **settings):
         return GuidedRun(
             conditions,
             preset("faithful", **{"gradient_path": "prediction", **settings}),
@@ -78,6 +78,7 @@ def world():
             schedule=SCHEDULE,
             check_slope=check_slope,
             streams=streams,
+            watch=watch,
         )
 
     def field(conditions, **options):

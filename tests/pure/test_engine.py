@@ -1,5 +1,6 @@
 """A guided step as a whole: costs, invariants of the batch, windows, rules, and robustness."""
 
+import itertools
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.evaluation import NotDifferentiable
+from zmagic.guidance.progress import Watch, look_line
 from zmagic.guidance.random_streams import RandomStreams
 from zmagic.guidance.schedule import Schedule
 from zmagic.guidance.settings import PRESETS, GuidanceSettings, preset
@@ -430,6 +432,67 @@ def test_the_trace_tells_energies_cosines_weights_and_totals(world):
     assert report["totals"]["forwards"] == {"denoiser": 7, "decoder": 8}
     assert set(report["final"]) == {c.name for c in conditions}
     assert "7 denoiser forwards, 9 backwards" in run.trace.summary()
+
+
+@pytest.mark.parametrize("dependence", ["off", "mutual"])
+def test_cosines_of_the_tasks_are_told_where_each_condition_has_one(world, dependence):
+    def told(**settings):
+        run = world.run(world.conditions(3), dependence=dependence, **settings)
+        run.predict(world.latent(batch=2), SIGMA, world.denoise)
+        (record,) = run.trace.steps
+        return record
+
+    record = told()
+    before, after = torch.tensor(record.cosines), torch.tensor(record.task_cosines)
+    assert before.shape == after.shape == (2, 3, 3)
+    pairs = torch.triu_indices(3, 3, 1)
+    change = (after - before)[:, pairs[0], pairs[1]]
+    # Each task holds the gradients of the others, too: they agree more than the gradients did.
+    assert change.abs().max() < 1e-5 if dependence == "off" else change.min() > 0.05
+    if dependence != "off":
+        assert told(tasks="pairs").task_cosines == []
+
+
+def test_an_interruption_between_two_pieces_of_work_ends_the_evaluation(world):
+    class Cancel(BaseException):
+        pass
+
+    asked = []
+
+    def working(done):
+        asked.append(done)
+        if len(asked) == stop:
+            raise Cancel
+
+    def run():
+        asked.clear()
+        guided = world.run(world.conditions(2), watch=Watch(working))
+        return guided.predict(world.latent(), SIGMA, world.denoise)
+
+    stop = 0
+    expected = run()
+    pieces = len(asked)
+    assert pieces > 10
+    for stop in range(1, pieces + 1):
+        with pytest.raises(Cancel):
+            run()
+        assert len(asked) == stop
+    stop = 0
+    assert torch.equal(run(), expected)
+
+
+def test_progress_goes_up_evenly_and_ends_at_the_next_step(world):
+    asked, lines = [], []
+    watch = Watch(asked.append, lambda record: lines.append(look_line(record, 4)))
+    run = world.run(world.conditions(2), watch=watch, time_travel=2)
+    for step, sigma in enumerate(run.schedule.sigmas[:2]):
+        run.predict(world.latent(), sigma, world.denoise)
+        assert asked == sorted(asked) and asked[-1] == step + 1
+    second = [done for done in asked if 1.0 <= done < 2.0]
+    assert max(after - before for before, after in itertools.pairwise(second)) < 0.2
+    energy = sum(run.trace.steps[0].energies[0])
+    assert lines[0].startswith(f"step 1/4: target 0 {energy:.3g}, target 1 ")
+    assert [line[:8] for line in lines] == ["step 1/4"] * 2 + ["step 2/4"] * 2
 
 
 def test_an_energy_that_follows_the_run_hears_of_every_step_in_its_own_copy(world):
