@@ -56,7 +56,7 @@ class RunEnergy(Energy, Protocol):
     the run's end: sentences about the run for its report, and those that deserve a warning. The
     condition's name is put in front of them.
 
-    One that looks for a face has ``looks``, ``(with a face, all)`` of this run, or None.
+    One that looks for a face has ``face_looks``, ``(with a face, all)`` of this run, or None.
     """
 
     def begin_run(self) -> "RunEnergy":

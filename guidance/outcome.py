@@ -109,7 +109,7 @@ def _compared(fall: float) -> str:
 
 
 def _looks(conditions: Iterable[dict[str, Any]]) -> str:
-    counts = [facts["looks"] for facts in conditions if facts["looks"]]
+    counts = [facts["face_looks"] for facts in conditions if facts["face_looks"]]
     if not counts:
         return ""
     found, looks = (sum(numbers) for numbers in zip(*counts, strict=True))

@@ -128,8 +128,8 @@ def _energies(axes: "Axes", report: dict[str, Any], made: Sequence[Outcome]) -> 
         x, y = zip(*line, strict=True)
         start = each.start or 1.0
         last = [len(x) - 1]
-        shape = {"color": COLORS[k], "marker": MARKERS[k], "markevery": last, "markersize": 8}
-        axes.plot(x, [value / start for value in y], linewidth=2.2, **shape)
+        parts = [value / start for value in y]
+        axes.plot(x, parts, linewidth=2.2, color=COLORS[k], marker=MARKERS[k], markevery=last, ms=8)
     _steps(axes)
 
 

@@ -176,5 +176,5 @@ def _facts(condition: Condition) -> ConditionFacts:
         condition.weight,
         (condition.start, condition.end),
         getattr(energy, "goal", None),
-        getattr(energy, "looks", None),
+        getattr(energy, "face_looks", None),
     )

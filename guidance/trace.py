@@ -48,14 +48,14 @@ class StepRecord:
 class ConditionFacts:
     """A condition of a run: its weight, its window, the energy of its goal if it knows one.
 
-    ``looks`` are those that found a face, and all of them, if it looks for one.
+    ``face_looks`` are those that found a face, and all of them, if it looks for one.
     """
 
     name: str
     weight: float = 1.0
     window: tuple[float, float] = (0.0, 1.0)
     goal: float | None = None
-    looks: tuple[int, int] | None = None
+    face_looks: tuple[int, int] | None = None
 
 
 @dataclass

@@ -19,11 +19,13 @@ from torch import Tensor
 from ..guidance.conditions import Condition
 from ..guidance.trace import Trace
 from ..guidance.wording import one_line
+from .about import about
 from .decoders import choose_decoder
+from .last_runs import LastRuns
 from .networks import Network
 from .run import KEY, Attachment, HostRun, HostSettings
 
-__all__ = ["HostSettings", "attach"]
+__all__ = ["HostSettings", "attach", "last_runs"]
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,13 @@ def attach(
     return model
 
 
+def last_runs(guided) -> LastRuns | None:
+    """The last runs of a guided MODEL or GUIDER; None of one that is not guided."""
+    model = getattr(guided, "model_patcher", guided)
+    attachment = model.get_attachment(KEY)
+    return None if attachment is None else attachment.runs
+
+
 @dataclass(frozen=True)
 class _Hooks:
     """The wrappers; the state of a run lives on the run's own guider."""
@@ -106,7 +115,9 @@ class _Hooks:
                 f"{parts} parts (audio-video model)"
             )
         guider = executor.class_obj
-        run = HostRun(self.attachment, guider, noise, sigmas, _seed(args, kwargs))
+        seed = _seed(args, kwargs)
+        run = HostRun(self.attachment, guider, noise, sigmas, seed)
+        run.engine.trace.about = about(guider.model_patcher, sampler, len(sigmas) - 1, seed)
         outer = getattr(guider, KEY, None)  # of a sampling inside a sampling
         setattr(guider, KEY, run)
         loading = _LOADING.set(run)
@@ -137,7 +148,8 @@ class _Hooks:
         trace = run.engine.trace
         for tell in (
             lambda: run.finish(samples),
-            lambda: log.info(trace.summary()),
+            lambda: self.attachment.runs.keep(samples, trace),
+            lambda: log.info("%s\nZ-Magic: %s", trace.summary(), trace.words()),
             *(lambda told=told: told(trace) for told in self.attachment.on_finish),
         ):
             try:

@@ -22,6 +22,7 @@ from .checkpointing import Call, plainly
 from .decoders import Decoder
 from .evaluations import CfgGap, Evaluations, prediction_of
 from .gradients import differentiable
+from .last_runs import LastRuns
 from .memory import RunMemory, evaluations_of, need_of
 from .model_calls import ModelCalls
 from .progress import RunProgress
@@ -61,6 +62,7 @@ class Attachment:
     shapes: set[tuple[int, ...]] = field(default_factory=set)  # of the latents sampled so far
     # The draws of runs that handed their noise on, by the noise level at which they ended.
     handed_on: dict[str, RandomStreams] = field(default_factory=dict)
+    runs: LastRuns = field(default_factory=LastRuns)
 
 
 class HostRun:

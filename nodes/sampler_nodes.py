@@ -1,24 +1,17 @@
 """The three nodes that guide a sampling: Z-Magic Sampler, Z-Magic Guider, Apply Z-Magic."""
 
-import json
-import logging
-
 import comfy.samplers
-import torch
 from comfy_api.latest import io
-from torch import Tensor
 
-from ..guidance.plots import run_curves
 from ..guidance.trace import Trace
 from ..host.hooks import attach
 from .bases import Node
-from .notices import notify, say, show
+from .notices import notify, say
+from .run_reports import figure_of, report_outputs, shown, tell
 from .settings_node import ALIASES, CATEGORY
 from .sockets import Conditions, Settings
 
 __all__ = ["NODES"]
-
-log = logging.getLogger(__name__)
 
 
 def _vae_input() -> io.Vae.Input:
@@ -63,23 +56,14 @@ def _cfg_input() -> io.Float.Input:
 
 
 def _attached(node: type[io.ComfyNode], model, conditions, settings, vae, traces=None):
-    """``attach``; the node shows each run's progress and warnings, its trace goes to ``traces``."""
+    """``attach``; the node shows each run's progress and outcome, its trace goes to ``traces``."""
 
     def on_finish(trace: Trace) -> None:
         if traces is not None:
             traces.append(trace)
-        show(node, trace.warnings)  # in the log they are already
+        tell(node, trace)  # in the log it is already
 
     return attach(model, conditions, settings, vae, on_finish, lambda line: say(node, line))
-
-
-def _curves(report: str) -> Tensor:
-    """The plots of a report, ``[1, H, W, 3]``; a white pixel if they cannot be drawn."""
-    try:
-        return run_curves({"": json.loads(report)})
-    except Exception:  # the picture is done, and a plot is no reason to lose it
-        log.warning("Z-Magic Sampler: the report could not be drawn", exc_info=True)
-        return torch.ones(1, 1, 1, 3)
 
 
 class ZMagicApply(Node):
@@ -219,19 +203,7 @@ class ZMagicSampler(Node):
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="Decode it with VAE Decode."),
-                io.Image.Output(
-                    display_name="report",
-                    tooltip="Energies over the steps, cosines between the conditions' gradients, "
-                    "size of the correction.",
-                ),
-                io.String.Output(
-                    display_name="report_json",
-                    tooltip=(
-                        "The numbers of the report as JSON, with "
-                        "cost, warnings and notes, for scripts "
-                        "and Compare Z-Magic Runs."
-                    ),
-                ),
+                *report_outputs(),
             ],
         )
 
@@ -271,8 +243,9 @@ class ZMagicSampler(Node):
         if not traces:  # the host returns the latent without a run
             traces.append(Trace({}, warnings=["Nothing was sampled and guided: denoise is 0."]))
             notify(cls, traces[0].warnings)
-        report = traces[-1].to_json()
-        return io.NodeOutput(latent, _curves(report), report)
+        trace = traces[-1]
+        figure = figure_of(trace)
+        return io.NodeOutput(latent, figure, trace.to_json(), ui=shown(trace, figure))
 
 
 NODES = [ZMagicSampler, ZMagicApply, ZMagicGuider]

@@ -50,7 +50,8 @@ def _input(each) -> dict:
     found = {"name": each.id, "type": each.io_type, "optional": bool(each.optional)}
     if each.id not in INSTALLED:
         found |= {fact: getattr(each, fact) for fact in FACTS if _tells(each, fact)}
-        if template := getattr(each, "template", None):  # of slots that grow
+        template = getattr(each, "template", None)
+        if hasattr(template, "names"):  # of slots that grow
             kept = {fact: getattr(template, fact) for fact in ("min", "max")}
             found |= kept | {"slots": template.names[:2], "of": _input(template.input)}
         options = getattr(each, "options", None) or []

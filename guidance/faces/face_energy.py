@@ -52,9 +52,9 @@ class FaceEnergy:
         return locate(image.detach(), region)
 
     @property
-    def looks(self) -> tuple[int, int] | None:
+    def face_looks(self) -> tuple[int, int] | None:
         """The looks of this run that found a face, and all of them; None if there was none."""
-        return None if self._tracker is None else self._tracker.looks
+        return None if self._tracker is None else self._tracker.face_looks
 
     def notes(self) -> list[str]:
         """Sentences on how often a face was found in this run; see RunEnergy."""

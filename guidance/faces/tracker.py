@@ -67,7 +67,7 @@ class FaceTracker:
         return self._current
 
     @property
-    def looks(self) -> tuple[int, int] | None:
+    def face_looks(self) -> tuple[int, int] | None:
         """The looks of this run that found a face, and all of them; None if there was none."""
         return (sum(self._found), sum(self._looks)) if self._looks else None
 

@@ -4,6 +4,7 @@ On the CPU; with ZMAGIC_DEVICE=cuda (or mps, xpu) on that device, in single prec
 """
 
 import os
+import tempfile
 
 import pytest
 import torch
@@ -13,5 +14,15 @@ import torch
 def pytest_configure(config):
     headless = config.zmagic_headless
     headless.load_host_on(headless.wanted_device())
+    _write_previews_elsewhere(config)
     if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores
         torch.set_num_threads(max(1, torch.get_num_threads() // 2))
+
+
+def _write_previews_elsewhere(config) -> None:
+    """Nodes that are executed here write their previews to a folder of the test run."""
+    import folder_paths
+
+    folder = tempfile.TemporaryDirectory(prefix="zmagic-previews-")
+    config.add_cleanup(folder.cleanup)
+    folder_paths.set_temp_directory(folder.name)

@@ -10,7 +10,7 @@ from zmagic.guidance.conditions import Condition
 from zmagic.guidance.energies import ColorPalette, ReferenceImage
 from zmagic.guidance.settings import preset
 from zmagic.host.hooks import HostSettings, attach
-from zmagic.nodes import sampler_nodes
+from zmagic.nodes import run_reports, sampler_nodes
 from zmagic.nodes.sampler_nodes import ZMagicSampler
 
 from . import architectures
@@ -265,16 +265,16 @@ def test_no_report_loses_a_finished_picture(specimen, broken, monkeypatch):
         second = Condition("ends", Ends())
     elif broken == "plot":
 
-        def fails(runs):
+        def fails(report):
             raise TypeError("cannot draw this")
 
-        monkeypatch.setattr(sampler_nodes, "run_curves", fails)
+        monkeypatch.setattr(run_reports, "run_figure", fails)
     else:
 
-        def fails(node, sentences):
+        def fails(node, trace):
             raise OSError("cannot tell this")
 
-        monkeypatch.setattr(sampler_nodes, "show", fails)
+        monkeypatch.setattr(sampler_nodes, "tell", fails)
     samples, curves, report = sampler_node(specimen, (first, second))
     assert torch.isfinite(samples).all() and curves.shape[-1] == 3
     assert len(report["steps"]) == 3

@@ -14,7 +14,7 @@ def trace(**fields) -> Trace:
         StepRecord(0, 9.0, ["Face Identity", "Text"], [[0.8, 1.0], [1.0, 1.0]]),
         StepRecord(1, 1.0, ["Text"], [[0.7, 0.9]]),
     ]
-    facts = [ConditionFacts("Face Identity", goal=0.0, looks=(3, 4)), ConditionFacts("Text")]
+    facts = [ConditionFacts("Face Identity", goal=0.0, face_looks=(3, 4)), ConditionFacts("Text")]
     final = {"Face Identity": [0.2, 0.4], "Text": [0.5, 0.7]}
     return Trace(**{"settings": {}, "steps": steps, "final": final, "conditions": facts} | fields)
 

@@ -1,0 +1,72 @@
+"""What nodes show of a run: its picture, its sentence and its warnings."""
+
+import logging
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..guidance.run_figure import run_figure
+from ..guidance.trace import Trace
+from .notices import say
+
+__all__ = ["figure_of", "report_outputs", "shown", "tell"]
+
+log = logging.getLogger(__name__)
+
+
+def report_outputs() -> list[io.Output]:
+    """The two outputs of a report."""
+    return [
+        io.Image.Output(
+            display_name="report",
+            tooltip="How far each condition came, its energy over the steps, cosines between the "
+            "conditions' gradients before and after dependence, size of the correction; the "
+            "warnings.",
+        ),
+        io.String.Output(
+            display_name="report_json",
+            tooltip=(
+                "The numbers of the report as JSON, with cost, warnings and notes, seed, model and "
+                "versions, for scripts and Compare Z-Magic Runs."
+            ),
+        ),
+    ]
+
+
+def tell(node: type[io.ComfyNode], trace: Trace, before: str = "") -> None:
+    """Show on the node what a run came to: a sentence, then the warnings.
+
+    Args:
+        node: the class that ComfyUI executes.
+        trace: the record of the run.
+        before: a sentence in front of it.
+    """
+    say(node, _text(trace, before))
+
+
+def shown(trace: Trace, figure: Tensor, before: str = "") -> dict[str, Any]:
+    """What ComfyUI shows in the node and keeps in the history: the figure, and the text.
+
+    Empty if the picture cannot be written: a picture that is done is not lost for its report.
+    """
+    try:
+        preview = ui.PreviewImage(figure).as_dict()
+    except Exception:
+        log.warning("Z-Magic: the report's picture could not be shown", exc_info=True)
+        return {"text": (_text(trace, before),)}
+    return {**preview, "text": (_text(trace, before),)}
+
+
+def figure_of(trace: Trace) -> Tensor:
+    """The report as a picture, ``[1, H, W, 3]``; a white pixel if it cannot be drawn."""
+    try:
+        return run_figure(trace.content())
+    except Exception:  # the picture is done, and a plot is no reason to lose it
+        log.warning("Z-Magic: the report could not be drawn", exc_info=True)
+        return torch.ones(1, 1, 1, 3)
+
+
+def _text(trace: Trace, before: str) -> str:
+    return "\n\n".join(text for text in (before, trace.words(), *trace.warnings) if text)
