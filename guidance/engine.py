@@ -81,6 +81,7 @@ class GuidedRun:
         count_operations: bool = True,
         save_memory: SaveMemory | None = None,
         watch: Watch | None = None,
+        measure_steps: bool = True,
     ):
         """
         Args:
@@ -100,6 +101,8 @@ class GuidedRun:
                 given up: lets later looks take less, and returns the words for what is taken
                 instead; None: nothing is left to save.
             watch: what is told of the run while it goes on; None: nobody.
+            measure_steps: whether a run of strength 0 measures the energies of every step, and
+                not those of the finished picture alone.
         """
         self.conditions = begin_run(with_distinct_names(conditions))
         self.settings = settings
@@ -107,6 +110,7 @@ class GuidedRun:
         self.schedule = schedule
         self.streams = streams or RandomStreams()
         self.gradients = gradients
+        self._measure_steps = measure_steps
         self._steps = len(schedule.sigmas) - 1
         self._watch = watch or Watch()
         self._pace = Pace(self._watch.working)
@@ -138,6 +142,11 @@ class GuidedRun:
             and self._is_guided_step(sigma)
             and bool(self._active(sigma))
         )
+
+    @property
+    def measures(self) -> bool:
+        """Whether the energies of predictions that nothing corrects are to be measured."""
+        return self.settings.strength == 0.0 and self._measure_steps
 
     def _is_guided_step(self, sigma: float) -> bool:
         settings = self.settings
@@ -184,7 +193,7 @@ class GuidedRun:
         """The prediction as it is, its energies measured if the run only measures."""
         prediction = denoise(x)
         self.trace.plain_forwards += 1
-        if self.settings.strength == 0.0:
+        if self.measures:
             self.measure(prediction, sigma)
         return prediction
 

@@ -8,7 +8,7 @@ like any other.
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import comfy.model_management
@@ -25,7 +25,7 @@ from .last_runs import LastRuns
 from .networks import Network
 from .run import KEY, Attachment, HostRun, HostSettings
 
-__all__ = ["HostSettings", "attach", "last_runs"]
+__all__ = ["HostSettings", "attach", "last_runs", "unguided"]
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +64,33 @@ def attach(
     decoder = choose_decoder(settings.decoder, vae, model.get_model_object("latent_format"))
     attachment = Attachment(conditions, settings, vae, decoder, finishers, lookers)
 
+    return _with(model, attachment)
+
+
+def unguided(model, on_finish: Callable[[Trace], None]):
+    """Return a clone of a guided ``model`` that samples as if it were not guided.
+
+    Its run measures the energies of the finished picture, and of nothing before.
+
+    Args:
+        on_finish: a function that is called with the trace at the end of every run.
+    """
+    guided: Attachment = model.get_attachment(KEY)
+    guidance = replace(guided.settings.guidance, strength=0.0)
+    settings = replace(guided.settings, guidance=guidance)
+    parts = (guided.conditions, settings, guided.vae, guided.decoder, (on_finish,))
+    return _with(model, Attachment(*parts, measure_steps=False))
+
+
+def _with(model, attachment: Attachment):
+    """A clone of ``model`` with the wrappers that do what the attachment says."""
     model = model.clone()
     model.set_attachments(KEY, attachment)
     # The host loads these with the model, so that nothing has to be loaded inside a step.
-    networks = [n.patcher for c in conditions for n in c.networks if isinstance(n, Network)]
-    patchers = {id(p): p for p in [*decoder.patchers, *networks]}  # energies share networks
+    used = [network for c in attachment.conditions for network in c.networks]
+    networks = [network.patcher for network in used if isinstance(network, Network)]
+    loaded = [*attachment.decoder.patchers, *networks]
+    patchers = {id(patcher): patcher for patcher in loaded}  # energies share networks
     model.set_additional_models(KEY, list(patchers.values()))
     hooks = _Hooks(attachment)
     for kind, wrapper in (

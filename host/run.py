@@ -63,6 +63,7 @@ class Attachment:
     # The draws of runs that handed their noise on, by the noise level at which they ended.
     handed_on: dict[str, RandomStreams] = field(default_factory=dict)
     runs: LastRuns = field(default_factory=LastRuns)
+    measure_steps: bool = True  # without guidance: every step, or the finished picture alone
 
 
 class HostRun:
@@ -87,6 +88,7 @@ class HostRun:
             count_operations=not (self.calls.compiled or _compiles(guider.model_options)),
             save_memory=lambda: self.memory.save(),
             watch=self.progress.watch,
+            measure_steps=attachment.measure_steps,
         )
         self._call: Call = plainly  # as a block, where blocks save only their inputs
         self.engine.trace.settings["decoder"] = attachment.decoder.name(noise.shape)
@@ -167,7 +169,7 @@ class HostRun:
             with self.calls.evaluation():
                 answer = executor(x, timestep, model_options, seed)
             self.engine.trace.plain_forwards += not self.calls.reused
-        if self.attachment.settings.guidance.strength == 0.0:
+        if self.engine.measures:
             self.engine.measure(prediction_of(answer), sigma)
         return answer
 

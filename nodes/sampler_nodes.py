@@ -1,17 +1,26 @@
 """The three nodes that guide a sampling: Z-Magic Sampler, Z-Magic Guider, Apply Z-Magic."""
 
+import logging
+from collections.abc import Callable
+from typing import Any
+
 import comfy.samplers
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..guidance.trace import Trace
-from ..host.hooks import attach
+from ..guidance.wording import one_line
+from ..host.hooks import attach, unguided
 from .bases import Node
 from .notices import notify, say
 from .run_reports import figure_of, report_outputs, shown, tell
 from .settings_node import ALIASES, CATEGORY
 from .sockets import Conditions, Settings
+from .titles import title
 
 __all__ = ["NODES"]
+
+log = logging.getLogger(__name__)
 
 
 def _vae_input() -> io.Vae.Input:
@@ -200,10 +209,23 @@ class ZMagicSampler(Node):
                     round=False,
                     tooltip="1 starts from pure noise; less keeps more of the latent image.",
                 ),
+                io.Boolean.Input(
+                    "compare",
+                    default=False,
+                    optional=True,
+                    tooltip="Also makes the picture of the same seed without guidance, at the "
+                    "price of one plain sampling: it comes out at 'unguided', and the report "
+                    "holds the guided one against it.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="Decode it with VAE Decode."),
                 *report_outputs(),
+                io.Latent.Output(
+                    display_name="unguided",
+                    tooltip="With compare: the picture of the same seed without guidance. Without "
+                    "it nothing comes out here, and what hangs on it does not run.",
+                ),
             ],
         )
 
@@ -223,29 +245,46 @@ class ZMagicSampler(Node):
         denoise,
         settings=None,
         vae=None,
+        compare=False,
     ) -> io.NodeOutput:
         from nodes import common_ksampler
 
+        def sampled(of) -> dict:
+            chosen = (seed, steps, cfg, sampler_name, scheduler, positive, negative)
+            return common_ksampler(of, *chosen, latent_image, denoise=denoise)[0]
+
         traces: list[Trace] = []
         guided = _attached(cls, model, conditions, settings, vae, traces)
-        (latent,) = common_ksampler(
-            guided,
-            seed,
-            steps,
-            cfg,
-            sampler_name,
-            scheduler,
-            positive,
-            negative,
-            latent_image,
-            denoise=denoise,
-        )
+        latent = sampled(guided)
         if not traces:  # the host returns the latent without a run
             traces.append(Trace({}, warnings=["Nothing was sampled and guided: denoise is 0."]))
             notify(cls, traces[0].warnings)
+            compare = False
         trace = traces[-1]
+        beside = _unguided(cls, guided, sampled, trace) if compare else ExecutionBlocker(None)
         figure = figure_of(trace)
-        return io.NodeOutput(latent, figure, trace.to_json(), ui=shown(trace, figure))
+        return io.NodeOutput(latent, figure, trace.to_json(), beside, ui=shown(trace, figure))
+
+
+def _unguided(
+    node: type[io.ComfyNode], guided, sampled: Callable[[Any], dict], trace: Trace
+) -> dict | ExecutionBlocker:
+    """The latent of the same sampling without guidance; its energies go to the trace.
+
+    The guided picture is done: if this one fails, a warning says so.
+    """
+    say(node, "Sampling without guidance, to compare.")
+    found: list[Trace] = []
+    try:
+        latent = sampled(unguided(guided, found.append))
+        trace.unguided = found[-1].final
+    except Exception as error:
+        warning = f"the unguided picture could not be made: {one_line(error)}"
+        trace.warn_once(warning)
+        log.warning("%s: %s", title(node), warning, exc_info=True)
+        latent = ExecutionBlocker(None)
+    tell(node, trace)
+    return latent
 
 
 NODES = [ZMagicSampler, ZMagicApply, ZMagicGuider]

@@ -37,7 +37,7 @@ def sampler_node(specimen, conds, settings=CHEAP, latent=None, **options):
     values = {"seed": 3, "steps": 3, "cfg": 3.0, "denoise": 1.0} | options
     model = values.pop("model", specimen.patcher)
     with torch.inference_mode(), one_thread():
-        latent, curves, report = ZMagicSampler.execute(
+        latent, curves, report, _ = ZMagicSampler.execute(
             model,
             specimen.positive,
             specimen.negative,

@@ -96,7 +96,9 @@ def test_example_workflows_run_on_a_machine_without_a_checkpoint(server, outputs
 
 def test_the_summary_of_a_comparison_has_energies_cosines_and_cost(outputs_of):
     """The demo workflow runs one step."""
-    (summary,) = [json.loads(o["text"][0]) for o in outputs_of("demo").values() if "text" in o]
+    nodes = workflow("demo")
+    (shown,) = [i for i, node in nodes.items() if node["class_type"] == "PreviewAny"]
+    summary = json.loads(outputs_of("demo")[shown]["text"][0])
     assert list(summary) == ["unguided", "FreeDoM", "Z-Magic"]
     assert summary["unguided"]["totals"]["plain_denoiser_forwards"] == 1
     ours = summary["Z-Magic"]["totals"]
@@ -121,6 +123,42 @@ def test_demo_workflows_need_no_file_of_the_user(name):
     loaders = {n["class_type"] for n in workflow(name).values() if "Load" in n["class_type"]}
     assert loaders == {"ZMagicLoadDemo", "ZMagicLoadDemoNetworks"}
     assert (WORKFLOWS.parent / f"{name}.jpg").is_file()
+
+
+@pytest.mark.slow
+def test_a_report_behind_ksampler_and_the_latent_goes_on(server):
+    nodes = workflow("ksampler", steps=1)
+    by_class(nodes, "KSampler")["seed"] = 11
+    read = {"guided": ["5", 0], "latent": ["6", 0]}
+    nodes["91"] = {"class_type": "ZMagicReport", "inputs": read}
+    nodes["92"] = {"class_type": "PreviewAny", "inputs": {"source": ["91", 1]}}
+    by_class(nodes, "VAEDecode")["samples"] = ["91", 2]
+    outputs = server.run(nodes)
+    report = json.loads(outputs["92"]["text"][0])
+    assert report["about"]["seed"] == 11 and len(report["steps"]) == 1
+    assert outputs["91"]["text"] == [report["words"]]
+    assert outputs["91"]["images"][0]["type"] == "temp" and "8" in outputs
+
+
+@pytest.mark.slow
+def test_the_unguided_picture_comes_out_where_it_is_asked_for(server):
+    nodes = workflow("text_and_identity_demo", steps=1)
+    sampler = by_class(nodes, "ZMagicSampler")
+    decoded = {"samples": ["8", 3], "vae": ["1", 2]}
+    nodes["91"] = {"class_type": "VAEDecode", "inputs": decoded}
+    nodes["92"] = {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["91", 0], "filename_prefix": "unguided"},
+    }
+    sampler["compare"] = True
+    outputs = server.run(nodes)
+    (text,) = outputs["8"]["text"]
+    assert "against unguided: energy of Text " in text and outputs["8"]["images"]
+    assert outputs["92"]["images"] and outputs["10"]["images"]
+    sampler["compare"] = False
+    outputs = server.run(nodes)
+    assert "92" not in outputs and outputs["10"]["images"]
+    assert "unguided" not in outputs["8"]["text"][0]
 
 
 @pytest.mark.slow
