@@ -24,9 +24,9 @@ end with energies of 0.14 and 0.46.
     {'ramp': 0.09, 'teal': 0.26}
 
 `GuidanceSettings` has every choice of the method, `preset` those that are tried and named; the
-`Trace` that a run returns tells what happened in every step. Energies are in
-`zmagic.guidance.energies`; those of prompts and styles take an open_clip model by
-`zmagic.guidance.networks.open_clip_towers`.
+`Trace` that a run returns tells what happened in every step, and a `Watch` is told while it goes
+on. Energies are in `zmagic.guidance.energies`; those of prompts and styles take an open_clip model
+by `zmagic.guidance.networks.open_clip_towers`.
 """
 
 from .conditions import Condition
@@ -48,6 +48,7 @@ from .energies import (
 )
 from .engine import GuidedRun
 from .pictures.preprocessing import Preprocessing
+from .progress import Watch
 from .random_streams import RandomStreams
 from .schedule import NoiseLevel, Schedule
 from .settings import PRESETS, GuidanceSettings, preset
@@ -77,5 +78,6 @@ __all__ = [
     "Style",
     "Text",
     "Trace",
+    "Watch",
     "preset",
 ]

@@ -36,7 +36,7 @@ def report_outputs() -> list[io.Output]:
 
 
 def tell(node: type[io.ComfyNode], trace: Trace, before: str = "") -> None:
-    """Show on the node what a run came to: a sentence, then the warnings.
+    """Show on the node what a run came to: its warnings, and a sentence.
 
     Args:
         node: the class that ComfyUI executes.
@@ -69,4 +69,5 @@ def figure_of(trace: Trace) -> Tensor:
 
 
 def _text(trace: Trace, before: str) -> str:
-    return "\n\n".join(text for text in (before, trace.words(), *trace.warnings) if text)
+    # A narrow node shows the first two lines and scrolls: what asks to be mended comes first.
+    return "\n\n".join(text for text in (before, *trace.warnings, trace.words()) if text)

@@ -78,7 +78,7 @@ def test_the_sampler_shows_the_figure_and_says_what_happened(specimen, prompt_se
         assert shown.size == (WIDTH, HEIGHT)
     (warning,) = report["warnings"]
     assert report["words"].endswith("; 1 warning")
-    text = f"{report['words']}\n\n{warning}"
+    text = f"{warning}\n\n{report['words']}"
     assert output.ui["text"] == (text,)
     assert sent(prompt_server)[-1][1] == text
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from zmagic.guidance.conditions import Condition
+from zmagic.guidance.progress import Watch, look_line
 from zmagic.guidance.settings import PRESETS
 
 from ..pretended_device import on_device, waits
@@ -56,13 +57,16 @@ def test_a_step_waits_no_more_often_than_it_did(world, name):
         for i, target in enumerate(targets)
     ]
     x = on_device(world.latent(BATCH))
-    run = world.run(conditions, **vars(PRESETS[name]))
+    lines: list[str] = []  # what a node shows while it runs takes no wait of its own
+    watch = Watch(looked=lambda record: lines.append(look_line(record, 4)))
+    run = world.run(conditions, watch=watch, **vars(PRESETS[name]))
     sigma = next(sigma for sigma in run.schedule.sigmas if run.guides(sigma))
     with waits() as waited:
         run.predict(x, sigma, world.denoise)  # copies of constants, once a run
         waited.clear()
         guided = run.predict(x, sigma, world.denoise)
     assert len(waited) <= AT_MOST[name], waited
+    assert len(lines) == 2
     assert guided.isfinite().all()
 
 
