@@ -37,7 +37,18 @@ class ZMagicFaceIdentity(EnergyNode):
                 "Pulls the face in the picture towards the person in one or several photographs, "
                 "as a face recognizer sees them."
             ),
-            search_aliases=["face likeness", "face id", "arcface", "same person"],
+            search_aliases=[
+                "face likeness",
+                "face id",
+                "arcface",
+                "same person",
+                "portrait",
+                "consistent character",
+                "face swap",
+                "IPAdapter",
+                "InstantID",
+                "PuLID",
+            ],
             inputs=[
                 sockets.FaceRecognizer.Input(
                     "recognizer", tooltip="The network that compares faces: Load Face Recognizer."

@@ -145,7 +145,7 @@ class ZMagicStyle(EnergyNode):
                 "Pulls the picture's textures, brushwork and colors towards those of style "
                 "pictures, whatever they show."
             ),
-            search_aliases=["style transfer", "Gram matrix", "texture", "VGG"],
+            search_aliases=["style transfer", "Gram matrix", "texture", "VGG", "IPAdapter"],
             inputs=[
                 io.Image.Input(
                     "reference",
@@ -232,7 +232,7 @@ class ZMagicImageSimilarity(EnergyNode):
                 "Pulls the picture towards what reference pictures show and how they look, as "
                 "OpenCLIP sees them; where things are does not matter."
             ),
-            search_aliases=["CLIP vision", "variation", "semantic similarity"],
+            search_aliases=["CLIP vision", "variation", "semantic similarity", "IPAdapter"],
             inputs=[
                 io.Image.Input(
                     "reference",

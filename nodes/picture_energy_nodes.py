@@ -24,7 +24,14 @@ class ZMagicColorPalette(EnergyNode):
                 "Pulls the picture's colors towards those of a reference picture or of a list of "
                 "colors. Connect a reference or write colors."
             ),
-            search_aliases=["color palette", "color transfer", "recolor"],
+            search_aliases=[
+                "color palette",
+                "color transfer",
+                "color match",
+                "recolor",
+                "brand colors",
+                "hex color",
+            ],
             inputs=[
                 io.Image.Input(
                     "reference",
@@ -98,7 +105,7 @@ class ZMagicSketch(EnergyNode):
                 "Pulls the picture's edges onto the lines of a drawing or the edges of a "
                 "photograph, whatever the brightness and contrast of either."
             ),
-            search_aliases=["edges", "line art", "scribble", "canny", "contour"],
+            search_aliases=["edges", "line art", "scribble", "canny", "contour", "logo"],
             inputs=[
                 io.Image.Input(
                     "reference",
@@ -157,7 +164,7 @@ class ZMagicReferenceImage(EnergyNode):
                 "Pulls the picture towards a reference seen through a blur: its composition, "
                 "colors and light, with as much detail as the blur leaves."
             ),
-            search_aliases=["image similarity", "img2img", "ILVR", "composition"],
+            search_aliases=["image similarity", "img2img", "ILVR", "composition", "logo"],
             inputs=[
                 io.Image.Input(
                     "reference",

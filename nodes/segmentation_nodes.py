@@ -136,7 +136,9 @@ class ZMagicSegmentation(EnergyNode):
                 "semantic map",
                 "label map",
                 "layout",
+                "region",
                 "regional",
+                "mask",
             ],
             inputs=[
                 sockets.Segmenter.Input(

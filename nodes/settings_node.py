@@ -13,6 +13,7 @@ __all__ = ["ALIASES", "CATEGORY", "NODES"]
 
 CATEGORY = "Z-Magic/sampling"
 ALIASES = [
+    "guidance",
     "energy guidance",
     "loss guidance",
     "classifier guidance",
