@@ -1,0 +1,61 @@
+"""What the repository shows strangers: its pictures, its metadata, how to contribute."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+PACK = Path(__file__).resolve().parents[2]
+SETUP = tomllib.loads((PACK / "pyproject.toml").read_text(encoding="utf-8"))
+LEVELS = 255.0
+
+
+@pytest.mark.parametrize(("name", "ratio"), [("icon", 1.0), ("banner", 21 / 9)])
+def test_the_pictures_are_what_the_script_draws_in_the_shape_of_the_registry(
+    pytestconfig, tmp_path, name, ratio
+):
+    pytestconfig.zmagic_script("draw_icon").main(tmp_path)
+    kept, drawn = (Image.open(folder / f"{name}.png") for folder in (PACK / "docs", tmp_path))
+    assert kept.size == drawn.size and kept.width / kept.height == pytest.approx(ratio, abs=0.01)
+    assert name == "banner" or kept.width <= 400  # the registry's largest
+    assert (PACK / "docs" / f"{name}.png").stat().st_size < 150_000
+    one, other = (np.asarray(image.convert("RGBA"), np.float32) for image in (kept, drawn))
+    # Another version of Pillow may round edges and letters otherwise.
+    assert np.abs(one - other).mean() < 0.01 * LEVELS
+
+
+def test_the_oldest_comfyui_of_the_metadata_is_the_one_that_is_refused_below():
+    from zmagic.host.version import OLDEST_HOST
+
+    assert SETUP["tool"]["comfy"]["requires-comfyui"] == f">={OLDEST_HOST}"
+
+
+def test_the_graphs_of_comfy_test_are_those_that_need_no_checkpoint():
+    settings = tomllib.loads((PACK / "comfy-test.toml").read_text(encoding="utf-8"))
+    graphs = (PACK / "workflows").glob("*.json")
+    free = [graph.name for graph in graphs if "ckpt_name" not in graph.read_text(encoding="utf-8")]
+    assert settings["test"]["workflows"]["cpu"] == sorted(free)
+
+
+def test_the_public_tests_are_make_test_on_three_systems():
+    file = PACK / ".github" / "workflows" / "test.yml"
+    (job,) = yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"].values()
+    commands = {run["os"]: run["command"] for run in job["strategy"]["matrix"]["include"]}
+    assert {system.split("-")[0] for system in commands} == {"ubuntu", "macos", "windows"}
+    recipe = "scripts/setup.py $@"  # of the targets in this Makefile
+    assert recipe in (PACK / "Makefile").read_text(encoding="utf-8")
+    assert set(commands.values()) == {"make test", "python scripts/setup.py test"}
+
+
+def test_contributors_are_told_of_every_folder_and_of_files_that_exist():
+    page = (PACK / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = {path.parent.name for path in PACK.glob("*/__init__.py")} | {"scripts", "tests"}
+    assert {name for name in code if f"`{name}/`" not in page} == set()
+    kinds = {path.parent.name for path in (PACK / "tests").glob("*/test_*.py")}
+    assert set(re.findall(r"pytest tests/(\w+)", page)) == kinds
+    for path in re.findall(r"`([\w./]+(?:/|\.(?:py|toml|md)))`", page):
+        assert (PACK / path).exists(), path
