@@ -56,7 +56,7 @@ def show(node: type[io.ComfyNode], sentences: Sequence[str]) -> None:
 def say(node: type[io.ComfyNode], text: str) -> None:
     """Show ``text`` on the node in place of what it shows, until it shows another one.
 
-    Without a server, or outside a graph, nothing happens.
+    Without a server, or outside a graph, nothing happens; nor where the server fails.
     """
     number = _number(node)
     server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
@@ -64,8 +64,10 @@ def say(node: type[io.ComfyNode], text: str) -> None:
     if number is None or send is None:
         return
     _shown.add(number)
-    # The frontend puts it into the page as HTML.
-    send(html.escape(printable(text), quote=False), number, server.client_id)
+    try:  # the frontend puts it into the page as HTML
+        send(html.escape(printable(text), quote=False), number, server.client_id)
+    except Exception:  # a picture is not lost for a text beside it
+        log.debug("a text could not be shown", exc_info=True)
 
 
 def _number(node: type[io.ComfyNode]) -> str | None:

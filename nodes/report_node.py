@@ -9,7 +9,7 @@ from ..guidance.trace import Trace
 from ..host.hooks import last_runs
 from ..host.last_runs import LastRuns
 from .bases import Node
-from .run_reports import figure_of, report_outputs, shown, tell
+from .run_reports import figure_of, json_of, report_outputs, shown, tell
 from .settings_node import ALIASES
 
 __all__ = ["NODES"]
@@ -68,7 +68,7 @@ class ZMagicReport(Node):
             )
         figure = figure_of(trace)
         tell(cls, trace, doubt)
-        report = trace.to_json()
+        report = json_of(trace)
         return io.NodeOutput(figure, report, latent, ui=shown(trace, figure, doubt))
 
 

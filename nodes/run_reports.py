@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ..guidance.run_figure import run_figure
 from ..guidance.trace import Trace
+from ..guidance.wording import one_line
 from .notices import say
 
-__all__ = ["figure_of", "report_outputs", "shown", "tell"]
+__all__ = ["figure_of", "json_of", "report_outputs", "shown", "tell"]
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,24 @@ def figure_of(trace: Trace) -> Tensor:
         return torch.ones(1, 1, 1, 3)
 
 
+def json_of(trace: Trace) -> str:
+    """The report as JSON; one that says no more than why, if it cannot be written."""
+    try:
+        return trace.to_json()
+    except Exception as error:  # as above: an energy's own facts may be anything
+        log.warning("Z-Magic: the report could not be written", exc_info=True)
+        why = f"the report could not be written: {type(error).__name__}: {one_line(error)}"
+        return Trace({}, warnings=[why, *trace.warnings]).to_json()
+
+
 def _text(trace: Trace, before: str) -> str:
     # A narrow node shows the first two lines and scrolls: what asks to be mended comes first.
-    return "\n\n".join(text for text in (before, *trace.warnings, trace.words()) if text)
+    return "\n\n".join(text for text in (before, *trace.warnings, _words(trace)) if text)
+
+
+def _words(trace: Trace) -> str:
+    try:
+        return trace.words()
+    except Exception:
+        log.debug("the sentence could not be made", exc_info=True)
+        return ""

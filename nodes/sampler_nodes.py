@@ -13,7 +13,7 @@ from ..guidance.wording import one_line
 from ..host.hooks import attach, unguided
 from .bases import Node
 from .notices import notify, say
-from .run_reports import figure_of, report_outputs, shown, tell
+from .run_reports import figure_of, json_of, report_outputs, shown, tell
 from .settings_node import ALIASES, CATEGORY
 from .sockets import Conditions, Settings
 from .titles import title
@@ -263,7 +263,7 @@ class ZMagicSampler(Node):
         trace = traces[-1]
         beside = _unguided(cls, guided, sampled, trace) if compare else ExecutionBlocker(None)
         figure = figure_of(trace)
-        return io.NodeOutput(latent, figure, trace.to_json(), beside, ui=shown(trace, figure))
+        return io.NodeOutput(latent, figure, json_of(trace), beside, ui=shown(trace, figure))
 
 
 def _unguided(

@@ -13,6 +13,7 @@ from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAd
 from PIL import Image
 
 from zmagic.guidance.conditions import Condition
+from zmagic.guidance.energies.reference_image import ReferenceImage
 from zmagic.guidance.run_figure import HEIGHT, WIDTH
 from zmagic.host.run import KEY
 from zmagic.nodes.report_node import ZMagicReport
@@ -212,6 +213,32 @@ def test_a_preview_that_cannot_be_written_loses_no_picture(specimen, monkeypatch
     output = sampler_output(specimen, steps=1)
     assert torch.isfinite(output.args[0]["samples"]).all()
     assert set(output.ui) == {"text"}
+
+
+def test_a_server_that_fails_loses_no_picture(specimen, prompt_server, monkeypatch):
+    def fails(*args):
+        raise RuntimeError("Event loop is closed")
+
+    monkeypatch.setattr(prompt_server, "send_progress_text", fails)
+    output = sampler_output(specimen, in_graph(ZMagicSampler, "7"), compare=True)
+    assert torch.equal(output.args[0]["samples"], sampler_output(specimen).args[0]["samples"])
+    assert json.loads(output.args[2])["warnings"] == []
+
+
+class OfAnyKind(ReferenceImage):
+    """An energy of another pack, whose goal is no number."""
+
+    goal = torch.zeros(2)
+
+
+def test_a_report_that_cannot_be_written_loses_no_picture(specimen):
+    reference = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(4))
+    conds = (Condition("any", OfAnyKind(reference)),)
+    latent, _, report, _ = sampler_output(specimen, conds=conds).args
+    assert torch.isfinite(latent["samples"]).all()
+    report = json.loads(report)
+    assert json_schema.faults(report, SCHEMA) == []
+    assert report["warnings"][0].startswith("the report could not be written: ")
 
 
 def test_remembered_runs_hold_no_weights_and_are_few(specimen, applied):
