@@ -70,8 +70,9 @@ class Pace:
 def look_line(record: StepRecord, steps: int) -> str:
     """One evaluation in words, ``step 4/12: Text 0.71, Face Identity 0.52``.
 
-    Energies are those of the prediction before its correction, averaged over the batch.
+    Energies are those of the prediction before its correction, averaged over the batch. A solver
+    may look at the end of its last step once more: that belongs to the step.
     """
     energies = zip(record.conditions, record.energies, strict=True)
     each = ", ".join(f"{name} {sum(values) / len(values):.3g}" for name, values in energies)
-    return f"step {record.step + 1}/{steps}: {each}"
+    return f"step {min(record.step + 1, steps)}/{steps}: {each}"

@@ -12,6 +12,7 @@ from zmagic.guidance.progress import Watch, look_line
 from zmagic.guidance.random_streams import RandomStreams
 from zmagic.guidance.schedule import Schedule
 from zmagic.guidance.settings import PRESETS, GuidanceSettings, preset
+from zmagic.guidance.trace import StepRecord
 
 SIGMA = 2.0
 PATHS = ("full", "prediction", "image", "no_backprop", "image_no_backprop")
@@ -493,6 +494,11 @@ def test_progress_goes_up_evenly_and_ends_at_the_next_step(world):
     energy = sum(run.trace.steps[0].energies[0])
     assert lines[0].startswith(f"step 1/4: target 0 {energy:.3g}, target 1 ")
     assert [line[:8] for line in lines] == ["step 1/4"] * 2 + ["step 2/4"] * 2
+
+
+def test_a_look_at_the_end_of_the_last_step_belongs_to_it():
+    last = StepRecord(3, 1.0, ["one"], [[0.5]])
+    assert look_line(last, 3) == "step 3/3: one 0.5"
 
 
 def test_an_energy_that_follows_the_run_hears_of_every_step_in_its_own_copy(world):
