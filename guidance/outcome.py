@@ -1,14 +1,18 @@
 """What became of each condition in a run, in numbers and in one sentence.
 
 Worked out from a report as JSON holds it (``Trace.content``), so that a sentence can be made of
-any report. Energies are means over the batch.
+any report. Energies are means over the pictures of the batch that have a number in each of them.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from itertools import compress
+from typing import Any, TypeGuard
 
 __all__ = ["Outcome", "in_words", "outcomes"]
+
+# Parts beyond it say that the first energy was next to nothing, and no more: ten times as much.
+LARGEST_PART = 10.0
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,11 @@ def outcomes(report: dict[str, Any]) -> list[Outcome]:
     names = [*goals, *(name for step in report["steps"] for name in step["conditions"])]
     names += report["final"]
     unguided = report.get("unguided", {})
-    made = [
-        Outcome(
-            name,
-            _first(report["steps"], name),
-            _mean(report["final"].get(name)),
-            _mean(unguided.get(name)),
-            goals.get(name),
-        )
-        for name in dict.fromkeys(names)
-    ]
+    made = []
+    for name in dict.fromkeys(names):
+        energies = (_first(report["steps"], name), report["final"].get(name), unguided.get(name))
+        start, end, beside = _means(energies)
+        made.append(Outcome(name, start, end, beside, goals.get(name)))
     return [each for each in made if each.start is not None or each.end is not None]
 
 
@@ -71,10 +70,11 @@ def in_words(report: dict[str, Any]) -> str:
     12 looks; 1 warning``.
     """
     made = outcomes(report)
-    known = [(each.name, each.towards_goal) for each in made if each.towards_goal is not None]
+    ways = ((each.name, each.towards_goal) for each in made)
+    known = [(name, part) for name, part in ways if _says_something(part)]
     goals = {name for name, _ in known}
-    free = [(each.name, each.fall) for each in made if each.name not in goals]
-    beside = [(each.name, each.below_unguided) for each in made]
+    free = [(e.name, e.start, e.end, e.fall) for e in made if e.name not in goals]
+    beside = [(e.name, e.unguided, e.end, e.below_unguided) for e in made]
     parts = [
         _listed(((name, _signed(part)) for name, part in known), "", " towards the goal"),
         _changes("energy of ", free),
@@ -85,12 +85,19 @@ def in_words(report: dict[str, Any]) -> str:
     if report.get("settings", {}).get("strength") == 0.0:
         parts.insert(0, "not guided")
     if not report["final"]:
-        parts.insert(0, "no finished picture to measure")
+        parts.insert(0, _without_end(report.get("conditions", [])))
     return "; ".join(part for part in parts if part)
 
 
-def _changes(before: str, falls: Iterable[tuple[str, float | None]]) -> str:
-    told = ((name, _compared(fall)) for name, fall in falls if fall is not None)
+def _changes(
+    before: str, changes: Iterable[tuple[str, float | None, float | None, float | None]]
+) -> str:
+    """By name: the energy that is compared with, the one at the end, and the part that is gone."""
+    told = (
+        (name, _compared(first, end, part))
+        for name, first, end, part in changes
+        if first is not None and end is not None
+    )
     return _listed(told, before, "")
 
 
@@ -103,9 +110,22 @@ def _signed(part: float) -> str:
     return f"{round(100 * part):+d} %"
 
 
-def _compared(fall: float) -> str:
-    percent = round(100 * fall)
+def _compared(first: float, end: float, part: float | None) -> str:
+    if not _says_something(part):
+        return f"from {first:.3g} to {end:.3g}"
+    percent = round(100 * part)
     return f"{abs(percent)} % {'lower' if percent >= 0 else 'higher'}"
+
+
+def _says_something(part: float | None) -> TypeGuard[float]:
+    return part is not None and abs(part) <= LARGEST_PART
+
+
+def _without_end(conditions: Iterable[dict[str, Any]]) -> str:
+    weights = [facts["weight"] for facts in conditions]
+    if weights and not any(weights):
+        return "the weight of all conditions is 0"
+    return "no finished picture to measure"
 
 
 def _looks(conditions: Iterable[dict[str, Any]]) -> str:
@@ -128,15 +148,31 @@ def _part(start: float | None, end: float | None, goal: float) -> float | None:
     return (start - end) / (start - goal)
 
 
-def _first(steps: list[dict[str, Any]], name: str) -> float | None:
+def _first(steps: list[dict[str, Any]], name: str) -> list[float | None] | None:
+    """A condition's energies at its first look that gave a number."""
     for step in steps:
         if name in step["conditions"]:
-            mean = _mean(step["energies"][step["conditions"].index(name)])
-            if mean is not None:
-                return mean
+            energies = step["energies"][step["conditions"].index(name)]
+            if any(value is not None for value in energies):
+                return energies
     return None
 
 
-def _mean(values: list[float | None] | None) -> float | None:
-    known = [value for value in values or () if value is not None]
+def _means(energies: Iterable[list[float | None] | None]) -> list[float | None]:
+    """The mean of each list over the same pictures: those that have a number in all lists.
+
+    A list without any number has no mean, and takes no picture from the others.
+    """
+    lists = [values if _has_number(values) else None for values in energies]
+    known = [values for values in lists if values]
+    there = [None not in picture for picture in zip(*known, strict=False)]
+    return [_mean(compress(values, there)) if values else None for values in lists]
+
+
+def _has_number(values: list[float | None] | None) -> bool:
+    return any(value is not None for value in values or ())
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

@@ -83,15 +83,17 @@ def _nothing(axes: "Axes", text: str) -> None:
 def _way(axes: "Axes", made: Sequence[Outcome]) -> None:
     """A bar for each condition: the part of its start's energy that is gone at the end."""
     drawn = [each for each in made if each.fall is not None][:MOST]
+    colors = [COLORS[made.index(each) % MOST] for each in drawn]  # of its line, too
     beside = any(each.unguided is not None for each in drawn)
     _title(axes, "energy gone, %" + (" (\u25c7 unguided)" if beside else ""))
     if not drawn:
-        _nothing(axes, "no finished picture")
+        ended = any(each.end is not None for each in made)
+        _nothing(axes, "no energy above 0 to fall" if ended else "no finished picture")
         return
     parts = [100.0 * (each.fall or 0.0) for each in drawn]
     without = [100.0 * (1.0 - (each.unguided or 0.0) / (each.start or 1.0)) for each in drawn]
     shown = [part for part, each in zip(without, drawn, strict=True) if each.unguided is not None]
-    axes.barh(range(len(drawn)), parts, height=0.36, color=COLORS[: len(drawn)])
+    axes.barh(range(len(drawn)), parts, height=0.36, color=colors)
     axes.axvline(0.0, color=INK, linewidth=1.0)
     for place, each in enumerate(drawn):
         if each.unguided is not None:
@@ -119,12 +121,17 @@ def _numbers(each: Outcome) -> str:
 def _energies(axes: "Axes", report: dict[str, Any], made: Sequence[Outcome]) -> None:
     """Each condition's energy over the steps, as a part of that at its start."""
     _title(axes, "energies, start = 1")
-    lines = [(each, energy_line(report, each.name)) for each in made[:MOST] if each.start]
-    lines = [(each, line) for each, line in lines if line]
+    # A part of an energy below 0 would fall where the energy rises.
+    lines = [
+        (k, each, energy_line(report, each.name))
+        for k, each in enumerate(made[:MOST])
+        if each.start is not None and each.start > 0.0
+    ]
+    lines = [(k, each, line) for k, each, line in lines if line]
     if not lines:
-        _nothing(axes, "no energies")
+        _nothing(axes, "no energies above 0")
         return
-    for k, (each, line) in enumerate(lines):
+    for k, each, line in lines:
         x, y = zip(*line, strict=True)
         start = each.start or 1.0
         last = [len(x) - 1]

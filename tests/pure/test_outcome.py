@@ -54,10 +54,38 @@ def test_numbers_that_are_not_finite_are_left_out():
     final = {"Face Identity": [float("nan"), 0.3], "Text": [float("nan")] * 2}
     report = json.loads(trace(final=final).to_json())
     assert report["conditions"][1]["end"] is None
-    assert in_words(report).startswith("Face Identity +67 % towards the goal; face")
+    assert in_words(report).startswith("Face Identity +70 % towards the goal; face")
 
 
 def test_a_condition_that_starts_at_its_goal_has_no_way_to_go():
     steps = [StepRecord(0, 1.0, ["Face Identity"], [[0.0]])]
     words = trace(steps=steps, final={"Face Identity": [0.1]}).words()
     assert "towards" not in words
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "words"),
+    [
+        (-0.2, -0.5, "energy of Face Identity from -0.2 to -0.5"),  # of a pack's own
+        (0.0, 0.1, "energy of Face Identity from 0 to 0.1"),
+        (1e-7, 0.05, "energy of Face Identity from 1e-07 to 0.05"),
+        (0.1, 0.2, "Face Identity -100 % towards the goal"),
+    ],
+)
+def test_where_a_part_says_nothing_both_energies_are_told(start, end, words):
+    steps = [StepRecord(0, 1.0, ["Face Identity"], [[start]])]
+    assert trace(steps=steps, final={"Face Identity": [end]}).words().split("; ")[0] == words
+
+
+def test_means_are_over_the_pictures_that_have_a_number_in_each():
+    nan = float("nan")
+    steps = [StepRecord(0, 1.0, ["Text"], [[0.2, 1.0, nan]])]
+    run = trace(steps=steps, final={"Text": [nan, 1.0, 0.1]}, unguided={"Text": [nan] * 3})
+    text = outcomes(run.content())[-1]
+    assert (text.start, text.end, text.unguided) == (1.0, 1.0, None)
+
+
+def test_conditions_of_no_weight_have_nothing_to_measure():
+    facts = [ConditionFacts("Text", weight=0.0)]
+    words = trace(steps=[], final={}, conditions=facts).words()
+    assert words == "the weight of all conditions is 0"

@@ -88,6 +88,15 @@ def test_what_is_not_known_leaves_its_place_empty(fields):
     figure(report(**fields))
 
 
+def test_a_bar_has_the_color_of_its_line_whatever_stands_before_it():
+    steps = [StepRecord(k, 1.0, ["debt", "distance"], [[-1.0], [1.0 - k / 9]]) for k in range(4)]
+    drawn = figure(report(steps=steps, final={"debt": [-2.0], "distance": [0.4]}, conditions=[]))
+    upper = drawn[:, : HEIGHT // 2]
+    for side in (upper[:, :, : WIDTH // 2], upper[:, :, WIDTH // 2 :]):
+        # That of an energy below 0 is a part of nothing.
+        assert inks(side, COLORS[0]) == 0 and inks(side, COLORS[1]) > 50
+
+
 def test_ink_and_paper_are_far_enough_apart_on_any_theme():
     """The picture is opaque; letters have the contrast that WCAG asks of them, 7 to 1, and
     lines and bars 3 to 1, in the colors of the conditions that most runs have."""
