@@ -283,6 +283,9 @@ def _unguided(
         trace.warn_once(warning)
         log.warning("%s: %s", title(node), warning, exc_info=True)
         latent = ExecutionBlocker(None)
+    except BaseException:  # an interruption: the text above would stay
+        say(node, "Stopped while sampling without guidance.")
+        raise
     tell(node, trace)
     return latent
 

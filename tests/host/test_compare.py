@@ -147,12 +147,13 @@ def test_if_it_fails_the_guided_picture_is_kept_and_a_warning_says_so(specimen, 
     assert "the unguided picture could not be made: not enough of something" in warning
 
 
-def test_it_can_be_cancelled(specimen):
+def test_it_can_be_cancelled(specimen, prompt_server):
     first, _ = conditions()
     then = comfy.model_management.interrupt_current_processing
     conds = (Condition("first", Ends(first.energy, then)), Condition("second", first.energy))
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        run(specimen, conds, compare=True)
+        run(specimen, conds, in_graph(ZMagicSampler, "7"), compare=True)
+    assert sent(prompt_server)[-1][1] == "Stopped while sampling without guidance."
 
 
 def test_nothing_to_sample_leaves_nothing_to_compare(specimen):
