@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import comfy.model_management
@@ -62,7 +63,10 @@ def attach(
     finishers = (before.on_finish if before else ()) + ((on_finish,) if on_finish else ())
     lookers = (before.on_look if before else ()) + ((on_look,) if on_look else ())
     decoder = choose_decoder(settings.decoder, vae, model.get_model_object("latent_format"))
-    attachment = Attachment(conditions, settings, vae, decoder, finishers, lookers)
+    runs_before = (before.runs, *before.runs_before) if before else ()
+    attachment = Attachment(
+        conditions, settings, vae, decoder, finishers, lookers, runs_before=runs_before
+    )
 
     return _with(model, attachment)
 
@@ -104,7 +108,10 @@ def _with(model, attachment: Attachment):
 
 
 def last_runs(guided) -> LastRuns | None:
-    """The last runs of a guided MODEL or GUIDER; None of one that is not guided."""
+    """The last runs of a guided MODEL or GUIDER, and of those that were made of it by ``attach``.
+
+    None of one that is not guided.
+    """
     model = getattr(guided, "model_patcher", guided)
     attachment = model.get_attachment(KEY)
     return None if attachment is None else attachment.runs
@@ -115,6 +122,10 @@ class _Hooks:
     """The wrappers; the state of a run lives on the run's own guider."""
 
     attachment: Attachment
+
+    @property
+    def _runs(self) -> tuple[LastRuns, ...]:
+        return self.attachment.runs, *self.attachment.runs_before
 
     def __deepcopy__(self, memo: dict) -> Self:
         """Return this object: other packs deep-copy the model options, and these hold weights."""
@@ -170,7 +181,7 @@ class _Hooks:
         trace = run.engine.trace
         for tell in (
             lambda: run.finish(samples),
-            lambda: self.attachment.runs.keep(samples, trace),
+            *(partial(runs.keep, samples, trace) for runs in self._runs),
             lambda: log.info("%s\nZ-Magic: %s", trace.summary(), trace.words()),
             *(lambda told=told: told(trace) for told in self.attachment.on_finish),
         ):

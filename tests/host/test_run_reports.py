@@ -46,12 +46,12 @@ def applied(specimen):
     return model, {seed: {"samples": sample(specimen, model, seed=seed)} for seed in (3, 4)}
 
 
-def sampler_output(specimen, node=ZMagicSampler, conds=None, **options):
+def sampler_output(specimen, node=ZMagicSampler, conds=None, model=None, **options):
     """What Z-Magic Sampler returns to ComfyUI."""
     chosen = {"seed": 3, "steps": 3, "cfg": 3.0, "denoise": 1.0} | options
     with torch.inference_mode(), one_thread():
         return node.execute(
-            specimen.patcher,
+            model or specimen.patcher,
             specimen.positive,
             specimen.negative,
             {"samples": torch.zeros(2, *specimen.latent.shape[1:])},
@@ -177,6 +177,15 @@ def test_of_a_picture_or_a_latent_of_another_model_it_reads_the_last_run(applied
 def test_patches_behind_the_guidance_do_not_hide_it(applied):
     model, latents = applied
     assert read(model.clone(), latents[3])[1]["about"]["seed"] == 3
+
+
+def test_conditions_that_another_node_adds_behind_it_do_not_hide_it(specimen):
+    with torch.inference_mode():
+        (model,) = ZMagicApply.execute(specimen.patcher, conditions()[:1], CHEAP).args
+        latent, _, expected, _ = sampler_output(specimen, conds=conditions()[1:], model=model).args
+        report = ZMagicReport.execute(model, latent).args[1]
+    assert json.loads(report) == json.loads(expected)
+    assert [facts["name"] for facts in json.loads(report)["conditions"]] == ["colors", "likeness"]
 
 
 def test_behind_a_guider(specimen):
