@@ -18,7 +18,7 @@ __all__ = [
     "active_conditions",
     "begin_run",
     "begin_step",
-    "lies_between",
+    "lies_within",
     "region_at",
     "reports",
     "with_distinct_names",
@@ -83,11 +83,15 @@ class Condition:
             return False
         if self.region is not None and not (self.region > 0.0).any():
             return False
-        return lies_between(sigma, sigma_at(self.end), sigma_at(self.start))
+        return lies_within(sigma, self.start, self.end, sigma_at)
 
 
-def lies_between(sigma: float, low: float, high: float) -> bool:
-    """Whether a noise level lies in a window, whose ends are often those of the schedule."""
+def lies_within(sigma: float, start: float, end: float, sigma_at: Callable[[float], float]) -> bool:
+    """Whether a noise level lies in a window of the sampling, given by fractions of it.
+
+    The window's ends are often those of the schedule.
+    """
+    low, high = sigma_at(end), sigma_at(start)
     return low * (1.0 - SAME_SIGMA) <= sigma <= high * (1.0 + SAME_SIGMA)
 
 

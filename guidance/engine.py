@@ -22,7 +22,7 @@ from .conditions import (
     active_conditions,
     begin_run,
     begin_step,
-    lies_between,
+    lies_within,
     with_distinct_names,
 )
 from .denoiser import Denoise, Denoiser, Model
@@ -150,9 +150,9 @@ class GuidedRun:
 
     def _is_guided_step(self, sigma: float) -> bool:
         settings = self.settings
-        high = self.schedule.sigma_at(settings.guide_start)
-        low = self.schedule.sigma_at(settings.guide_end)
-        return lies_between(sigma, low, high) and self.step_at(sigma) % settings.guide_every == 0
+        window = (settings.guide_start, settings.guide_end)
+        inside = lies_within(sigma, *window, self.schedule.sigma_at)
+        return inside and self.step_at(sigma) % settings.guide_every == 0
 
     def _active(self, sigma: float) -> tuple[Condition, ...]:
         return active_conditions(self.conditions, sigma, self.schedule.sigma_at)

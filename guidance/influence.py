@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor
 
-from .conditions import Condition, lies_between
+from .conditions import Condition, lies_within
 
 __all__ = ["Influence"]
 
@@ -92,9 +92,10 @@ def _reason(
     window = f"its window from {condition.start:g} to {condition.end:g}"
     if condition.start == condition.end:
         return f"{window} has no width"
-    high, low = sigma_at(condition.start), sigma_at(condition.end)
-    if any(lies_between(sigma, low, high) for sigma in sigmas):
+    ends = (condition.start, condition.end)
+    if any(lies_within(sigma, *ends, sigma_at) for sigma in sigmas):
         return f"the sampler made no evaluation in {window}"
+    high, low = map(sigma_at, ends)
     listed = ", ".join(f"{sigma:.3g}" for sigma in sigmas[:MOST_LISTED])
     more = ", ..." if len(sigmas) > MOST_LISTED else ""
     return (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from .contact_sheet import sentence
-from .outcome import Outcome, in_words, outcomes
+from .outcome import Outcome, outcomes
 from .plots import COLORS, MISSING, pixels_of, write
 from .reports import correction_line, energy_line, pair_cosines
 
@@ -191,7 +191,7 @@ def _steps(axes: "Axes") -> None:
 
 def _say(figure: "Figure", report: dict[str, Any]) -> None:
     """The sentence on the run, and its warnings as far as there is room."""
-    said = [(line, INK) for line in textwrap.wrap(in_words(report), COLUMNS)]
+    said = [(line, INK) for line in textwrap.wrap(report["words"], COLUMNS)]
     for warning in report["warnings"]:
         said += [(line, ALARM) for line in textwrap.wrap(f"! {warning}", COLUMNS)]
     if len(said) > LINES:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .conditions import SAME_SIGMA, lies_between
+from .conditions import SAME_SIGMA, lies_within
 from .random_streams import RandomStreams
 from .schedule import NoiseLevel, Schedule
 from .settings import GuidanceSettings
@@ -29,9 +29,9 @@ class TimeTravel:
 
     def repeats(self, sigma: float) -> int:
         """How often the prediction at ``sigma`` is made, >= 1."""
-        settings, sigma_at = self.settings, self.schedule.sigma_at
-        high, low = sigma_at(settings.travel_start), sigma_at(settings.travel_end)
-        return settings.time_travel if lies_between(sigma, low, high) else 1
+        settings = self.settings
+        window = (settings.travel_start, settings.travel_end)
+        return settings.time_travel if lies_within(sigma, *window, self.schedule.sigma_at) else 1
 
     def again(
         self,

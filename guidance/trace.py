@@ -13,7 +13,7 @@ from .outcome import Outcome, in_words, outcomes
 
 __all__ = ["StepRecord", "Trace", "cosines", "cosines_of", "rounded"]
 
-# Of the report; it changes when something in it gets another meaning.
+# The number of the report's format, which changes when something in it gets another meaning.
 FORMAT = 1
 DIGITS = 6  # significant digits of a reported number
 
@@ -134,7 +134,7 @@ class Trace:
 
     def words(self) -> str:
         """One sentence about the run, for those who made it."""
-        return in_words(self.content())
+        return self.content()["words"]
 
     def summary(self) -> str:
         """One line about the run for the log."""

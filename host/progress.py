@@ -13,8 +13,8 @@ __all__ = ["RunProgress"]
 
 log = logging.getLogger(__name__)
 
-# Of a sampler step, on the host's bar: its numbers are whole ones. The host's own bar of the
-# sampling is at the same place after every step.
+# A sampler step has so many parts on the host's bar, whose numbers are whole ones. The host's own
+# bar of the sampling is at the same place after every step.
 PARTS = 20
 
 

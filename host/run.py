@@ -63,7 +63,7 @@ class Attachment:
     # The draws of runs that handed their noise on, by the noise level at which they ended.
     handed_on: dict[str, RandomStreams] = field(default_factory=dict)
     runs: LastRuns = field(default_factory=LastRuns)
-    # Of the guided models that this one was made of: its runs are theirs, too.
+    # The runs of the guided models that this one was made of: its own are theirs, too.
     runs_before: tuple[LastRuns, ...] = ()
     measure_steps: bool = True  # without guidance: every step, or the finished picture alone
 

@@ -50,14 +50,15 @@ def tell(node: type[io.ComfyNode], trace: Trace, before: str = "") -> None:
 def shown(trace: Trace, figure: Tensor, before: str = "") -> dict[str, Any]:
     """What ComfyUI shows in the node and keeps in the history: the figure, and the text.
 
-    Empty if the picture cannot be written: a picture that is done is not lost for its report.
+    The text alone if the figure cannot be written: a picture that is done is not lost for its
+    report.
     """
+    text = {"text": (_text(trace, before),)}
     try:
-        preview = ui.PreviewImage(figure).as_dict()
+        return {**ui.PreviewImage(figure).as_dict(), **text}
     except Exception:
         log.warning("Z-Magic: the report's picture could not be shown", exc_info=True)
-        return {"text": (_text(trace, before),)}
-    return {**preview, "text": (_text(trace, before),)}
+        return text
 
 
 def figure_of(trace: Trace) -> Tensor:
