@@ -201,17 +201,45 @@ def test_half_the_side_is_a_quarter_of_the_decoder(command):
             assert half[work] == pytest.approx(whole[work] / 4, rel=0.1), part["model"]
 
 
-def test_the_readme_says_what_is_counted(command):
-    readme = (PACK / "README.md").read_text("utf-8")
+TITLES = {"vae_half": "VAE at half size", "taesd": "TAESD", "vae": "VAE"}
+
+
+def shown_in(page: str, line: str) -> list[str]:
+    """The cells of the one line of a page's table that begins so."""
+    (cells,) = re.findall(rf"^\| {line} \| (.*) \|$", (PACK / page).read_text("utf-8"), re.M)
+    return cells.split(" | ")
+
+
+def test_the_page_of_the_evaluation_says_what_is_counted(command):
     found: dict[tuple[str, str], list[float]] = {}
     for row in command[1]["guidance"]:
         found.setdefault((row["preset"], row["decoder"]), []).append(row["picture"]["total"])
-    titles = {"vae_half": "VAE at half size", "taesd": "TAESD", "vae": "VAE"}
     for preset_name in PROMISED:
-        for decoder, title in titles.items():
-            line = re.search(rf"\| `{preset_name}`, {title} \| (.*) \|", readme)
-            shown = [float(cell) for cell in line[1].split(" | ")]
+        for decoder, title in TITLES.items():
+            cells = shown_in("docs/evaluation.md", f"`{preset_name}`, {title}")
+            shown = [float(cell) for cell in cells]
             assert shown == pytest.approx(found[preset_name, decoder], rel=0.005)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES, ids=lambda kind: kind.title)
+def test_the_readme_says_what_a_model_and_a_card_need(command, kind):
+    """A step of ``balanced`` keeps a pass of the model, twice with cfg, and one of the decoder."""
+    side = 512 if kind.title == "SD1.5" else 1024
+    *times, fast, balanced = shown_in("README.md", f"{re.escape(kind.title)}, {side} pixels")
+    totals = {
+        row["preset"]: row["picture"]["total"]
+        for row in command[1]["guidance"]
+        if (row["model"], row["decoder"]) == (kind.title, "vae_half")
+    }
+    counted = [totals[name] for name in ("fast", "balanced", "quality")]
+    assert [float(cell) for cell in times] == pytest.approx(counted, rel=0.005)
+    part = next(part for part in command[1]["parts"] if part["model"] == kind.title)
+    denoiser, decoder = part["denoiser"], part["decoders"]["vae_half"]
+    passes = 1 if kind.cfg == 1.0 else 2
+    for cell, model in ((fast, 0), (balanced, passes)):
+        kept = [model * denoiser[mode] + decoder[mode] for mode in ("saved", "checkpointed")]
+        shown = [float(figure) for figure in re.findall(r"[\d.]+", cell)]
+        assert shown == pytest.approx([each / 2**30 for each in kept], abs=0.06)
 
 
 def test_the_tables_say_what_the_file_says(command):
@@ -232,7 +260,7 @@ def test_the_tables_say_what_the_file_says(command):
 def test_what_blocks_save_fits_on_small_cards(command):
     """One gradient of one picture, as ``small`` takes it, beside what it saves otherwise.
 
-    The README and the tooltip of the setting have these figures.
+    docs/evaluation.md and the tooltip of the setting have these figures.
     """
     gib = 2**30
     parts = {part["model"]: part for part in command[1]["parts"]}
@@ -248,7 +276,7 @@ def test_what_blocks_save_fits_on_small_cards(command):
 
 
 def test_a_decoder_in_tiles_saves_one_tile(command):
-    """The README has these figures."""
+    """docs/evaluation.md has these figures."""
     parts = {part["model"]: part for part in command[1]["parts"]}
     for name, part in parts.items():
         decoders = part["decoders"]

@@ -43,9 +43,9 @@ def test_without_guidance_it_ends_as_the_docstring_says():
     assert f"energies of {energies}." in " ".join(zmagic.guidance.__doc__.split())
 
 
-def test_the_readme_has_the_same_example():
-    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
-    printed = re.findall(r"^    >>> import.*?^$", readme, re.DOTALL | re.MULTILINE)
+def test_its_page_has_the_same_example():
+    page = (EXAMPLES.parent / "docs" / "library.md").read_text(encoding="utf-8")
+    printed = re.findall(r"^    >>> import.*?^$", page, re.DOTALL | re.MULTILINE)
     assert len(printed) == 1 and printed[0] in zmagic.guidance.__doc__
 
 

@@ -31,7 +31,8 @@ HOST = re.compile(r"\b(?:the|a) host\b|\bhost's\b", re.IGNORECASE)
 FORMULAS = re.compile(r"\b(?:cosines?|embeddings?|Gram|gradients?|squared|energy is)\b")
 
 PAGES = sorted((PACK / "web" / "docs").glob("*.md"))
-PROSE = [*PAGES, PACK / "README.md", PACK / "docs" / "method.md", PACK / "CHANGELOG.md"]
+DOCS = sorted((PACK / "docs").glob("*.md"))
+PROSE = [*PAGES, *DOCS, PACK / "README.md", PACK / "CONTRIBUTING.md", PACK / "CHANGELOG.md"]
 
 
 def files(*folders: str) -> list[Path]:
@@ -91,11 +92,7 @@ def test_networks_guide_or_evaluate_and_portraits_are_synthetic():
 
 def test_users_read_of_comfyui_by_its_name():
     messages = {path: list(read_by_users(path)) for path in files(*CODE, "scripts")}
-    # The README's later sections are for those who work on the pack.
-    pages = {
-        path: [path.read_text(encoding="utf-8").partition("\n## Development\n")[0]]
-        for path in (*PAGES, PACK / "README.md")
-    }
+    pages = {path: [path.read_text(encoding="utf-8")] for path in (*PAGES, PACK / "README.md")}
     found = {
         name(path): [text for text in texts if HOST.search(text)]
         for path, texts in {**messages, **pages}.items()
@@ -111,8 +108,8 @@ def test_a_help_page_says_what_one_gets_then_how_to_connect_it_then_the_details(
     assert re.search(r"\bconnect", before_table, re.IGNORECASE), before_table
 
 
-def test_the_readme_shows_what_it_is_before_it_explains():
+def test_the_readme_shows_what_it_is_and_how_to_have_it_before_it_explains():
     text = (PACK / "README.md").read_text(encoding="utf-8")
-    order = ["![", "## Start\n", "The first graph", "## Nodes\n", "## What it does\n"]
+    order = ["![", "## Install\n", "## The first picture\n", "## Which preset\n", "## Nodes\n"]
     places = [text.index(each) for each in order]
-    assert places == sorted(places)
+    assert places == sorted(places) and places[-1] < text.index("## What it does\n")

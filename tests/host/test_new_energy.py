@@ -1,4 +1,4 @@
-"""What the README says about adding an energy, followed to the letter in a copy of the pack."""
+"""What docs/new_energy.md says, followed to the letter in a copy of the pack."""
 
 import asyncio
 import importlib.util
@@ -20,11 +20,6 @@ FILES = ("pyproject.toml", "__init__.py", "tests/conftest.py")
 HOST_TESTS = ("tests/host/conftest.py", "tests/host/test_contract.py")
 
 
-def section(title: str) -> str:
-    text = (PACK / "README.md").read_text(encoding="utf-8")
-    return re.search(rf"^## {title}\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)[1]
-
-
 def steps(text: str) -> dict[str, str]:
     """The file that each numbered step names first, and the code that follows."""
     parts = re.split(r"^\d+\. `([^`]+)`", text, flags=re.MULTILINE)[1:]
@@ -34,7 +29,7 @@ def steps(text: str) -> dict[str, str]:
     }
 
 
-STEPS = steps(section("Adding an energy"))
+STEPS = steps((PACK / "docs" / "new_energy.md").read_text(encoding="utf-8"))
 
 
 def with_row(table: str, code: str) -> str:
@@ -47,7 +42,7 @@ def with_row(table: str, code: str) -> str:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """The pack with the README's example in it: three new files and a row."""
+    """The pack with the page's example in it: three new files and a row."""
     folder = tmp_path_factory.mktemp("readme") / "z-magic"
     for name in FOLDERS:
         shutil.copytree(PACK / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
