@@ -7,7 +7,7 @@ from typing import Any
 from .balance import BALANCERS
 from .steps import PUBLISHED_UNIT, STEP_RULES
 
-__all__ = ["CHOICES", "NO_BACKPROP", "PRESETS", "GuidanceSettings", "preset"]
+__all__ = ["CHOICES", "NO_BACKPROP", "PRESETS", "RANGES", "GuidanceSettings", "preset"]
 
 # The same chain as `prediction` and `image`, without the denoiser's Jacobian.
 NO_BACKPROP = ("no_backprop", "image_no_backprop")

@@ -42,11 +42,13 @@ class HostSettings:
     Args:
         memory: ``fast``, where blocks of the models keep all that a gradient needs; ``small``,
             where they keep only their inputs and run a second time; ``auto``: as memory allows.
+        notes: what the report of every run tells about the settings.
     """
 
     guidance: GuidanceSettings = GuidanceSettings()
     decoder: str = "auto"
     memory: str = "auto"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class HostRun:
             measure_steps=attachment.measure_steps,
         )
         self._call: Call = plainly  # as a block, where blocks save only their inputs
+        self.engine.trace.notes += attachment.settings.notes
         self.engine.trace.settings["decoder"] = attachment.decoder.name(noise.shape)
         self.memory = self._memory(noise.shape)
 

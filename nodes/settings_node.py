@@ -1,13 +1,16 @@
-"""The node of the settings: every choice of the method behind one preset."""
+"""The node of the settings: a preset, how strongly, and what that may take."""
+
+from typing import Any
 
 from comfy_api.latest import io
 
-from ..guidance.settings import CHOICES, PRESETS, GuidanceSettings, preset
+from ..guidance.settings import PRESETS, GuidanceSettings, preset
 from ..host.decoders import DECODERS
 from ..host.hooks import HostSettings
 from ..host.memory import MEMORY
 from .bases import Node
-from .sockets import Settings
+from .notices import show
+from .sockets import Method, Settings
 
 __all__ = ["ALIASES", "CATEGORY", "NODES"]
 
@@ -23,59 +26,23 @@ ALIASES = [
     "multi-attribute",
     "CAGrad",
 ]
-AS_PRESET = "as preset"
-# Numbers have no word for it: values below their ranges.
-NUMBERS_AS_PRESET = {
-    "time_travel": 0,
-    "guide_every": 0,
-    "fresh_noise": -1.0,
-    "guide_start": -1.0,
-    "guide_end": -1.0,
-}
 DEFAULTS = GuidanceSettings()
 
 
 class ZMagicSettings(Node):
-    """Choose a preset, and change any of its choices."""
+    """Choose a preset, and how strongly it guides."""
 
     @classmethod
     def schema(cls) -> io.Schema:
-        def choice(name: str, tooltip: str):
-            return io.Combo.Input(
-                name,
-                options=[AS_PRESET, *CHOICES[name]],
-                default=AS_PRESET,
-                advanced=True,
-                tooltip=tooltip,
-            )
-
-        def number(
-            name: str,
-            low: float,
-            high: float,
-            step: float,
-            tooltip: str,
-            advanced=True,
-            optional=False,
-        ):
+        def share(name: str, tooltip: str):
             return io.Float.Input(
                 name,
-                optional=optional,
-                default=NUMBERS_AS_PRESET.get(name, getattr(DEFAULTS, name)),
-                min=low,
-                max=high,
-                step=step,
+                optional=True,
+                default=getattr(DEFAULTS, name),
+                min=0.0,
+                max=1.0,
+                step=0.01,
                 round=False,
-                advanced=advanced,
-                tooltip=tooltip,
-            )
-
-        def count(name: str, low: int, high: int, tooltip: str):
-            return io.Int.Input(
-                name,
-                default=NUMBERS_AS_PRESET.get(name, getattr(DEFAULTS, name)),
-                min=low,
-                max=high,
                 advanced=True,
                 tooltip=tooltip,
             )
@@ -85,8 +52,8 @@ class ZMagicSettings(Node):
             display_name="Z-Magic Settings",
             category=CATEGORY,
             description=(
-                "Says how to guide: by a preset, which is enough for most pictures, and "
-                "by every choice of the method for those who compare."
+                "Says how to guide: a preset and a strength are enough for most pictures. What "
+                "only those change who compare methods is in Z-Magic Method."
             ),
             search_aliases=[*ALIASES, "presets"],
             inputs=[
@@ -102,143 +69,35 @@ class ZMagicSettings(Node):
                         "conditions as independent, for comparison."
                     ),
                 ),
-                number(
+                io.Float.Input(
                     "strength",
-                    0.0,
-                    10.0,
-                    0.01,
-                    "How far a step follows the conditions, as a share of the posterior spread: "
-                    "how much of the picture is still open. The same unit for all presets: twice "
-                    "the number that FreeDoM publishes. 0 is plain sampling with a report; 0.2 to "
-                    "0.5 is good for 'balanced', less for 'quality', which guides each step "
-                    "three times; too much looks painted over.",
-                    advanced=False,
+                    default=DEFAULTS.strength,
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
+                    round=False,
+                    tooltip=(
+                        "How far a step follows the conditions, as a share of the posterior "
+                        "spread: how much of the picture is still open. The same unit for all "
+                        "presets: twice the number that FreeDoM publishes. 0 is plain sampling "
+                        "with a report; 0.2 to 0.5 is good for 'balanced', less for 'quality', "
+                        "which guides each step three times; too much looks painted over."
+                    ),
                 ),
-                choice(
-                    "gradient_path",
-                    "Where the dependence between conditions is evaluated: full (through the "
-                    "model), prediction (predicted latent), image (decoded image); the same two "
-                    "without a backward through the model: no_backprop, image_no_backprop.",
-                ),
-                choice(
-                    "dependence",
-                    "How the second condition sees what the first one did: mutual is the cheapest "
-                    "one with the curvature, finite_difference evaluates it for each task, exact "
-                    "differentiates twice (slow, much memory), first_order drops the curvature, "
-                    "off treats conditions as independent.",
-                ),
-                number(
-                    "look_ahead",
-                    0.0,
-                    5.0,
-                    0.01,
-                    "How far the first condition moves the picture before the second one looks, "
-                    "in units of the noise level (gradient_path full) or of the posterior spread "
-                    "(the other paths). 0 removes the dependence; 0.03 to 0.3 is good.",
-                ),
-                choice("tasks", "rows: one task per condition. pairs: one task per ordered pair."),
-                choice(
-                    "order",
-                    "symmetric: every order of two conditions counts. as_connected: only along "
-                    "the chain of nodes. auto: along the most helpful order, found every step.",
-                ),
-                choice(
-                    "balance",
-                    "How tasks are combined: cagrad favors the one that is served worst, sum adds "
-                    "them up, pcgrad removes conflicts pairwise, mgda takes the shortest common "
-                    "direction.",
-                ),
-                number(
-                    "cagrad_c",
-                    0.0,
-                    10.0,
-                    0.05,
-                    "How far CAGrad may leave the mean of the tasks to help the worst one, as a "
-                    "share of the mean's length. 0 is the mean; 0.4 is good, but can go against a "
-                    "task; from 1 on a small step goes against none.",
-                ),
-                choice(
-                    "step_rule",
-                    "The length of a correction. posterior: a share of the posterior spread. "
-                    "residual: a share of the remaining noise, far more in the first steps and "
-                    "less in the last; in all about the same. classifier: the score itself. "
-                    "freedom: a share of the CFG difference. polyak: by the energies' values.",
-                ),
-                count(
-                    "guide_every",
-                    0,
-                    100,
-                    "Guide every k-th step only: 1 guides all, 2 halves the cost, 0 is as the "
-                    "preset.",
-                ),
-                number(
+                share(
                     "guide_start",
-                    -1.0,
-                    1.0,
-                    0.01,
-                    "Start of the guidance as a fraction of the sampling; 0 is its first step, "
-                    "-1 is as the preset.",
-                    optional=True,
+                    "Start of the guidance as a fraction of the sampling; 0 is its first step.",
                 ),
-                number(
+                share(
                     "guide_end",
-                    -1.0,
-                    1.0,
-                    0.01,
-                    "End of the guidance as a fraction of the sampling; 1 is its last step, -1 is "
-                    "as the preset. Half of the steps cost half of the guidance.",
-                    optional=True,
-                ),
-                count(
-                    "time_travel",
-                    0,
-                    20,
-                    "Predictions per step inside the travel window, with fresh noise in between; "
-                    "0 is as the preset, 1 is off, 2 to 5 follow the conditions closer at a "
-                    "multiple of the cost.",
-                ),
-                number(
-                    "travel_start",
-                    0.0,
-                    1.0,
-                    0.01,
-                    "Start of the travel window as a fraction "
-                    "of the sampling; 0 is its first step.",
-                ),
-                number(
-                    "travel_end",
-                    0.0,
-                    1.0,
-                    0.01,
-                    "End of the travel window as a fraction of the sampling; 1 is its last step.",
-                ),
-                number(
-                    "fresh_noise",
-                    -1.0,
-                    1.0,
-                    0.05,
-                    "Share of the noise that time travel draws anew; -1 is as the preset. Less "
-                    "keeps more of every correction, more repairs the picture.",
-                ),
-                number(
-                    "momentum",
-                    0.0,
-                    0.99,
-                    0.05,
-                    "Share of the last direction that is kept in the next one; 0 is off.",
-                ),
-                count(
-                    "random_shift",
-                    0,
-                    64,
-                    "Random shift in pixels of the decoded image before the conditions see it, "
-                    "against adversarial patterns; 0 is off, 4 to 8 is good for text and "
-                    "identity.",
+                    "End of the guidance as a fraction of the sampling; 1 is its last step. Half "
+                    "of the steps cost half of the guidance.",
                 ),
                 io.Combo.Input(
                     "decoder",
                     options=list(DECODERS),
                     default="auto",
+                    optional=True,
                     advanced=True,
                     tooltip=(
                         "Turns predictions into the pictures that the conditions see. auto: "
@@ -251,12 +110,20 @@ class ZMagicSettings(Node):
                     "memory",
                     options=list(MEMORY),
                     default="auto",
-                    optional=True,  # for workflows from before it was there
+                    optional=True,
                     advanced=True,
                     tooltip=(
                         "Memory of the gradients. small: blocks of the models keep only their "
                         "inputs and run again in each backward; a fifth to a tenth of the model's "
                         "share, half of the VAE's. fast: they keep all. auto: fast if that fits."
+                    ),
+                ),
+                Method.Input(
+                    "method",
+                    optional=True,
+                    tooltip=(
+                        "Z-Magic Method, which replaces single choices of the preset; this node "
+                        "says which. Not connected: the preset as it is."
                     ),
                 ),
             ],
@@ -266,18 +133,41 @@ class ZMagicSettings(Node):
         )
 
     @classmethod
-    def run(cls, preset, decoder="auto", memory="auto", **values) -> io.NodeOutput:
-        return io.NodeOutput(HostSettings(_settings_from(preset, values), decoder, memory))
+    def run(
+        cls,
+        preset,
+        decoder="auto",
+        memory="auto",
+        method: dict[str, Any] | None = None,
+        **values,
+    ) -> io.NodeOutput:
+        guidance = _guidance(preset, values | (method or {}))
+        notes = (_replaced(preset, method),) if method else ()
+        show(cls, notes)
+        return io.NodeOutput(HostSettings(guidance, decoder, memory, notes))
 
 
-def _settings_from(name: str, values: dict) -> GuidanceSettings:
-    """The preset with every widget that is not left as the preset."""
-    changes = {
-        key: value
-        for key, value in values.items()
-        if value not in (AS_PRESET, NUMBERS_AS_PRESET.get(key, AS_PRESET))
-    }
+def _guidance(name: str, changes: dict[str, Any]) -> GuidanceSettings:
     return preset(name, **changes)
+
+
+def _replaced(name: str, method: dict[str, Any]) -> str:
+    """What became of the preset's own choices."""
+    before = {key: getattr(PRESETS[name], key) for key in method}
+    changes = [
+        f"{key} {_word(value)} in place of {_word(before[key])}"
+        for key, value in method.items()
+        if value != before[key]
+    ]
+    if not changes:
+        return f"Z-Magic Method says what '{name}' is: nothing is replaced."
+    return f"Z-Magic Method replaces of '{name}': {', '.join(changes)}."
+
+
+def _word(value: str | float | None) -> str:
+    if value is None:
+        return "as FreeDoM"  # of fresh_noise, the only one that may be None
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 NODES = [ZMagicSettings]

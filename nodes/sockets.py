@@ -7,6 +7,7 @@ __all__ = [
     "FaceLocation",
     "FaceRecognizer",
     "LandmarkNetwork",
+    "Method",
     "OnnxNetwork",
     "OpenClip",
     "Segmenter",
@@ -18,6 +19,9 @@ Conditions = io.Custom("ZMAGIC_CONDITIONS")
 
 # A host.hooks.HostSettings; frozen.
 Settings = io.Custom("ZMAGIC_SETTINGS")
+
+# A dict: fields of GuidanceSettings that replace those of a preset; never mutated.
+Method = io.Custom("ZMAGIC_METHOD")
 
 # A host.openclip.OpenClip: image tower, text tower and their preprocessing.
 OpenClip = io.Custom("ZMAGIC_OPENCLIP")

@@ -3,16 +3,12 @@
 import asyncio
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import nodes as host_nodes
 import pytest
 
 import zmagic
-from zmagic.guidance.settings import PRESETS
-from zmagic.host.hooks import HostSettings
-from zmagic.nodes.settings_node import ZMagicSettings
 
 PACK = Path(__file__).resolve().parents[2]
 NODES = asyncio.run(asyncio.run(zmagic.comfy_entrypoint()).get_node_list())
@@ -23,9 +19,6 @@ def inputs(node) -> dict:
     """Name to (type, options) of every input that is not a growing one's slot."""
     types = node.INPUT_TYPES()
     return {**types.get("required", {}), **types.get("optional", {})}
-
-
-SETTINGS = inputs(ZMagicSettings)
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -73,18 +66,6 @@ def names(sockets) -> list[str]:
 def test_there_is_no_help_page_without_a_node():
     pages = {page.stem for page in (PACK / "web" / "docs").glob("*.md")}
     assert pages == {node.__name__ for node in NODES}
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_untouched_settings_are_those_of_the_preset(name):
-    """But for the strength, of which the widget has one for all: its unit is the same."""
-    widgets = {key: options.get("default") for key, (_, options, *_) in SETTINGS.items()}
-    (settings,) = ZMagicSettings.execute(**{**widgets, "preset": name}).args
-    assert settings.guidance == replace(PRESETS[name], strength=PRESETS["balanced"].strength)
-
-
-def test_without_settings_the_preset_is_the_first_one():
-    assert HostSettings().guidance == PRESETS[SETTINGS["preset"][1]["default"]]
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)

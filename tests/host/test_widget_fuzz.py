@@ -13,6 +13,7 @@ from zmagic.nodes.compare_runs_node import ZMagicCompareRuns
 from zmagic.nodes.demo_nodes import ZMagicLoadDemoNetworks
 from zmagic.nodes.face_energy_nodes import ZMagicFaceIdentity, ZMagicLandmarks
 from zmagic.nodes.locate_face_node import ZMagicLocateFace
+from zmagic.nodes.method_node import ZMagicMethod
 from zmagic.nodes.onnx_nodes import ZMagicOnnxEnergy
 from zmagic.nodes.openclip_energy_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
 from zmagic.nodes.picture_energy_nodes import ZMagicColorPalette, ZMagicReferenceImage, ZMagicSketch
@@ -93,6 +94,7 @@ NODES = (
     ZMagicSegmentation,
     ZMagicOnnxEnergy,
     ZMagicLocateFace,
+    ZMagicMethod,
     ZMagicSettings,
     ZMagicCompareRuns,
 )
