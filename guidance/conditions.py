@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .energy import Energy, RandomEnergy, RunEnergy, networks_of
+from .schedule import SAME_SIGMA
 
 __all__ = [
-    "SAME_SIGMA",
     "Condition",
     "active_conditions",
     "begin_run",
@@ -26,9 +26,6 @@ __all__ = [
 
 # Resolutions kept of one region; a run asks for one.
 FITTED_KEPT = 2
-
-# Relative difference below which two sigmas are the same step of the schedule.
-SAME_SIGMA = 1e-4
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from .denoiser import Denoise
 from .dependence import ConditionGradients, Tasks, condition_gradients, dependent_tasks
 from .evaluation import DENOISER, EnergyField, Meter, Stage, Tape
 from .jacobian_check import PullBack
+from .neighborhood import decoded_neighbors
 from .norms import inner_products
 from .schedule import NoiseLevel
 from .settings import NO_BACKPROP, GuidanceSettings
@@ -39,6 +40,8 @@ class Look:
     """One evaluation to be made: at which point, of which conditions, and who counts it.
 
     ``prediction`` is the denoiser's at ``x`` where it is not to be differentiated, else None.
+    ``neighbors``, tensors like x, are added to the prediction before it is decoded: its energies
+    are those of that neighborhood. Empty: its own.
     """
 
     x: Tensor
@@ -47,6 +50,7 @@ class Look:
     shifts: list[tuple[int, int]]
     meter: Meter
     prediction: Tensor | None = None
+    neighbors: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def balanced_direction(
         NotDifferentiable: the denoiser or the decoder has no gradient.
     """
     x, active, meter = look.x, look.active, look.meter
-    stages = [Stage(DENOISER, denoise), Stage("decoder", decode)]
+    stages = [Stage(DENOISER, denoise), _decoder(look, decode)]
     cut = CUTS[path]
     start, prediction = x, look.prediction
     if path in NO_BACKPROP:  # the prediction takes the place of x
@@ -123,6 +127,12 @@ def balanced_direction(
     }
     pulled = before.pulled or pulled
     return Direction(direction.detach(), prediction, merit, own, pulled, record)
+
+
+def _decoder(look: Look, decode: Decode) -> Stage:
+    if not look.neighbors:
+        return Stage("decoder", decode)
+    return Stage("decoder", decoded_neighbors(decode, look.neighbors), len(look.neighbors))
 
 
 def _combine(tasks: Tasks, settings: GuidanceSettings) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from .conditions import (
-    SAME_SIGMA,
     Condition,
     active_conditions,
     begin_run,
@@ -25,20 +24,23 @@ from .conditions import (
     lies_within,
     with_distinct_names,
 )
+from .correction import corrected
 from .denoiser import Denoise, Denoiser, Model
 from .denoiser_gradient import DenoiserGradient, SaveMemory, is_out_of_memory
 from .direction import Decode, Direction, Look, balanced_direction
 from .evaluation import DENOISER, ERRORS, EnergyField, Meter, NotDifferentiable, Stage, Tape
 from .jacobian_check import PullBack, has_right_slope
 from .momentum import Momentum
+from .neighborhood import neighbors
 from .norms import rms
 from .operations import FORWARD, RunCost
 from .progress import Pace, Watch
 from .random_streams import RandomStreams
 from .run_report import RunReport
-from .schedule import NoiseLevel, Schedule
+from .schedule import SAME_SIGMA, NoiseLevel, Schedule
 from .settings import NO_BACKPROP, PRESETS, GuidanceSettings
-from .steps import StepState, step
+from .sphere import Landing
+from .steps import StepState
 from .time_travel import TimeTravel
 from .trace import Trace, rounded
 
@@ -118,6 +120,7 @@ class GuidedRun:
         self._travel = TimeTravel(settings, schedule, self.streams)
         self._jacobian = DenoiserGradient(settings.gradient_path, check_slope, save_memory)
         self._momentum = Momentum(settings.momentum)
+        self._landing = Landing(schedule) if settings.step_rule == "spherical" else None
         self._cost = RunCost(count_operations)
         self._guided_steps = 0  # predictions that were corrected, however often each was repeated
 
@@ -181,6 +184,9 @@ class GuidedRun:
         if not self.guides(sigma):
             return self._plain(x, sigma, denoise)
         model = Model(denoise, cfg_gap, reused)
+        warning = self._landing and self._landing.warning(x, sigma)
+        if warning:
+            self.warn(warning)
         self._begin_step(self._active(sigma), sigma)
         self._guided_steps += 1
         made = self._repeated(x, sigma, model)
@@ -274,44 +280,57 @@ class GuidedRun:
         """One evaluation at x, with the correction of its prediction."""
         started = time.perf_counter()
         active, denoiser = self._active(sigma), Denoiser(model)
-        look = Look(x, level, active, self._random_shifts(len(x), sigma, repeat), Meter())
+        around = neighbors(self.settings, self.streams, x, sigma, level, repeat)
+        shifts = self._random_shifts(len(x), sigma, repeat)
+        look = Look(x, level, active, shifts, Meter(), neighbors=around)
         kind = (self._jacobian.path, *(condition.name for condition in active))
         place = (self.step_at(sigma), repeat, self._travel.repeats(sigma))
         with (
             self._pace.evaluation(kind, *place) as look.meter.before,
             self._cost.evaluation(kind) as look.meter.operations,
         ):
-            path, made = self._direction(look, denoiser)
+            path, made = self._direction(self._jacobian.path, look, denoiser)
+            state = self._state(look, made, denoiser, sigma, repeat)
+
+            def look_at(prediction: Tensor) -> Direction:
+                there = replace(look, prediction=prediction)
+                return self._direction(self._jacobian.without_jacobian, there, denoiser)[1]
+
+            better = corrected(state, self.settings, path in NO_BACKPROP, look_at)
         look.meter.reused += denoiser.reused_first
         computed = look.meter.computed().get(DENOISER, 0)
         self._cost.learn(kind, look.meter.operations, DENOISER, computed)
         self._report.watch_gradients(active, made.own)
         self._report.watch_prediction(made.prediction)
-        state = StepState(
-            x,
-            made.prediction,
-            self._momentum(made.direction),
-            level,
-            made.merit,
-            denoiser.gap,
-        )
-        corrected = step(state, self.settings.step_rule, self.settings.strength)
         self._report.record(
             self.step_at(sigma),
             sigma,
             active,
             meter=look.meter,
             started=started,
-            correction=rms(corrected - made.prediction),
+            correction=rms(better - made.prediction),
             path=path,
             **made.record,
         )
-        return _Evaluated(made.prediction, corrected, made.pulled, denoiser.reused_first)
+        if self._landing:
+            self._landing.aim(x, better, sigma)
+        return _Evaluated(made.prediction, better, made.pulled, denoiser.reused_first)
 
-    def _direction(self, look: Look, denoiser: Denoiser) -> tuple[str, Direction]:
-        """The balanced direction and its gradient path: the best that there is a gradient and
-        memory for."""
-        path = self._jacobian.path
+    def _state(
+        self, look: Look, made: Direction, denoiser: Denoiser, sigma: float, repeat: int
+    ) -> StepState:
+        """The values that the step rule needs."""
+        direction = self._momentum(made.direction)
+        state = StepState(look.x, made.prediction, direction, look.level, made.merit, denoiser.gap)
+        if not self._landing:
+            return state
+        lower = self.schedule.noise_level(self.schedule.next_sigma(sigma))
+        noise = self.streams.normal(look.x, sigma, repeat, "sphere")
+        return replace(state, lower=lower, noise=noise)
+
+    def _direction(self, path: str, look: Look, denoiser: Denoiser) -> tuple[str, Direction]:
+        """The balanced direction and its gradient path: the best from ``path`` on that there is a
+        gradient and memory for."""
         while True:
             try:
                 return path, self._direction_by(path, look, denoiser)
@@ -330,7 +349,7 @@ class GuidedRun:
 
     def _direction_by(self, path: str, look: Look, denoiser: Denoiser) -> Direction:
         """The balanced direction; the denoiser has gradients only where the path needs them."""
-        if path in NO_BACKPROP:
+        if path in NO_BACKPROP and look.prediction is None:
             prediction = self._plain_prediction(look, denoiser)
             look = replace(look, prediction=prediction.detach().clone())
         with self.gradients():

@@ -18,6 +18,7 @@ from .conditions import Condition, region_at
 from .denoiser_gradient import is_out_of_memory
 from .errors import named
 from .jacobian_check import PullBack
+from .neighborhood import smoothed
 from .norms import expand_like, peak
 from .operations import BACKWARD, FORWARD, OperationCounter
 from .progress import nothing
@@ -65,10 +66,14 @@ class NotDifferentiable(RuntimeError):
 
 @dataclass(frozen=True)
 class Stage:
-    """One differentiable function on the way from latent to image, with its name in reports."""
+    """One differentiable function on the way from latent to image, with its name in reports.
+
+    ``calls`` is how many evaluations of what the name says one call of it is.
+    """
 
     name: str
     function: Callable[[Tensor], Tensor]
+    calls: int = 1
 
 
 @dataclass
@@ -88,11 +93,11 @@ class Meter:
     operations: OperationCounter | None = None
 
     @contextmanager
-    def running(self, stage: str, direction: str) -> Iterator[None]:
-        """Count what runs inside as a forward or backward of that stage."""
+    def running(self, stage: str, direction: str, calls: int = 1) -> Iterator[None]:
+        """Count what runs inside as forwards or backwards of that stage."""
         self.before()
         counts = self.forwards if direction == FORWARD else self.backwards
-        counts[stage] += 1
+        counts[stage] += calls
         if self.operations is None:
             yield
             return
@@ -126,7 +131,7 @@ class Tape:
         self.outputs = [start.clone().requires_grad_(True) if track else start]
         with torch.set_grad_enabled(track):
             for stage in stages:
-                with _failures(stage, track), meter.running(stage.name, FORWARD):
+                with _failures(stage, track), meter.running(stage.name, FORWARD, stage.calls):
                     output = stage.function(self.outputs[-1])
                 if track and not output.requires_grad:
                     raise NotDifferentiable(stage.name)
@@ -149,7 +154,7 @@ class Tape:
         for k in range(len(self.stages), 0, -1):
             stage = self.stages[k - 1]
             scale = expand_like(peak(cotangent.detach()), cotangent)
-            with _failures(stage), self.meter.running(stage.name, BACKWARD):
+            with _failures(stage), self.meter.running(stage.name, BACKWARD, stage.calls):
                 (pulled,) = torch.autograd.grad(
                     self.outputs[k],
                     self.outputs[k - 1],
@@ -227,10 +232,14 @@ class EnergyField:
     def energy(self, j: int, image: Tensor) -> Tensor:
         """Energy of condition j on ``image [B, 3, H, W]``, ``[B]``.
 
+        Of ``[B, K, 3, H, W]``, images of a neighborhood, it is the smoothed one.
+
         Raises:
             ValueError: what the energy or its region raise, or its result is not one value per
                 image; the sentence starts with the condition's name.
         """
+        if image.ndim == 5:
+            return smoothed(torch.stack([self.energy(j, one) for one in image.unbind(1)]))
         self.meter.before()
         self.meter.energy_calls += 1
         condition = self.conditions[j]
@@ -292,7 +301,7 @@ class Evaluation:
         if not gradient.requires_grad:
             return torch.zeros_like(v)
         for stage in self.tape.stages:  # through the stage's forward and its backward graph
-            self.field.meter.backwards[stage.name] += 2
+            self.field.meter.backwards[stage.name] += 2 * stage.calls
         with ExitStack() as stack:
             for stage in self.tape.stages[:1]:  # the denoiser, if the pairs lie in front of it
                 stack.enter_context(_failures(stage))

@@ -27,11 +27,11 @@ class RandomStreams:
         self.seed = seed
         self.indices = None if indices is None else tuple(indices)
 
-    def normal(self, like: Tensor, sigma: float, repeat: int) -> Tensor:
-        """Standard normal noise for re-noising, ``[B, ...]`` like ``like``."""
+    def normal(self, like: Tensor, sigma: float, repeat: int, purpose: str = "noise") -> Tensor:
+        """Standard normal noise ``[B, ...]`` like ``like``; ``noise`` is that of re-noising."""
         shape = like.shape[1:]
         drawn = [
-            torch.randn(shape, generator=self._generator("noise", index, sigma, repeat))
+            torch.randn(shape, generator=self._generator(purpose, index, sigma, repeat))
             for index in self._indices(like.shape[0])
         ]
         return torch.stack(drawn).to(like)

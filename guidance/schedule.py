@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["ALPHA_FLOOR", "NoiseLevel", "Schedule"]
+__all__ = ["ALPHA_FLOOR", "SAME_SIGMA", "NoiseLevel", "Schedule"]
+
+# Relative difference below which two sigmas are the same step of the schedule.
+SAME_SIGMA = 1e-4
 
 # A flow model starts at alpha = 0, where x / alpha is infinite. The floor is the alpha at which
 # the noise schedule of Stable Diffusion starts (sigma_max 14.6 = sqrt(1 - alpha^2) / alpha).
@@ -59,6 +62,11 @@ class Schedule:
     sigmas: tuple[float, ...]
     noise_level: Callable[[float], NoiseLevel]
     sigma_at: Callable[[float], float]
+
+    def next_sigma(self, sigma: float) -> float:
+        """The schedule's next noise level below ``sigma``; behind the last one 0."""
+        lower = (s for s in self.sigmas if s < sigma * (1.0 - SAME_SIGMA))
+        return max(lower, default=0.0)
 
     @classmethod
     def edm(cls, sigmas: Iterable[float]) -> "Schedule":

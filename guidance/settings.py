@@ -33,6 +33,10 @@ RANGES = {
     "travel_start": (0.0, 1.0),
     "travel_end": (0.0, 1.0),
     "fresh_noise": (0.0, 1.0),
+    "mean_share": (0.0, 1.0),
+    "mean_steps": (1, 1_000),
+    "smoothing": (0.0, math.inf),
+    "smoothing_samples": (1, 1_000),
 }
 
 
@@ -60,6 +64,13 @@ class GuidanceSettings:
         balance, cagrad_c: how the tasks are combined, and CAGrad's radius c (section 5).
         step_rule: the length of each correction at strength 1 (section 6); ``posterior``: the
             posterior spread.
+        mean_share: the share of the strength that goes to mean guidance, steps on the prediction
+            itself; the rest goes to the direction that came through the denoiser. Without the
+            denoiser's Jacobian all of it is mean guidance.
+        mean_steps: how many steps mean guidance takes, each with a gradient of its own.
+        smoothing: gamma, which makes energies those of the prediction's neighborhood, of this
+            spread in units of the posterior spread; 0 for none.
+        smoothing_samples: how many neighbors are drawn for it, and decoded at each evaluation.
         guide_every: k guides every k-th sampler step.
         guide_start, guide_end: the window of the sampling, in fractions of it, in which anything
             is guided; a condition may have a smaller one of its own.
@@ -93,6 +104,10 @@ class GuidanceSettings:
     fresh_noise: float | None = 0.5
     momentum: float = 0.0
     random_shift: int = 0
+    mean_share: float = 0.0
+    mean_steps: int = 1
+    smoothing: float = 0.0
+    smoothing_samples: int = 4
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -110,6 +125,16 @@ class GuidanceSettings:
             start, end = (getattr(self, f"{window}_{side}") for side in ("start", "end"))
             if start > end:
                 raise ValueError(f"{window}_start {start} must not exceed {window}_end {end}")
+        if self.backpropagates and self.mean_share == 1.0:
+            raise ValueError(
+                "mean_share 1 leaves nothing for a gradient through the model: choose a "
+                f"gradient_path of {', '.join(NO_BACKPROP)}, got {self.gradient_path}"
+            )
+        if self.step_rule == "spherical" and (self.mean_share > 0.0 or self.mean_steps > 1):
+            raise ValueError(
+                "step_rule spherical ends a step on a sphere, where steps on the prediction "
+                "(mean_share, mean_steps) would lead off: choose another step_rule"
+            )
 
     @property
     def backpropagates(self) -> bool:
@@ -127,6 +152,12 @@ class GuidanceSettings:
                 ("look_ahead", "tasks", "order"),
             ),
             "time_travel is 1": (self.time_travel == 1, ("travel_start", "travel_end")),
+            f"gradient_path is {self.gradient_path}": (not self.backpropagates, ("mean_share",)),
+            "mean_share is 0": (
+                self.backpropagates and self.mean_share == 0.0,
+                ("mean_steps",),
+            ),
+            "smoothing is 0": (self.smoothing == 0.0, ("smoothing_samples",)),
         }
         return [
             f"{name} has no effect: {reason}"
@@ -151,6 +182,11 @@ PUBLISHED = GuidanceSettings(
     gradient_path="full",
 )
 
+# What later work adds to the independent sum, taken through the model once, as its code does. All
+# gradients have one size here, so that the lengths follow the posterior spread, which is also the
+# shape of UGD's schedule s(t) = sqrt(1 - alpha_bar).
+INDEPENDENT = GuidanceSettings(fresh_noise=None, dependence="off", balance="sum")
+
 # What each costs in plain pictures: `python -m lab.cost`.
 PRESETS = {
     "balanced": GuidanceSettings(),
@@ -161,6 +197,12 @@ PRESETS = {
     "MPGD baseline": replace(
         PUBLISHED, gradient_path="image_no_backprop", dependence="off", balance="sum"
     ),
+    # Yang et al., ICML 2024, arXiv 2402.03201, as steps.spherical has it; strength is its rate.
+    "DSG baseline": replace(INDEPENDENT, step_rule="spherical", strength=0.1),
+    # Ye et al., NeurIPS 2024, arXiv 2409.15761, algorithm 1: four steps of mean guidance, smoothed.
+    "TFG baseline": replace(INDEPENDENT, mean_share=0.5, mean_steps=4, smoothing=0.1),
+    # Bansal et al., ICLR 2024, arXiv 2302.07121, equations 6 to 9, and its recurrence.
+    "UGD baseline": replace(INDEPENDENT, mean_share=0.5, mean_steps=4, time_travel=2),
 }
 
 

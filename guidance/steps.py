@@ -4,9 +4,11 @@ Strength has one unit. Corrections that all point the same way move a picture, o
 sampling, by about ``strength * pi / 2`` of the spread of its latents. By ``posterior`` that holds
 for every noise schedule and number of steps, by ``residual`` for the usual ones: 20 steps of the
 schedule of Stable Diffusion. ``classifier``, ``freedom`` and ``polyak`` take their length from the
-energies and the model; strength multiplies it.
+energies and the model; strength multiplies it. By ``spherical`` the schedule fixes the length, and
+strength is a share of the direction.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +33,8 @@ class StepState:
         level: the noise model at x.
         merit: the sum of ``lambda_i * E_i``, ``[B]``, whose descent directions the tasks are.
         cfg_gap: ``cfg * (D_cond - D_uncond)``, or None when it was not computed.
+        lower: the noise model that the solver goes to from here; ``spherical`` needs it.
+        noise: standard normal noise like x; ``spherical`` needs it.
     """
 
     x: Tensor
@@ -39,6 +43,8 @@ class StepState:
     level: NoiseLevel
     merit: Tensor
     cfg_gap: Tensor | None = None
+    lower: NoiseLevel | None = None
+    noise: Tensor | None = None
 
 
 def residual(state: StepState) -> Tensor:
@@ -82,22 +88,53 @@ def polyak(state: StepState) -> Tensor:
     return expand_like(torch.minimum(wanted, longest), state.direction) * _unit(state.direction)
 
 
+def spherical(state: StepState, strength: float) -> Tensor:
+    """The spherical Gaussian constraint (DSG, Yang et al., ICML 2024, arXiv 2402.03201).
+
+    Noise of a step is, in many dimensions, on a sphere: of DDPM's step from x, whose mean is ``m``
+    and deviation ``c``, it has the radius ``sqrt(N) c``. The step shall end on that sphere, at
+
+        m + sqrt(N) c * u / |u|,   u = (1 - strength) * c * noise + strength * sqrt(N) c * d / |d|
+
+    What is returned takes a deterministic first-order solver there (Euler, DDIM): in units of the
+    RMS all factors ``sqrt(N)`` cancel. The last step of a sampling has no noise, and no correction.
+    """
+    assert state.lower is not None and state.noise is not None
+    lower, level = state.lower, state.level
+    if lower.s == 0.0:
+        return torch.zeros_like(state.prediction)
+    kept = lower.s / level.s
+    # The part of x's noise that DDPM keeps, and what it draws anew: ``c``.
+    old = kept * level.alpha / lower.alpha * lower.s
+    drawn = (lower.s**2 - old**2) ** 0.5
+    blend = (1.0 - strength) * state.noise + strength * _unit(state.direction)
+    noise = level.noise(state.x, state.prediction)
+    moved = (old - lower.s) * noise + drawn * _unit(blend)
+    return moved / (lower.alpha - kept * level.alpha)
+
+
 def _residual_length(state: StepState) -> Tensor:
     return PUBLISHED_UNIT * rms(state.prediction - state.level.clean(state.x))
 
 
-STEP_RULES = {
-    "residual": residual,
-    "posterior": posterior,
-    "classifier": classifier,
-    "freedom": freedom,
-    "polyak": polyak,
+def _multiplied(rule: Callable[[StepState], Tensor]) -> Callable[[StepState, float], Tensor]:
+    return lambda state, strength: strength * rule(state)
+
+
+# From the state and the strength to the correction.
+STEP_RULES: dict[str, Callable[[StepState, float], Tensor]] = {
+    "residual": _multiplied(residual),
+    "posterior": _multiplied(posterior),
+    "classifier": _multiplied(classifier),
+    "freedom": _multiplied(freedom),
+    "polyak": _multiplied(polyak),
+    "spherical": spherical,
 }
 
 
 def step(state: StepState, rule: str, strength: float) -> Tensor:
-    """``D' = D + strength * rule(state)``; a sample without a finite direction keeps its D."""
-    moved = strength * STEP_RULES[rule](state)
+    """``D'``, D corrected by a rule; a sample without a finite direction keeps its D."""
+    moved = STEP_RULES[rule](state, strength)
     finite = torch.isfinite(moved).flatten(1).all(1)
     keep = finite.view(-1, *[1] * (moved.ndim - 1))
     return torch.where(keep, state.prediction + moved, state.prediction)

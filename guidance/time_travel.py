@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .conditions import SAME_SIGMA, lies_within
+from .conditions import lies_within
 from .random_streams import RandomStreams
 from .schedule import NoiseLevel, Schedule
 from .settings import GuidanceSettings
@@ -45,8 +45,7 @@ class TimeTravel:
         """A noisy latent of the corrected prediction, at the noise level of x."""
         fresh = self.settings.fresh_noise
         if fresh is None:  # a step to the schedule's next level, and up again
-            lower = [s for s in self.schedule.sigmas if s < sigma * (1.0 - SAME_SIGMA)]
-            kept = self.schedule.noise_level(max(lower, default=0.0)).s / level.s
+            kept = self.schedule.noise_level(self.schedule.next_sigma(sigma)).s / level.s
             noise = level.noise(x, corrected)
         else:  # what the model takes for noise: the correction is no part of it, and stays whole
             kept = (1.0 - fresh) ** 0.5
