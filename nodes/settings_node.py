@@ -65,8 +65,9 @@ class ZMagicSettings(Node):
                         "balanced: dependent conditions, one backward through the model a step, "
                         "whatever their number. quality: every step guided three times. fast: no "
                         "backward through the model, every fourth step only. "
-                        "faithful: the paper's chain through the model. The baselines treat "
-                        "conditions as independent, for comparison."
+                        "faithful: the paper's chain through the model. The baselines (FreeDoM, "
+                        "MPGD, DSG, TFG, UGD) treat conditions as independent, for comparison; DSG "
+                        "needs the sampler euler."
                     ),
                 ),
                 io.Float.Input(
