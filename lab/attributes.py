@@ -86,6 +86,18 @@ class Attribute(ABC):
         """The distances as another network sees them; None where it cannot see the reference."""
         return self.distances(pictures, sets, self.evaluator).tolist()
 
+    def real_by_guide(self, sets: Sequence[ConditionSet]) -> list[float | None]:
+        """The distances of real pictures that satisfy the conditions, as by ``by_guide``."""
+        return self._real(sets, self.guide)
+
+    def real_by_evaluator(self, sets: Sequence[ConditionSet]) -> list[float | None]:
+        """The distances of real pictures that satisfy the conditions, as by ``by_evaluator``."""
+        return self._real(sets, self.evaluator)
+
+    def _real(self, sets: Sequence[ConditionSet], networks: Networks) -> list[float | None]:
+        """Those of the layouts, from which most conditions are taken; None where there is none."""
+        return self.distances(_layouts(sets), sets, networks).tolist()
+
 
 def _people(sets: Sequence[ConditionSet]) -> Tensor:
     return torch.cat([wanted.person.picture for wanted in sets])
@@ -120,6 +132,19 @@ class Identity(Attribute):
         people = self._embeddings(_people(sets), _faces_of_people(sets), networks)
         return (self._embeddings(pictures, _faces_of_layouts(sets), networks) - people).norm(dim=1)
 
+    def _real(self, sets: Sequence[ConditionSet], networks: Networks) -> list[float | None]:
+        """Those of other portraits of the same people."""
+        return [self._of_another(wanted, networks) for wanted in sets]
+
+    def _of_another(self, wanted: ConditionSet, networks: Networks) -> float | None:
+        if wanted.another is None:
+            return None
+        embeddings = [
+            self._embeddings(portrait.picture, portrait.face, networks)
+            for portrait in (wanted.person, wanted.another)
+        ]
+        return float((embeddings[0] - embeddings[1]).norm())
+
     @staticmethod
     def _embeddings(pictures: Tensor, faces: Faces, networks: Networks) -> Tensor:
         recognizer = networks.recognizer
@@ -138,6 +163,12 @@ class IdentityByDlib(Identity):
 
     def by_evaluator(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float | None]:
         return [self._evaluated(*pair) for pair in zip(pictures, sets, strict=True)]
+
+    def real_by_evaluator(self, sets: Sequence[ConditionSet]) -> list[float | None]:
+        return [
+            None if wanted.another is None else self._evaluated(wanted.another.picture[0], wanted)
+            for wanted in sets
+        ]
 
     def _evaluated(self, picture: Tensor, wanted: ConditionSet) -> float | None:
         reference = self._reference(wanted.person)
@@ -184,6 +215,9 @@ class LandmarkPointsByDlib(LandmarkPoints):
 
     def by_evaluator(self, pictures: Tensor, sets: Sequence[ConditionSet]) -> list[float | None]:
         return [self._evaluated(*pair) for pair in zip(pictures, sets, strict=True)]
+
+    def real_by_evaluator(self, sets: Sequence[ConditionSet]) -> list[float | None]:
+        return self.by_evaluator(_layouts(sets), sets)
 
     def _evaluated(self, picture: Tensor, wanted: ConditionSet) -> float | None:
         reference = self._reference(wanted.layout)
@@ -232,6 +266,10 @@ class Prompt(Attribute):
         clip = networks.clip
         seen = clip.image(clip.preprocessing(pictures))
         return 1.0 - F.cosine_similarity(seen, self._texts(sets, clip).to(seen))
+
+    def _real(self, sets: Sequence[ConditionSet], networks: Networks) -> list[float | None]:
+        """Those of the portraits that the captions were written for."""
+        return self.distances(_people(sets), sets, networks).tolist()
 
     @staticmethod
     def _texts(sets: Sequence[ConditionSet], clip: OpenClip) -> Tensor:

@@ -47,11 +47,13 @@ class ConditionSet:
         number: place of the set in its split, from 0.
         person: identity and text are taken from it.
         layout: shape, place, colors and style are taken from it; the new face is where its is.
+        another: another portrait of the same person, None if there is none.
     """
 
     number: int
     person: Portrait
     layout: Portrait
+    another: Portrait | None = None
 
 
 def condition_sets(folder: Path, stage: str, count: int) -> list[ConditionSet]:
@@ -66,7 +68,10 @@ def condition_sets(folder: Path, stage: str, count: int) -> list[ConditionSet]:
             f"{folder} has {len(portraits)} portraits of the split {SPLITS[stage]}, expected "
             f"{count}; 'python -m lab.training.portraits' renders more"
         )
-    return [ConditionSet(k, portraits[k], _partner(portraits, k)) for k in range(count)]
+    return [
+        ConditionSet(k, portraits[k], _partner(portraits, k), _another(portraits, k))
+        for k in range(count)
+    ]
 
 
 def _partner(portraits: list[Portrait], k: int) -> Portrait:
@@ -74,6 +79,12 @@ def _partner(portraits: list[Portrait], k: int) -> Portrait:
     after = k + len(portraits) // 2
     others = (portraits[place % len(portraits)] for place in range(after, after + len(portraits)))
     return next(other for other in others if other.identity != portraits[k].identity)
+
+
+def _another(portraits: list[Portrait], k: int) -> Portrait | None:
+    """Return the next portrait of the same person."""
+    others = (portraits[place % len(portraits)] for place in range(k + 1, k + len(portraits)))
+    return next((other for other in others if other.identity == portraits[k].identity), None)
 
 
 @lru_cache(len(SPLITS))

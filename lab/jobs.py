@@ -1,15 +1,22 @@
 """What a plan asks for, in the order in which it is done."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .condition_sets import ConditionSet
-from .methods import ABLATIONS, Method, of_equal_cost
+from .methods import ABLATIONS, TUNED_AS, UNGUIDED, Method, of_equal_cost
 from .plan import Plan
 from .results import Run
 from .tasks import ABLATION_TASK, MANY, attributes_of
 
-__all__ = ["Job", "estimated_jobs", "jobs_of_ablations", "jobs_of_test", "jobs_of_tuning"]
+__all__ = [
+    "Job",
+    "estimated_jobs",
+    "jobs_of_ablations",
+    "jobs_of_strengths",
+    "jobs_of_test",
+    "jobs_of_tuning",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +48,24 @@ class Job:
 
 def jobs_of_tuning(plan: Plan, sets: Sequence[ConditionSet]) -> Iterator[Job]:
     """Every method with every strength, on people that the tables do not show."""
+    for task in plan.tasks:
+        wanted = {
+            method.name: plan.strengths if method.guided else (0.0,)
+            for method in plan.rows(task)
+            if method.name == UNGUIDED or method.guided and method.name not in TUNED_AS
+        }
+        yield from jobs_of_strengths(plan, sets, task, wanted)
+
+
+def jobs_of_strengths(
+    plan: Plan, sets: Sequence[ConditionSet], task: str, wanted: Mapping[str, Sequence[float]]
+) -> Iterator[Job]:
+    """Some methods of a task with some strengths each, on the sets of the tuning."""
     if not plan.tunings:
         return
-    for task in plan.tasks:
-        for method in plan.rows(task):
-            for strength in plan.strengths if method.guided else (0.0,):
-                yield from _jobs("tune", task, method, strength, plan, sets[: plan.tunings])
+    for method in plan.rows(task):
+        for strength in wanted.get(method.name, ()):
+            yield from _jobs("tune", task, method, strength, plan, sets[: plan.tunings])
 
 
 def jobs_of_test(

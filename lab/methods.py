@@ -9,9 +9,18 @@ from zmagic.guidance.settings import NO_BACKPROP, PRESETS, GuidanceSettings
 __all__ = [
     "ABLATIONS",
     "BASELINE",
+    "BEST",
+    "BEST_AT_QUALITY",
+    "BEST_FREEDOM",
+    "DEFAULT",
     "EQUAL_COST",
     "FAITHFUL",
     "MOST_CONDITIONS",
+    "ONE_BACKWARD",
+    "PLAIN",
+    "QUALITY",
+    "SAMPLER",
+    "TUNED_AS",
     "UNGUIDED",
     "Method",
     "methods",
@@ -19,6 +28,17 @@ __all__ = [
 ]
 
 UNGUIDED, BASELINE, FAITHFUL = "unguided", "FreeDoM", "Z-Magic full"
+DEFAULT, QUALITY, ONE_BACKWARD = "Z-Magic default", "Z-Magic quality", "FreeDoM, one backward"
+# The best of N pictures by the energies that guide the others: N is found by measuring.
+BEST, BEST_FREEDOM = "best of N", "best of N, FreeDoM"
+BEST_AT_QUALITY = "best of N, as quality"
+# Rows without guidance, which have no strength.
+PLAIN = (UNGUIDED, BEST, BEST_AT_QUALITY)
+# Rows whose strength is that of another one: choosing among pictures is no reason for more or less.
+TUNED_AS = {BEST_FREEDOM: ONE_BACKWARD}
+
+# The solver of all rows but one: DSG's step is one of the first order.
+SAMPLER, FIRST_ORDER = "dpmpp_2m", "euler"
 # The baseline with as many evaluations as the paper's chain: the better of these ways is taken.
 EQUAL_COST = ("FreeDoM, time travel", "FreeDoM, more steps")
 
@@ -35,6 +55,11 @@ class Method:
         backwards: the conditions are connected in reversed order.
         more_steps: factor of the sampler's steps.
         conditions: only the first so many of the task; None: all.
+        sampler: the solver, by ComfyUI's name.
+        like: the row whose operations this one shall take, by as many candidates as that allows.
+        candidates: pictures that are made of each, of which the one with the lowest energies is
+            kept.
+        family: the curve that the row is a point of, over the operations; empty for its own.
     """
 
     name: str
@@ -42,6 +67,10 @@ class Method:
     backwards: bool = False
     more_steps: int = 1
     conditions: int | None = None
+    sampler: str = SAMPLER
+    like: str = ""
+    candidates: int = 1
+    family: str = ""
 
     @property
     def guided(self) -> bool:
@@ -49,30 +78,48 @@ class Method:
         return self.settings.strength > 0.0
 
     def evaluations(self, n: int) -> float:
-        """Forwards and backwards of the model for one sampler step of the task, n conditions."""
+        """Forwards and backwards of the model for one sampler step of the task, n conditions.
+
+        What is decoded for mean guidance and for smoothing is counted like them.
+        """
         if not self.guided:
-            return 1.0
+            return float(self.candidates)
         each = _per_step(self.settings, min(n, self.conditions or n))
-        return each * self.settings.time_travel * self.more_steps
+        each += 2.0 * (_decodings(self.settings) - 1)
+        each *= self.settings.time_travel * self.more_steps * self.candidates
+        return each / self.settings.guide_every + 1.0 - 1.0 / self.settings.guide_every
 
 
 def methods(n: int) -> tuple[Method, ...]:
     """The rows of a task of n conditions."""
     freedom, faithful = PRESETS["FreeDoM baseline"], PRESETS["faithful"]
-    default = PRESETS["balanced"]
+    default, one = PRESETS["balanced"], replace(freedom, gradient_path="image")
+    plain = replace(freedom, strength=0.0)
+    best = {"family": "best of N"}
+    ours, theirs = {"family": "Z-Magic"}, {"family": ONE_BACKWARD}
     prediction = replace(faithful, gradient_path="prediction")
     chain = replace(faithful, order="as_connected")
     times = math.ceil(_per_step(faithful, n) / _per_step(freedom, n))
     return (
-        Method(UNGUIDED, replace(freedom, strength=0.0)),
+        Method(UNGUIDED, plain, **best),
         Method(BASELINE, freedom),
         Method("FreeDoM + CAGrad", replace(freedom, balance="cagrad")),
+        Method(ONE_BACKWARD, one, **theirs),
+        Method("FreeDoM, one backward, three times", replace(one, time_travel=3), **theirs),
         Method("MPGD", PRESETS["MPGD baseline"]),
+        Method("DSG", PRESETS["DSG baseline"], sampler=FIRST_ORDER),
+        Method("TFG", PRESETS["TFG baseline"]),
+        Method("UGD", PRESETS["UGD baseline"]),
+        Method(BEST, plain, like=DEFAULT, **best),
+        Method(BEST_AT_QUALITY, plain, like=QUALITY, **best),
+        Method(BEST_FREEDOM, one, like=DEFAULT),
         Method("chain as connected", chain),
         Method("chain reversed", chain, backwards=True),
         Method("Z-Magic image", replace(faithful, gradient_path="image")),
         Method("Z-Magic prediction", prediction),
-        Method("Z-Magic default", default),
+        Method("Z-Magic fast", PRESETS["fast"], **ours),
+        Method(DEFAULT, default, **ours),
+        Method(QUALITY, PRESETS["quality"], **ours),
         # What the dependence is worth: all else is as in the default.
         Method("default, independent", replace(default, dependence="off", balance="sum")),
         Method(FAITHFUL, faithful),
@@ -132,6 +179,13 @@ def _per_step(settings: GuidanceSettings, n: int) -> float:
     sources = n - 1 if settings.order == "as_connected" else n
     look_aheads = {"first_order": 2, "finite_difference": 4, "exact": 4}[settings.dependence]
     return 1.0 + n + sources * look_aheads
+
+
+def _decodings(settings: GuidanceSettings) -> int:
+    """How often a look decodes a prediction where nothing depends on each other."""
+    samples = settings.smoothing_samples if settings.smoothing else 1
+    behind = settings.gradient_path in NO_BACKPROP or settings.mean_share
+    return samples * (settings.mean_steps + settings.backpropagates if behind else 1)
 
 
 ABLATIONS = _ablations()

@@ -12,6 +12,7 @@ from .methods import ABLATIONS, FAITHFUL, UNGUIDED, methods
 from .networks import KINDS, Networks
 from .plan import BATCH
 from .tasks import ABLATION_TASK, MANY, TASKS, attributes_of
+from .world import TAKES_PROMPTS
 
 # isort: split
 from zmagic.host.demo_model import AUTOENCODER_FILE, UNET_FILE
@@ -46,9 +47,9 @@ def read_command_line(description: str) -> argparse.Namespace:
     parser.add_argument(
         "--hours",
         type=float,
-        default=3.0,
+        default=5.0,
         help="How long the full run may take, in hours: condition sets and steps are chosen to "
-        "fit. Default: %(default)g.",
+        "fit; growing grids of strengths come on top. Default: %(default)g.",
     )
     parser.add_argument(
         "--tasks",
@@ -69,8 +70,18 @@ def read_command_line(description: str) -> argparse.Namespace:
     )
     parser.add_argument(
         "--steps",
+        nargs="+",
         type=int,
-        help="Steps of the sampler, 1 or more. Default: as many as there is time for.",
+        default=[None],
+        help="Steps of the sampler, 1 or more; several numbers make tables of each, in folders of "
+        "their own, and share the time. Default: as many as there is time for.",
+    )
+    parser.add_argument(
+        "--prompts",
+        choices=("on", "off"),
+        default="off",
+        help="Whether the model follows the caption of each condition set's person beside the "
+        "conditions. Default: %(default)s.",
     )
     parser.add_argument(
         "--sets",
@@ -184,10 +195,12 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
                 f"task '{task}': expected {', '.join(TASKS)}, or attributes joined by plus signs "
                 f"({', '.join(ATTRIBUTES)})"
             )
-    for name in ("steps", "sets"):
-        number = getattr(options, name)
-        if number is not None and number < 1:
-            parser.error(f"--{name}: expected 1 or more, got {number}")
+    for name, numbers in (("steps", options.steps), ("sets", [options.sets])):
+        for number in numbers:
+            if number is not None and number < 1:
+                parser.error(f"--{name}: expected 1 or more, got {number}")
+    if options.prompts == "on" and not TAKES_PROMPTS:
+        parser.error("--prompts on: the demo model takes no prompts, it was trained without texts")
     if options.studies and not options.quick:
         if ABLATION_TASK not in options.tasks:
             parser.error(

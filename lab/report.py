@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
-from .methods import UNGUIDED, of_equal_cost
+from .methods import UNGUIDED
+from .obedience import obedience
 from .results import Store, markdown
 from .statistics import (
     Projection,
@@ -21,12 +22,12 @@ from .tasks import OF_THE_FACE
 from zmagic.lab.training.metrics import frechet_distance
 
 __all__ = [
-    "Choice",
     "Rows",
     "Summary",
-    "choose",
     "found_rows",
+    "mean",
     "overview",
+    "rank_in_sets",
     "rows_of",
     "summarize",
     "tables",
@@ -51,45 +52,6 @@ def rows_of(store: Store, stage: str, task: str, method: str, strength: float) -
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The strength of every method of one task.
-
-    Args:
-        strengths: method to strength; of the ways of equal cost only the better one.
-        scores: method to the mean rank at each strength, among all that was tried.
-    """
-
-    strengths: Mapping[str, float]
-    scores: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
-
-
-def choose(store: Store, task: str, names: Sequence[str], strengths: Sequence[float]) -> Choice:
-    """Choose for each method the strength at which its pictures rank best by the evaluators.
-
-    Evaluators do not guide, and these are not the people of the tables: a strength that suits only
-    the attribute network loses. Without a tuning all have the first strength.
-    """
-    ways = of_equal_cost(names)
-    if not rows_of(store, "tune", task, UNGUIDED, 0.0):
-        kept = [name for name in names if name not in ways[1:]]
-        return Choice({name: strengths[0] for name in kept} | {UNGUIDED: 0.0})
-    guided = [name for name in names if name != UNGUIDED]
-    tried = {
-        (name, strength): rows_of(store, "tune", task, name, strength)
-        for name in guided
-        for strength in strengths
-    }
-    ranks = _ranks(_counted(tried))
-    scores = {
-        name: {strength: _mean(ranks[name, strength]) for strength in strengths} for name in guided
-    }
-    best = {name: min(tried, key=tried.__getitem__) for name, tried in scores.items()}
-    better = min(ways, key=lambda name: scores[name][best[name]], default=None)
-    kept = {n: strength for n, strength in best.items() if n not in ways or n == better}
-    return Choice({UNGUIDED: 0.0, **kept}, scores)
-
-
-@dataclass(frozen=True)
 class Summary:
     """One row of a table.
 
@@ -108,6 +70,9 @@ class Summary:
             interval over the sets; negative is better.
         faces: share of pictures in which dlib's detector finds a face.
         frechet: Frechet distance to the held-out portraits; None without features.
+        obedience: by attribute, the gain of the evaluator over that of the guide; None where the
+            guide gained nothing, or nothing is known of unguided and real pictures.
+        operations: those of one picture, in plain pictures; None if they were not counted.
         seconds, forwards, backwards: time and evaluations of the model for one picture.
         sets: how many condition sets were measured.
     """
@@ -123,6 +88,8 @@ class Summary:
     rank_difference: tuple[float, float, float]
     faces: float
     frechet: float | None
+    obedience: Mapping[str, float | None]
+    operations: float | None
     seconds: float
     forwards: float
     backwards: float
@@ -157,55 +124,74 @@ def summarize(
             Summary(
                 method=method,
                 strength=strength,
-                guide={name: _mean(row["guide"][name] for row in kept) for name in names},
-                evaluator={name: _mean(mine[name]) for name in names},
+                guide={name: mean(row["guide"][name] for row in kept) for name in names},
+                evaluator={name: mean(mine[name]) for name in names},
                 difference={name: _difference(mine[name], other[name]) for name in names},
                 wins={
                     name: win_rate(counted[method][name], counted[baseline][name]) for name in names
                 },
                 wins_on_all=win_rate_on_all(counted[method], counted[baseline]),
-                rank=_mean(ranks[method]),
+                rank=mean(ranks[method]),
                 rank_difference=_difference(ranks[method], ranks[baseline]),
-                faces=_mean(row["face"] for row in kept),
+                faces=mean(row["face"] for row in kept),
                 frechet=_frechet(kept, reference, projection),
-                seconds=_mean(row["seconds"] for row in kept),
-                forwards=_mean(row["forwards"] for row in kept),
-                backwards=_mean(row["backwards"] for row in kept),
+                obedience={
+                    name: obedience(rows, each.get(UNGUIDED, rows), name, sets) for name in names
+                },
+                operations=_operations(kept),
+                seconds=mean(row["seconds"] for row in kept),
+                forwards=mean(row["forwards"] for row in kept),
+                backwards=mean(row["backwards"] for row in kept),
                 sets=len(sets),
             )
         )
     return summaries
 
 
-def tables(title: str, summaries: Sequence[Summary], baseline: str) -> str:
-    """Two Markdown tables: distances and cost; the comparison with the baseline."""
+def tables(
+    title: str,
+    summaries: Sequence[Summary],
+    baseline: str,
+    candidates: Mapping[str, int] | None = None,
+) -> str:
+    """Two Markdown tables: distances and cost; the comparison with the baseline.
+
+    Args:
+        title: what the tables are of.
+        summaries: their rows.
+        baseline: the row that the others are compared with.
+        candidates: method to the number of pictures of which it keeps the best.
+    """
+    counts = candidates or {}
     names = list(summaries[0].evaluator)
     distances = markdown(
         ["", "strength", *(f"{name}: guide / evaluator" for name in names)]
-        + ["faces", "Frechet", "s / picture", "model F + B"],
+        + ["faces", "Frechet", "s / picture", "model F + B", "operations"],
         (
             [
-                s.method,
+                f"{s.method} (N = {counts[s.method]})" if s.method in counts else s.method,
                 f"{s.strength:g}",
                 *(f"{s.guide[name]:.3g} / {s.evaluator[name]:.3g}" for name in names),
                 f"{s.faces:.0%}",
                 s.frechet,
                 s.seconds,
                 f"{s.forwards:g} + {s.backwards:g}",
+                s.operations,
             ]
             for s in summaries
         ),
     )
     compared = markdown(
-        ["", *(f"{name}: difference [95 %], wins" for name in names)]
-        + ["wins on all", "mean rank", "rank: difference [95 %]"],
+        ["", *(f"{name}: difference [95 %], wins, obedience" for name in names)]
+        + ["wins on all", "mean rank", "rank: difference [95 %]", "operations"],
         (
             [
                 s.method,
-                *(f"{_interval(s.difference[name])}, {s.wins[name]:.0%}" for name in names),
+                *(_compared(s, name) for name in names),
                 f"{s.wins_on_all:.0%}",
                 s.rank,
                 _interval(s.rank_difference),
+                s.operations,
             ]
             for s in summaries
             if s.method != baseline
@@ -218,7 +204,7 @@ def tables(title: str, summaries: Sequence[Summary], baseline: str) -> str:
 
 
 def overview(by_task: Mapping[str, Sequence[Summary]], baseline: str) -> str:
-    """One Markdown table of all tasks: mean ranks by the evaluators, and time.
+    """One Markdown table of all tasks: mean ranks by the evaluators, operations and time.
 
     Args:
         by_task: name of the task to the rows of its table.
@@ -226,12 +212,15 @@ def overview(by_task: Mapping[str, Sequence[Summary]], baseline: str) -> str:
     found = {task: {s.method: s for s in summaries} for task, summaries in by_task.items()}
     methods = dict.fromkeys(method for rows in found.values() for method in rows)
     return markdown(
-        ["mean rank by the evaluators, and its difference [95 %]", *found, "time"],
+        ["mean rank by the evaluators, and its difference [95 %]", *found, "operations", "time"],
         (
             [
                 method,
                 *(_rank(rows.get(method), baseline) for rows in found.values()),
-                _mean(
+                _mean_of_known(
+                    rows[method].operations for rows in found.values() if method in rows
+                ),
+                mean(
                     rows[method].seconds / rows[baseline].seconds
                     for rows in found.values()
                     if method in rows
@@ -280,6 +269,11 @@ def _counted(found: Mapping[Hashable, Rows]) -> dict[Hashable, dict[str, list[fl
     }
 
 
+def rank_in_sets(found: Mapping[Hashable, Rows]) -> dict[Hashable, list[float]]:
+    """The rank of each among all in each set, the mean over the attributes, by the evaluators."""
+    return _ranks(_counted(found))
+
+
 def _ranks(counted: Mapping[Hashable, Mapping[str, Sequence[float]]]) -> dict:
     """Its rank in each set, the mean over the attributes."""
     by_attribute = [
@@ -287,7 +281,7 @@ def _ranks(counted: Mapping[Hashable, Mapping[str, Sequence[float]]]) -> dict:
         for name in next(iter(counted.values()))
     ]
     return {
-        key: [_mean(each) for each in zip(*(r[key] for r in by_attribute), strict=True)]
+        key: [mean(each) for each in zip(*(r[key] for r in by_attribute), strict=True)]
         for key in counted
     }
 
@@ -300,6 +294,22 @@ def _rank(summary: Summary | None, baseline: str) -> str | None:
     return f"{summary.rank:.3g} ({_interval(summary.rank_difference)})"
 
 
+def _compared(summary: Summary, name: str) -> str:
+    """Difference, wins and obedience of one attribute in one cell."""
+    ratio = summary.obedience[name]
+    known = "" if ratio is None else f", {ratio:.2f}"
+    return f"{_interval(summary.difference[name])}, {summary.wins[name]:.0%}{known}"
+
+
+def _operations(rows: Sequence[dict]) -> float | None:
+    return _mean_of_known(row.get("operations") for row in rows)
+
+
+def _mean_of_known(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
+
+
 def _interval(difference: tuple[float, float, float]) -> str:
     mean, low, high = difference
     return f"{mean:+.3g} [{low:+.3g}, {high:+.3g}]"
@@ -307,7 +317,7 @@ def _interval(difference: tuple[float, float, float]) -> str:
 
 def _difference(values: Sequence[float], baseline: Sequence[float]) -> tuple[float, float, float]:
     differences = [a - b for a, b in zip(values, baseline, strict=True)]
-    return (_mean(differences), *paired_interval(differences))
+    return (mean(differences), *paired_interval(differences))
 
 
 def _frechet(rows: Sequence[dict], reference, projection: Projection | None) -> float | None:
@@ -317,6 +327,7 @@ def _frechet(rows: Sequence[dict], reference, projection: Projection | None) -> 
     return frechet_distance(projection(features), projection(reference))
 
 
-def _mean(values: Iterable[float]) -> float:
+def mean(values: Iterable[float]) -> float:
+    """The mean, NaN of nothing."""
     values = list(values)
     return sum(values) / len(values) if values else float("nan")

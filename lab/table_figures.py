@@ -1,16 +1,17 @@
 """The plots of the tables, from the store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .choice import Choice
 from .figures import Panel, draw_panels, mean_lines
-from .methods import BASELINE, FAITHFUL, UNGUIDED
+from .methods import BASELINE, FAITHFUL, UNGUIDED, Method
 from .plan import Plan
-from .report import Choice, found_rows, rows_of
+from .report import Summary, found_rows, mean, rows_of
 from .results import Store
 from .tasks import attributes_of
 
-__all__ = ["write_figures"]
+__all__ = ["rank_curves", "write_figures", "write_ranks"]
 
 # Methods that are drawn: more lines cannot be told apart.
 DRAWN = (UNGUIDED, BASELINE, "FreeDoM + CAGrad", "MPGD", "Z-Magic default", FAITHFUL)
@@ -25,7 +26,7 @@ def write_figures(store: Store, plan: Plan, choices: Mapping[str, Choice], folde
         names = attributes_of(task)
         energies += [_energies(task, name, found) for name in names]
         tradeoffs += [
-            _tradeoff(store, plan, task, choices[task], (names[i], names[j]))
+            _tradeoff(store, task, choices[task], (names[i], names[j]))
             for j in range(len(names))
             for i in range(j)
         ]
@@ -33,6 +34,51 @@ def write_figures(store: Store, plan: Plan, choices: Mapping[str, Choice], folde
     draw_panels(energies, folder / "energies.png")
     draw_panels(tradeoffs, folder / "tradeoff.png")
     draw_panels(cosines, folder / "cosines.png")
+
+
+def write_ranks(by_task: Mapping[str, Sequence[Summary]], plan: Plan, folder: Path) -> None:
+    """Write ranks.png: the mean rank over the operations, of all methods in one plot.
+
+    The first panel is the mean over the tasks, of the methods that all of them have.
+
+    Args:
+        by_task: name of the task to the rows of its table.
+        plan: tells which rows there are.
+        folder: the folder of the tables.
+    """
+    panels = []
+    shared = set.intersection(*({s.method for s in rows} for rows in by_task.values()))
+    for title, tasks in (("all tasks", list(by_task)), *((task, [task]) for task in by_task)):
+        points = {
+            method.name: [s for task in tasks for s in by_task[task] if s.method == method.name]
+            for method in plan.rows(tasks[0])
+            if len(tasks) == 1 or method.name in shared
+        }
+        lines = rank_curves(plan.rows(tasks[0]), points)
+        axes = {"x": "operations, in plain pictures", "y": "mean rank by the evaluators"}
+        panels.append(Panel(title, lines, **axes, marked=True))
+    draw_panels(panels if len(by_task) > 1 else panels[1:], folder / "ranks.png")
+
+
+def rank_curves(
+    methods: Sequence[Method], points: Mapping[str, Sequence[Summary]]
+) -> dict[str, list[tuple[float, float]]]:
+    """Family to its points ``(operations, mean rank)``, along rising operations.
+
+    Args:
+        methods: the rows, which know their families.
+        points: row to its summaries, of one task or of several.
+    """
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for method in methods:
+        found = points.get(method.name, ())
+        known = [s.operations for s in found if s.operations is not None]
+        if not found or len(known) < len(found):
+            continue
+        lines.setdefault(method.family or method.name, []).append(
+            (mean(known), mean(s.rank for s in found))
+        )
+    return {label: sorted(line) for label, line in lines.items()}
 
 
 def _energies(task: str, name: str, found: Mapping) -> Panel:
@@ -44,19 +90,20 @@ def _energies(task: str, name: str, found: Mapping) -> Panel:
     return Panel(f"{name} ({task})", lines, x="share of the sampling", y="energy")
 
 
-def _tradeoff(store: Store, plan: Plan, task: str, choice: Choice, pair: tuple[str, str]) -> Panel:
+def _tradeoff(store: Store, task: str, choice: Choice, pair: tuple[str, str]) -> Panel:
     """One curve for each method: the evaluator's distances while the strength rises."""
     lines = {}
     for method in DRAWN:
         if method not in choice.scores:
             continue
-        rows = [rows_of(store, "tune", task, method, strength) for strength in plan.strengths]
+        tried = sorted(choice.scores[method])
+        rows = [rows_of(store, "tune", task, method, strength) for strength in tried]
         unguided = rows_of(store, "tune", task, UNGUIDED, 0.0)
         lines[method] = [
             tuple(_mean_distance(each, name) for name in pair) for each in (unguided, *rows) if each
         ]
     return Panel(
-        f"strength {', '.join(f'{s:g}' for s in plan.strengths)} ({task})",
+        f"strength rises ({task})",
         lines,
         x=f"distance of {pair[0]}, by the evaluator",
         y=f"distance of {pair[1]}",

@@ -3,9 +3,10 @@
     python -m lab.tables --portraits FOLDER [--quick]
 
 Condition sets come from synthetic portraits of people that no network was trained on; every method
-gets the same noise. Strengths are chosen for every method on other people, by the evaluators.
---quick takes 5 minutes without that choice and without ablations, the full run up to --hours; stop
-it at any time, the same command goes on.
+gets the same noise. Strengths are chosen for every method on other people, by the evaluators, on a
+grid that grows while the best is at an end of it (beyond the planned time). Best of N makes as many
+pictures as the operations of another row allow. --quick takes 5 minutes without that choice and
+without ablations, the full run up to --hours; stop it at any time, the same command goes on.
 """
 
 import argparse
@@ -28,21 +29,32 @@ import comfy.utils
 
 from .attributes import Attribute
 from .budget import Cost, chosen_plan
+from .choice import Choice, choose, next_strengths
 from .condition_sets import ConditionSet, condition_sets, held_out
 from .experiment import Experiment
-from .jobs import Job, estimated_jobs, jobs_of_ablations, jobs_of_test, jobs_of_tuning
+from .jobs import (
+    Job,
+    estimated_jobs,
+    jobs_of_ablations,
+    jobs_of_strengths,
+    jobs_of_test,
+    jobs_of_tuning,
+)
 from .methods import ABLATIONS, BASELINE, FAITHFUL, Method, methods
 from .networks import Networks
 from .options import QUICK_MINUTES, digest, needed_attributes, read_command_line
 from .pictures import Pictures
 from .plan import UNTUNED, Plan
-from .report import Choice, choose, found_rows, overview, summarize, tables
+from .report import found_rows, overview, summarize, tables
 from .results import Store
-from .table_figures import write_figures
+from .table_figures import write_figures, write_ranks
 from .tasks import ABLATION_TASK, MANY, attributes_of
 from .workers import carried_out, open_pool
 
 PACK = Path(__file__).resolve().parents[1]
+# Steps by which operations are compared if their number is not given: in plain pictures they hardly
+# depend on it.
+COUNTED_STEPS = 5
 # What the rows of an ablation are compared with.
 REFERENCES = {
     "dependence": "off",
@@ -58,23 +70,41 @@ def main() -> None:
     comfy.utils.PROGRESS_BAR_ENABLED = False
     studies = () if options.quick else tuple(options.studies)
     attributes = needed_attributes(options, studies)
-    folder = options.folder or PACK / "output" / ("tables-quick" if options.quick else "tables")
-    experiment = _experiment(options, attributes, folder)
-    store = Store(folder / "runs.jsonl")
-
+    whole = options.folder or PACK / "output" / ("tables-quick" if options.quick else "tables")
+    experiment = _experiment(options, attributes, whole)
     tried = min(options.batch, len(held_out(options.portraits, "test")))
     cost = _cost(experiment, options.tasks[0], _sets(options, "test", tried))
+    share = 60.0 * (QUICK_MINUTES if options.quick else 60.0 * options.hours) / len(options.steps)
+    seconds = share - (time.perf_counter() - started)
+    for steps in options.steps:
+        folder = whole if len(options.steps) == 1 else whole / f"{steps} steps"
+        _carry_out(options, steps, folder, experiment, cost, seconds)
+        seconds = share
+
+
+def _carry_out(
+    options: argparse.Namespace,
+    steps: int | None,
+    folder: Path,
+    experiment: Experiment,
+    cost: Cost,
+    seconds: float,
+) -> None:
+    """The tables of one number of steps, None for as many as there is time for."""
+    studies = () if options.quick else tuple(options.studies)
+    experiment = replace(experiment, pictures=Pictures(folder))
+    store = Store(folder / "runs.jsonl")
     asked = {
         "tasks": tuple(options.tasks),
         "studies": studies,
         "methods": tuple(options.methods),
-        "made_with": digest(options, attributes.values()),
-        **{key: n for key, n in (("steps", options.steps), ("tests", options.sets)) if n},
+        "made_with": digest(options, experiment.attributes.values()),
+        "prompts": options.prompts == "on",
+        **{key: n for key, n in (("steps", steps), ("tests", options.sets)) if n},
     }
     plan = Plan.load(folder / "plan.json")
     if plan is None:
-        seconds = 60.0 * (QUICK_MINUTES if options.quick else 60.0 * options.hours)
-        seconds -= time.perf_counter() - started
+        asked["candidates"] = _candidates(options, experiment, steps or COUNTED_STEPS)
         sets = partial(_sets, options, "test")
         plan, expected = chosen_plan(
             options.quick, seconds, cost, sets, batch=options.batch, **asked
@@ -84,8 +114,8 @@ def main() -> None:
         plan.save(folder / "plan.json")
     if plan != replace(plan, **asked):
         sys.exit(
-            f"{folder} holds results of other tasks, studies, methods, steps, sets, networks "
-            "or portraits; choose another --folder or remove it"
+            f"{folder} holds results of other tasks, studies, methods, steps, sets, prompts, "
+            "networks or portraits; choose another --folder or remove it"
         )
     tables_of = Tables(plan, experiment, store, partial(_sets, options), cost)
     tables_of.announce(folder)
@@ -103,7 +133,24 @@ def _experiment(
     options: argparse.Namespace, attributes: Mapping[str, Attribute], folder: Path
 ) -> Experiment:
     features = _features(options.evaluator_networks)
-    return Experiment(DemoWorld(), attributes, features, Pictures(folder))
+    prompts = options.prompts == "on"
+    return Experiment(DemoWorld(), attributes, features, Pictures(folder), prompts=prompts)
+
+
+def _candidates(
+    options: argparse.Namespace, experiment: Experiment, steps: int
+) -> dict[str, dict[str, int]]:
+    """Task and row to the pictures that the operations of the row it is like allow."""
+    found: dict[str, dict[str, int]] = {}
+    (first,) = _sets(options, "test", 1)
+    for task in options.tasks:
+        rows = {method.name: method for method in methods(len(attributes_of(task)))}
+        found[task] = {
+            name: experiment.candidates_of(task, method, rows[method.like], [first], steps)
+            for name, method in rows.items()
+            if method.like and (not options.methods or name in options.methods)
+        }
+    return found
 
 
 def _opened(options: argparse.Namespace, studies: Sequence[str], folder: Path) -> tuple:
@@ -161,7 +208,17 @@ class Tables:
     def run(self, pool: Executor | None = None) -> None:
         """Tune, then test and ablate; what is in the store already is not repeated."""
         self._all(list(jobs_of_tuning(self.plan, self.tuned_on)), pool)
+        while more := self._more_strengths():
+            self._all(more, pool)
         self._all(self._chosen_jobs(), pool)
+
+    def _more_strengths(self) -> list[Job]:
+        """The jobs by which the grid of strengths grows, where the best is at an end of it."""
+        jobs: list[Job] = []
+        for task in self.plan.tasks if self.plan.tunings else ():
+            wanted = {name: (s,) for name, s in next_strengths(self.choice(task).scores).items()}
+            jobs += jobs_of_strengths(self.plan, self.tuned_on, task, wanted)
+        return jobs
 
     def write(self, folder: Path, reference: Tensor | None) -> None:
         """JSON, Markdown, sheets of pictures and plots."""
@@ -174,7 +231,8 @@ class Tables:
                 "rows": [asdict(summary) for summary in summaries],
                 "tuning": choice.scores,
             }
-            parts.append(tables(task, summaries, BASELINE))
+            counts = self.plan.candidates.get(task, {})
+            parts.append(tables(task, summaries, BASELINE, counts))
             if self.experiment.pictures is not None:
                 sheet = folder / f"{task.replace(' + ', '_')}.png"
                 self.experiment.pictures.sheet(task, choice.strengths, self.tested_on, sheet)
@@ -189,6 +247,7 @@ class Tables:
         (folder / "tables.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
         (folder / "tables.md").write_text(text, encoding="utf-8")
         write_figures(self.store, self.plan, {t: self.choice(t) for t in self.plan.tasks}, folder)
+        write_ranks(by_task, self.plan, folder)
         print(text)
 
     def choice(self, task: str) -> Choice:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from scripts.headless import available_device, load_host, load_pack
 
@@ -15,16 +16,21 @@ load_host(cpu=available_device("cuda") == "cpu", fp32=True)
 from nodes import common_ksampler  # noqa: E402  # the host's
 
 from zmagic.guidance.conditions import Condition  # noqa: E402
+from zmagic.guidance.operations import OperationCounter  # noqa: E402
 from zmagic.guidance.settings import GuidanceSettings  # noqa: E402
 from zmagic.guidance.trace import Trace  # noqa: E402
 from zmagic.host.demo_model import demo_conditioning, load_autoencoder, load_unet  # noqa: E402
 from zmagic.host.hooks import HostSettings, attach  # noqa: E402
 
+from .methods import SAMPLER  # noqa: E402
 from .photograph import photograph_conditions  # noqa: E402
 
 logging.disable(logging.INFO)
 
-__all__ = ["DemoWorld", "photograph_conditions"]
+__all__ = ["TAKES_PROMPTS", "DemoWorld", "photograph_conditions"]
+
+# Whether the demo model has a text encoder.
+TAKES_PROMPTS = False
 
 
 class DemoWorld:
@@ -33,6 +39,7 @@ class DemoWorld:
     def __init__(self):
         with torch.inference_mode():
             self.model, self.vae = load_unet(), load_autoencoder()
+        self.latent_shape = (4, 16, 16)
         # Most of the time goes to the decoder, whose convolutions are faster in this order.
         self.vae.first_stage_model.to(memory_format=torch.channels_last)
 
@@ -44,16 +51,52 @@ class DemoWorld:
         *,
         steps: int,
         batch: int,
+        sampler: str = SAMPLER,
+        prompts: Sequence[str] | None = None,
     ) -> tuple[torch.Tensor, Trace]:
-        """Latents ``[batch, 4, 16, 16]`` and the trace of one run."""
+        """Latents ``[batch, 4, 16, 16]`` and the trace of one run.
+
+        Args:
+            prompts: one for each picture, which the model follows beside the conditions; None:
+                none.
+
+        Raises:
+            ValueError: there are prompts, and the model takes none.
+        """
         traces: list[Trace] = []
         model = attach(
             self.model, tuple(conditions), HostSettings(settings), self.vae, traces.append
         )
+        latents = self._sampled(model, seed, steps, batch, sampler, prompts)
+        return latents, traces[0]
+
+    def forward_operations(self, prompts: bool = False) -> int:
+        """Operations of one evaluation of the model for one picture."""
+        with OperationCounter() as counter:
+            self._sampled(self.model, 0, 1, 1, "euler", [""] if prompts else None)
+        return sum(counter.totals.values())
+
+    def _sampled(
+        self,
+        model: Any,
+        seed: int,
+        steps: int,
+        batch: int,
+        sampler: str,
+        prompts: Sequence[str] | None,
+    ) -> torch.Tensor:
         with torch.inference_mode():
-            cond = demo_conditioning()
-            empty = {"samples": torch.zeros(batch, 4, 16, 16)}
+            positive, negative, cfg = self._conditionings(prompts)
+            empty = {"samples": torch.zeros(batch, *self.latent_shape)}
             (latent,) = common_ksampler(
-                model, seed, steps, 1.0, "dpmpp_2m", "karras", cond, cond, empty
+                model, seed, steps, cfg, sampler, "karras", positive, negative, empty
             )
-        return latent["samples"], traces[0]
+        return latent["samples"]
+
+    @staticmethod
+    def _conditionings(prompts: Sequence[str] | None) -> tuple[list, list, float]:
+        """What the host's sampler takes for some prompts, and how strongly it follows them."""
+        if prompts is not None and not TAKES_PROMPTS:
+            raise ValueError("the demo model takes no prompts: it was trained without texts")
+        cond = demo_conditioning()
+        return cond, cond, 1.0

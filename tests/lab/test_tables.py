@@ -1,14 +1,32 @@
 """The statistics of the tables, their store and their plan."""
 
 import math
+import re
 
 import pytest
 import torch
 
 from zmagic.guidance.plots import HEIGHT, WIDTH
+from zmagic.lab.candidates import best_candidates, candidates_for
+from zmagic.lab.choice import STRONGEST, WEAKEST, choose, next_strengths
 from zmagic.lab.figures import Panel, draw_panels, mean_lines
-from zmagic.lab.methods import ABLATIONS, BASELINE, EQUAL_COST, FAITHFUL, methods
-from zmagic.lab.report import choose, found_rows, overview, summarize, tables
+from zmagic.lab.methods import (
+    ABLATIONS,
+    BASELINE,
+    BEST,
+    BEST_FREEDOM,
+    DEFAULT,
+    EQUAL_COST,
+    FAITHFUL,
+    ONE_BACKWARD,
+    PLAIN,
+    QUALITY,
+    UNGUIDED,
+    methods,
+)
+from zmagic.lab.obedience import obedience
+from zmagic.lab.plan import Plan
+from zmagic.lab.report import found_rows, overview, summarize, tables
 from zmagic.lab.results import Run, Store, markdown
 from zmagic.lab.statistics import (
     Projection,
@@ -17,6 +35,7 @@ from zmagic.lab.statistics import (
     win_rate,
     win_rate_on_all,
 )
+from zmagic.lab.table_figures import rank_curves, write_ranks
 
 TASK = "identity + landmarks"
 
@@ -75,12 +94,13 @@ def measured(method: str, strength: float, number: int) -> dict:
         "backwards": 6,
         "face": True,
         "seconds": 0.5,
+        "operations": 4.0,
     }
 
 
 def all_runs() -> list[tuple[Run, dict]]:
     names = [method.name for method in methods(2)]
-    strengths = {name: (0.0,) if name == "unguided" else (0.15, 0.3) for name in names}
+    strengths = {name: (0.0,) if name in PLAIN else (0.15, 0.3) for name in names}
     return [
         (Run(stage, TASK, name, strength, 6, k), measured(name, strength, k))
         for stage in ("tune", "test")
@@ -127,7 +147,7 @@ def test_the_strength_is_the_evaluators_choice_and_one_way_of_equal_cost_is_kept
     store = Store(tmp_path / "runs.jsonl")
     store.add(all_runs())
     choice = choose(store, TASK, [method.name for method in methods(2)], (0.15, 0.3))
-    assert choice.strengths.pop("unguided") == 0.0
+    assert {choice.strengths.pop(name) for name in PLAIN} == {0.0}
     assert set(choice.strengths.values()) == {0.3}
     assert len(set(EQUAL_COST) & set(choice.strengths)) == 1
 
@@ -141,6 +161,131 @@ def test_strengths_are_chosen_among_some_methods_too(tmp_path):
         "unguided": 0.0,
         BASELINE: 0.3,
     }
+
+
+def tuned(store: Store, curve) -> dict[str, float]:
+    """Choose the strength of the paper's method, whose distance is ``curve(strength)``."""
+    strengths = (0.1, 0.2, 0.4)
+    tried: set[float] = set()
+
+    def rows(name, strength):
+        value = curve(strength) if name == FAITHFUL else 1.0
+        distances = {"identity": value, "landmarks": value}
+        row = {**measured(name, strength, 0), "evaluator": distances}
+        return [(Run("tune", TASK, name, strength, 6, k), row) for k in range(2)]
+
+    store.add(rows(UNGUIDED, 0.0))
+    wanted = {name: strengths for name in (BASELINE, FAITHFUL)}
+    while wanted:
+        for name, each in wanted.items():
+            for strength in each:
+                store.add(rows(name, strength))
+        tried.update(wanted.get(FAITHFUL, ()))
+        choice = choose(store, TASK, [UNGUIDED, BASELINE, FAITHFUL], strengths)
+        wanted = {name: (s,) for name, s in next_strengths(choice.scores).items()}
+        wanted.pop(BASELINE, None)  # equal at all strengths
+    return {"best": choice.strengths[FAITHFUL], "least": min(tried), "most": max(tried)}
+
+
+def test_the_grid_of_strengths_grows_until_the_best_is_inside(tmp_path):
+    inside = tuned(Store(tmp_path / "a.jsonl"), lambda s: abs(math.log(s / 0.2)))
+    assert inside == {"best": 0.2, "least": 0.1, "most": 0.4}
+    strong = tuned(Store(tmp_path / "b.jsonl"), lambda s: abs(math.log(s / 1.6)))
+    assert strong == {"best": 1.6, "least": 0.1, "most": 3.2}
+    weak = tuned(Store(tmp_path / "c.jsonl"), lambda s: abs(math.log(s / 0.05)))
+    assert weak == {"best": 0.05, "least": 0.025, "most": 0.4}
+
+
+def test_the_grid_does_not_grow_without_end(tmp_path):
+    assert tuned(Store(tmp_path / "a.jsonl"), lambda s: -s)["best"] == STRONGEST
+    assert tuned(Store(tmp_path / "b.jsonl"), lambda s: s)["best"] == WEAKEST
+    assert next_strengths({BASELINE: {0.2: 1.0}}) == {}  # nothing was tuned
+
+
+def test_best_of_n_takes_the_strength_of_the_method_that_makes_its_pictures(tmp_path):
+    store = Store(tmp_path / "runs.jsonl")
+    store.add((run, row) for run, row in all_runs() if run.method != BEST_FREEDOM)
+    choice = choose(store, TASK, [UNGUIDED, ONE_BACKWARD, BEST_FREEDOM], (0.15, 0.3))
+    assert choice.strengths[BEST_FREEDOM] == choice.strengths[ONE_BACKWARD] == 0.3
+
+
+def test_the_best_candidate_is_chosen_for_each_picture_whatever_the_units():
+    tries = [
+        {"text": [1.0, 0.2], "style": [50.0, 90.0]},
+        {"text": [0.5, 0.9], "style": [60.0, 80.0]},
+        {"text": [1.0, 0.3], "style": [70.0, 10.0]},
+    ]
+    assert best_candidates(tries) == [1, 2]
+    scaled = [{**each, "style": [1e-6 * e for e in each["style"]]} for each in tries]
+    assert best_candidates(scaled) == [1, 2]
+    assert best_candidates([{"text": [0.0]}, {"text": [0.0]}]) == [0]
+
+
+def test_as_many_candidates_as_the_operations_allow():
+    assert candidates_for(3.9, 1.0, 0.3) == 3
+    assert candidates_for(0.5, 1.0, 0.3) == 1
+
+
+def test_obedience_is_the_share_of_the_gain_that_the_evaluator_sees():
+    def row(guide, evaluator, **more):
+        seen = {"guide": {"identity": guide}, "evaluator": {"identity": evaluator}}
+        return {**seen, **more}
+
+    real = {"guide": {"identity": 0.4}, "evaluator": {"identity": 0.6}}
+    unguided = {k: row(1.4, 1.6, real=real) for k in range(3)}
+    # The guide sees 80 % of the way to a real picture, the evaluator 20 %.
+    guided = {k: row(0.6, 1.4) for k in range(3)}
+    assert obedience(guided, unguided, "identity", range(3)) == pytest.approx(0.25)
+    assert obedience(unguided, unguided, "identity", range(3)) is None  # nothing gained
+    guided[2] = row(0.6, None)  # its reference cannot be seen: not a part of either gain
+    assert obedience(guided, unguided, "identity", range(3)) == pytest.approx(0.25)
+    assert obedience(guided, {k: row(1.4, 1.6) for k in range(3)}, "identity", range(3)) is None
+
+
+def with_real_pictures(rows):
+    """The measurements with distances of real pictures, which satisfy the conditions wholly."""
+    none = {"identity": 0.0, "landmarks": 0.0}
+    return [(run, {**row, "real": {"guide": none, "evaluator": none}}) for run, row in rows]
+
+
+def test_the_tables_have_operations_obedience_and_candidates(tmp_path):
+    store = Store(tmp_path / "runs.jsonl")
+    store.add(with_real_pictures(all_runs()))
+    strengths = {UNGUIDED: 0.0, BASELINE: 0.3, FAITHFUL: 0.3, BEST: 0.0}
+    rows = summarize(found_rows(store, "test", TASK, strengths), BASELINE, None)
+    (faithful,) = (row for row in rows if row.method == FAITHFUL)
+    assert faithful.operations == 4.0
+    # Guide and evaluator see the same in these measurements.
+    assert faithful.obedience["identity"] == pytest.approx(1.0)
+    text = tables(TASK, rows, BASELINE, {BEST: 5})
+    assert f"| {BEST} (N = 5) | 0 |" in text and text.count("operations |") == 2
+    compared = text.split("Against")[1]
+    assert re.search(rf"\| {FAITHFUL} \| -0.1 .*, 100%, 1.00 \|", compared)
+
+
+def test_every_method_is_in_one_plot_of_ranks_over_operations(tmp_path):
+    plan = Plan((TASK,), tests=5, tunings=5, ablations=0, steps=6)
+    store = Store(tmp_path / "runs.jsonl")
+    cost = {UNGUIDED: 1.0, BEST: 4.0, DEFAULT: 4.1, QUALITY: 12.0}
+    store.add((run, {**row, "operations": cost.get(run.method, 3.0)}) for run, row in all_runs())
+    names = [method.name for method in plan.rows(TASK)]
+    choice = choose(store, TASK, names, (0.15, 0.3))
+    rows = summarize(found_rows(store, "test", TASK, choice.strengths), BASELINE, None)
+    lines = rank_curves(plan.rows(TASK), {row.method: [row] for row in rows})
+    assert sum(map(len, lines.values())) == len(rows)
+    assert [x for x, _ in lines["Z-Magic"]] == [3.0, 4.1, 12.0]  # fast, default, quality
+    assert [x for x, _ in lines["best of N"]][:2] == [1.0, 3.0]
+    assert {"DSG", "TFG", "UGD", "MPGD", BASELINE, FAITHFUL} <= lines.keys()
+    write_ranks({TASK: rows, "again": rows}, plan, tmp_path)
+    assert (tmp_path / "ranks.png").stat().st_size > 10_000
+
+
+def test_rows_without_counted_operations_are_in_no_plot(tmp_path):
+    store = Store(tmp_path / "runs.jsonl")
+    store.add((run, {**row, "operations": None}) for run, row in all_runs())
+    rows = summarize(found_rows(store, "test", TASK, {BASELINE: 0.3}), BASELINE, None)
+    assert rank_curves(methods(2), {BASELINE: rows}) == {}
+    assert rows[0].operations is None
 
 
 def test_a_summary_compares_the_same_sets_by_the_evaluator(tmp_path):
@@ -181,8 +326,8 @@ def test_the_overview_has_every_method_of_every_task(tmp_path):
     found = found_rows(store, "test", TASK, {BASELINE: 0.3, FAITHFUL: 0.3})
     both = summarize(found, BASELINE, None)
     lines = overview({"one": both, "two": both[:1]}, BASELINE).splitlines()
-    assert lines[2] == f"| {BASELINE} | 2 | 2 | 1 |"
-    assert lines[3] == f"| {FAITHFUL} | 1 (-1 [-1, -1]) |  | 1 |"
+    assert lines[2] == f"| {BASELINE} | 2 | 2 | 4 | 1 |"
+    assert lines[3] == f"| {FAITHFUL} | 1 (-1 [-1, -1]) |  | 4 | 1 |"
 
 
 def test_markdown_has_a_cell_for_everything():

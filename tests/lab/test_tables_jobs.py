@@ -1,5 +1,7 @@
 """What the tables are going to measure, and that every picture of a batch follows its own set."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
@@ -8,14 +10,27 @@ from torchvision.transforms.functional import pil_to_tensor
 from zmagic.guidance.faces.crops import Faces
 from zmagic.lab.budget import Cost, chosen_plan
 from zmagic.lab.condition_sets import ConditionSet, Portrait
-from zmagic.lab.jobs import estimated_jobs, jobs_of_test, jobs_of_tuning
-from zmagic.lab.methods import ABLATIONS, BASELINE, EQUAL_COST, UNGUIDED, methods
+from zmagic.lab.jobs import estimated_jobs, jobs_of_strengths, jobs_of_test, jobs_of_tuning
+from zmagic.lab.methods import (
+    ABLATIONS,
+    BASELINE,
+    BEST_FREEDOM,
+    DEFAULT,
+    EQUAL_COST,
+    ONE_BACKWARD,
+    PLAIN,
+    TUNED_AS,
+    UNGUIDED,
+    methods,
+)
 from zmagic.lab.pictures import Pictures
 from zmagic.lab.plan import Plan
 from zmagic.lab.results import Run, Store
 from zmagic.lab.tasks import TASKS, attributes_of
 
 ALL_TASKS, ALL_STUDIES = tuple(TASKS), tuple(ABLATIONS)
+HOURS = 5.0  # the default of the command
+BEST_OF_N = set(PLAIN) - {UNGUIDED}
 # The cost on two cores that do nothing else, at 128 pixels.
 TWO_CORES = Cost(evaluation=0.07, measurement=0.5)
 
@@ -33,14 +48,14 @@ def planned(quick: bool, seconds: float, cost: Cost = TWO_CORES) -> tuple[Plan, 
 
 def test_both_runs_fit_into_their_time_on_two_cores():
     quick, quick_seconds = planned(True, 280.0)
-    full, full_seconds = planned(False, 3 * 3600.0)
+    full, full_seconds = planned(False, HOURS * 3600.0)
     assert quick_seconds < 280.0 and quick.tests >= 2 and not quick.tunings
-    assert full_seconds < 3 * 3600.0 and full.tests == 100 and full.studies == ALL_STUDIES
+    assert full_seconds < HOURS * 3600.0 and full.tests == 100 and full.studies == ALL_STUDIES
 
 
 def test_a_faster_machine_takes_more_steps_and_the_same_sets():
-    slow, _ = planned(False, 3 * 3600.0)
-    fast, _ = planned(False, 3 * 3600.0, Cost(0.01, 0.1))
+    slow, _ = planned(False, HOURS * 3600.0)
+    fast, _ = planned(False, HOURS * 3600.0, Cost(0.01, 0.1))
     assert fast.steps > slow.steps and fast.tests == slow.tests
 
 
@@ -62,28 +77,53 @@ def test_methods_steps_and_sets_can_be_chosen():
     assert any(job.stage == "test" and job.method.name == EQUAL_COST[1] for job in jobs)
 
 
+def test_best_of_n_makes_the_pictures_of_the_plan_and_takes_the_strength_of_its_method():
+    (task,) = chosen = (ALL_TASKS[1],)
+    plan = Plan(chosen, tests=2, tunings=1, ablations=0, steps=3, methods=(BEST_FREEDOM,))
+    plan = replace(plan, candidates={task: {BEST_FREEDOM: 3}})
+    rows = {method.name: method for method in plan.rows(task)}
+    assert rows.keys() == {UNGUIDED, BASELINE, ONE_BACKWARD, BEST_FREEDOM}
+    assert rows[BEST_FREEDOM].like == DEFAULT and rows[BEST_FREEDOM].candidates == 3
+    assert rows[BEST_FREEDOM].evaluations(2) == 3 * rows[ONE_BACKWARD].evaluations(2)
+    assert BEST_FREEDOM not in {job.method.name for job in jobs_of_tuning(plan, sets(1))}
+
+
+def test_a_grid_grows_for_one_method_alone():
+    plan = Plan((ALL_TASKS[1],), tests=2, tunings=2, ablations=0, steps=3)
+    jobs = list(jobs_of_strengths(plan, sets(2), ALL_TASKS[1], {"DSG": (1.6,)}))
+    assert [(job.stage, job.method.name, job.strength) for job in jobs] == [("tune", "DSG", 1.6)]
+    assert [each.number for each in jobs[0].sets] == [0, 1]
+
+
 def test_a_plan_is_read_as_it_was_saved(tmp_path):
-    plan, _ = planned(False, 3 * 3600.0)
+    plan, _ = planned(False, HOURS * 3600.0)
+    plan = replace(plan, candidates={ALL_TASKS[0]: {BEST_FREEDOM: 2}}, prompts=True)
     plan.save(tmp_path / "results" / "plan.json")
     assert Plan.load(tmp_path / "results" / "plan.json") == plan
     assert Plan.load(tmp_path / "plan.json") is None
 
 
 def test_every_method_is_tuned_with_the_same_strengths_on_the_same_sets():
-    plan, _ = planned(False, 3 * 3600.0)
+    plan, _ = planned(False, HOURS * 3600.0)
     tried: dict[tuple[str, str], set] = {}
     for job in jobs_of_tuning(plan, sets(plan.tunings)):
         tried.setdefault((job.task, job.method.name), set()).update(
             (run.strength, run.number) for run in job.runs
         )
     guided = [runs for (_, name), runs in tried.items() if name != UNGUIDED]
-    assert len(guided) == sum(len(methods(len(attributes_of(t)))) - 1 for t in ALL_TASKS)
+    wanted = {
+        (task, method.name)
+        for task in ALL_TASKS
+        for method in methods(len(attributes_of(task)))
+        if method.name not in TUNED_AS
+    }
+    assert tried.keys() == wanted - {(task, name) for task in ALL_TASKS for name in BEST_OF_N}
     assert all(runs == guided[0] for runs in guided)
     assert len(guided[0]) == len(plan.strengths) * plan.tunings
 
 
 def test_all_methods_share_the_batches_and_with_them_the_noise():
-    plan, _ = planned(False, 3 * 3600.0)
+    plan, _ = planned(False, HOURS * 3600.0)
     batches: dict[str, list] = {}
     for job in jobs_of_test(plan, sets(plan.tests), lambda *_: 0.2):
         if job.task == ALL_TASKS[0]:
