@@ -40,6 +40,8 @@ class Condition:
         start, end: its window as fractions of the sampling, 0 <= start <= end <= 1, counted like
             ComfyUI's ``start_percent`` and ``end_percent``.
         region: ``[1 or B, H, W]`` mask in [0, 1] of any resolution, or None for the whole image.
+        satisfied_at: the energy below which the condition does not pull, picture by picture; None:
+            it always does.
 
     Raises:
         ValueError: a value is outside its range.
@@ -51,6 +53,7 @@ class Condition:
     start: float = 0.0
     end: float = 1.0
     region: Tensor | None = None
+    satisfied_at: float | None = None
     fitted_region: Callable[..., Tensor] = field(init=False, repr=False)  # see region_at
 
     def __post_init__(self) -> None:
@@ -61,6 +64,8 @@ class Condition:
                 f"{self.name}: the window needs 0 <= start <= end <= 1, "
                 f"got start {self.start} and end {self.end}"
             )
+        if self.satisfied_at is not None and not math.isfinite(self.satisfied_at):
+            raise ValueError(f"{self.name}: satisfied_at must be finite, got {self.satisfied_at}")
         if self.region is not None and self.region.ndim != 3:
             raise ValueError(
                 f"{self.name}: region must be a mask [B, H, W], got {list(self.region.shape)}"

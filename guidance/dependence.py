@@ -16,6 +16,7 @@ from torch import Tensor
 from .evaluation import EnergyField, Evaluation
 from .norms import expand_like, rms
 from .pairs import candidates, fixed_ranks, follows, groups, ranks_by
+from .transfers import made_at
 
 __all__ = ["ConditionGradients", "Tasks", "condition_gradients", "dependent_tasks"]
 
@@ -40,6 +41,20 @@ class ConditionGradients:
         """Which conditions have a gradient to follow, bool ``[n, B]``."""
         return self.scales > 0.0
 
+    def spread(self, which: Sequence[int], n: int, like: Tensor) -> "ConditionGradients":
+        """The same of ``n`` conditions, of which these are ``which``; the others' are 0.
+
+        Args:
+            like: the variable u.
+        """
+        places = {j: k for k, j in enumerate(which)}
+        nothing, none = torch.zeros_like(like), torch.zeros_like(rms(like))
+        return ConditionGradients(
+            [self.vectors[places[j]] if j in places else nothing for j in range(n)],
+            torch.stack([self.scales[places[j]] if j in places else none for j in range(n)]),
+            torch.stack([self.finite[places[j]] if j in places else none == 0 for j in range(n)]),
+        )
+
 
 @dataclass(frozen=True)
 class Tasks:
@@ -51,8 +66,14 @@ class Tasks:
     ranks: Tensor
 
 
-def condition_gradients(point: Evaluation, weights: Sequence[float]) -> ConditionGradients:
-    """Independent gradients at ``point``, each scaled to RMS ``w_i`` per sample."""
+def condition_gradients(
+    point: Evaluation, weights: Sequence[float], satisfied: Tensor | None = None
+) -> ConditionGradients:
+    """Independent gradients at ``point``, each scaled to RMS ``w_i`` per sample.
+
+    Args:
+        satisfied: where there is no gradient to follow, bool ``[n, B]`` on the CPU; None: nowhere.
+    """
     vectors, scales, finite = [], [], []
     for j, weight in enumerate(weights):
         one = torch.ones_like(point.energies[j])
@@ -60,11 +81,16 @@ def condition_gradients(point: Evaluation, weights: Sequence[float]) -> Conditio
         size = rms(gradient.detach())
         usable = torch.isfinite(size) & (size > torch.finfo(size.dtype).tiny)
         usable &= torch.isfinite(weight / size)
+        asked = None
+        if satisfied is not None and satisfied[j].any():
+            asked = made_at(~satisfied[j], size) > 0.0
+            usable &= asked
         scale = torch.where(usable, weight / size, 0.0)
         keep = expand_like(usable, gradient) > 0
         vectors.append(torch.where(keep, -expand_like(scale, gradient) * gradient, 0.0))
         scales.append(scale)
-        finite.append(torch.isfinite(size))
+        is_finite = torch.isfinite(size)
+        finite.append(is_finite if asked is None else is_finite | ~asked)
     return ConditionGradients(vectors, torch.stack(scales), torch.stack(finite))
 
 

@@ -4,8 +4,9 @@ Whatever the path, the row of stages from the noisy latent to the image is cut o
 taken behind the cut, and one vector-Jacobian product brings their balance back to x.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from .evaluation import DENOISER, EnergyField, Meter, Stage, Tape
 from .jacobian_check import PullBack
 from .neighborhood import decoded_neighbors
 from .norms import inner_products
+from .satisfaction import satisfied
 from .schedule import NoiseLevel
 from .settings import NO_BACKPROP, GuidanceSettings
 from .trace import cosines, cosines_of, rounded
@@ -102,9 +104,19 @@ def balanced_direction(
     if prediction is None:
         prediction = (before.outputs + point.tape.outputs[1:])[1].detach()
     energies = [point.energies[j].detach() for j in range(len(active))]
-    own = condition_gradients(point, [c.weight for c in active])
+    done = satisfied(active, energies)
+    kept = [j for j in range(len(active)) if not done[j].all()]
+    record: dict[str, Any] = {
+        "energies": energies,
+        "satisfied": done.tolist() if done.any() else [],
+    }
+    if not kept:
+        return _nothing_to_gain(before, prediction, active, record)
+    if len(kept) < len(active):
+        point = point.only(kept)
+    own = condition_gradients(point, [active[j].weight for j in kept], done[kept])
     tasks = dependent_tasks(
-        field,
+        point.field,
         point,
         own,
         dependence=settings.dependence,
@@ -113,17 +125,20 @@ def balanced_direction(
         look_ahead=_look_ahead(settings.look_ahead, path, look.level),
     )
     pulled = point.tape.pulled
+    own = own.spread(kept, len(active), before.output) if len(kept) < len(active) else own
     del point
     direction, weights, products = _combine(tasks, settings)
     direction = before.pull_back(direction, last=True)
     merits = own.scales * torch.stack(energies).to(own.scales)
     merit = torch.where(own.valid, merits, 0.0).sum(0)
-    record = {
-        "energies": energies,
+    ranks = torch.zeros_like(own.scales, dtype=torch.long)
+    for rank, j in zip(tasks.ranks, kept, strict=True):
+        ranks[j] = rank
+    record |= {
         "cosines": cosines([g.detach() for g in own.vectors]),
         "task_cosines": _task_cosines(products, len(active), settings),
         "balance": rounded(weights),
-        "order": tasks.ranks.T,
+        "order": ranks.T,
     }
     pulled = before.pulled or pulled
     return Direction(direction.detach(), prediction, merit, own, pulled, record)
@@ -133,6 +148,16 @@ def _decoder(look: Look, decode: Decode) -> Stage:
     if not look.neighbors:
         return Stage("decoder", decode)
     return Stage("decoder", decoded_neighbors(decode, look.neighbors), len(look.neighbors))
+
+
+def _nothing_to_gain(
+    before: Tape, prediction: Tensor, active: Sequence[Condition], record: dict
+) -> Direction:
+    """No direction, without a backward: all conditions are satisfied in all pictures."""
+    own = ConditionGradients([], *torch.zeros(2, 0)).spread([], len(active), before.output)
+    start = before.outputs[0].detach()
+    no_merit = torch.zeros_like(own.scales[0])
+    return Direction(torch.zeros_like(start), prediction, no_merit, own, None, record)
 
 
 def _combine(tasks: Tasks, settings: GuidanceSettings) -> tuple[Tensor, Tensor, Tensor]:

@@ -37,6 +37,7 @@ from .operations import FORWARD, RunCost
 from .progress import Pace, Watch
 from .random_streams import RandomStreams
 from .run_report import RunReport
+from .satisfaction import can_be_satisfied
 from .schedule import SAME_SIGMA, NoiseLevel, Schedule
 from .settings import NO_BACKPROP, PRESETS, GuidanceSettings
 from .sphere import Landing
@@ -122,6 +123,7 @@ class GuidedRun:
         self._momentum = Momentum(settings.momentum)
         self._landing = Landing(schedule) if settings.step_rule == "spherical" else None
         self._cost = RunCost(count_operations)
+        self._evaluations = 0
         self._guided_steps = 0  # predictions that were corrected, however often each was repeated
 
     @property
@@ -285,9 +287,12 @@ class GuidedRun:
         look = Look(x, level, active, shifts, Meter(), neighbors=around)
         kind = (self._jacobian.path, *(condition.name for condition in active))
         place = (self.step_at(sigma), repeat, self._travel.repeats(sigma))
+        self._evaluations += 1
+        # What an evaluation takes depends on what turns out to be satisfied: each is counted.
+        costs = (*kind, self._evaluations) if can_be_satisfied(active) else kind
         with (
             self._pace.evaluation(kind, *place) as look.meter.before,
-            self._cost.evaluation(kind) as look.meter.operations,
+            self._cost.evaluation(costs) as look.meter.operations,
         ):
             path, made = self._direction(self._jacobian.path, look, denoiser)
             state = self._state(look, made, denoiser, sigma, repeat)
@@ -299,8 +304,8 @@ class GuidedRun:
             better = corrected(state, self.settings, path in NO_BACKPROP, look_at)
         look.meter.reused += denoiser.reused_first
         computed = look.meter.computed().get(DENOISER, 0)
-        self._cost.learn(kind, look.meter.operations, DENOISER, computed)
-        self._report.watch_gradients(active, made.own)
+        self._cost.learn(costs, look.meter.operations, DENOISER, computed)
+        self._report.watch_gradients(active, made.own, made.record["satisfied"])
         self._report.watch_prediction(made.prediction)
         self._report.record(
             self.step_at(sigma),

@@ -229,6 +229,17 @@ class EnergyField:
         which = range(len(self.conditions)) if which is None else which
         return Evaluation(self, tape, {j: self.energy(j, image) for j in which})
 
+    def only(self, which: Sequence[int]) -> "EnergyField":
+        """The same field of the conditions ``which`` alone, numbered anew."""
+        kept = [self.conditions[j] for j in which]
+        return EnergyField(
+            self.stages,
+            kept,
+            self.meter,
+            shifts=self.shifts,
+            second_order=self.second_order,
+        )
+
     def energy(self, j: int, image: Tensor) -> Tensor:
         """Energy of condition j on ``image [B, 3, H, W]``, ``[B]``.
 
@@ -264,6 +275,11 @@ class Evaluation:
     @property
     def u(self) -> Tensor:
         return self.tape.outputs[0]
+
+    def only(self, which: Sequence[int]) -> "Evaluation":
+        """The energies ``which`` of the same point, numbered anew."""
+        energies = {new: self.energies[j] for new, j in enumerate(which)}
+        return Evaluation(self.field.only(which), self.tape, energies)
 
     def gradient(self, scales: dict[int, Tensor]) -> Tensor:
         """``d/du sum_j scales[j] * E_j``, like u; ``scales[j]`` is ``[B]``.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+import torch
 from torch import Tensor
 
 from .conditions import Condition, lies_within
@@ -16,22 +17,32 @@ class Influence:
 
     def __init__(self) -> None:
         self._moved: dict[str, set[int]] = {}  # the pictures that ever had a gradient, by name
+        self._done: dict[str, set[int]] = {}  # those in which it was ever satisfied
         self._still: dict[str, set[int]] = {}  # those whose gradient was ever exactly 0
 
-    def of_step(self, active: Sequence[Condition], valid: Tensor, finite: Tensor) -> list[str]:
+    def of_step(
+        self,
+        active: Sequence[Condition],
+        valid: Tensor,
+        finite: Tensor,
+        satisfied: Sequence[Sequence[bool]] = (),
+    ) -> list[str]:
         """Warnings on the gradients of one guided evaluation.
 
         Args:
             active: the n conditions.
             valid, finite: see ``ConditionGradients``, ``[n, B]`` on the CPU.
+            satisfied: see ``StepRecord``; empty: none is.
         """
         warnings = []
-        each = zip(active, valid.tolist(), finite.tolist(), strict=True)
-        for condition, moves, is_finite in each:
+        done = satisfied or torch.zeros_like(valid).tolist()
+        each = zip(active, valid.tolist(), finite.tolist(), done, strict=True)
+        for condition, moves, is_finite, is_done in each:
             pictures = range(len(moves))
+            self._done.setdefault(condition.name, set()).update(b for b in pictures if is_done[b])
             self._moved.setdefault(condition.name, set()).update(b for b in pictures if moves[b])
             self._still.setdefault(condition.name, set()).update(
-                b for b in pictures if is_finite[b] and not moves[b]
+                b for b in pictures if is_finite[b] and not moves[b] and not is_done[b]
             )
             if not all(is_finite):
                 which = _numbers(b for b in pictures if not is_finite[b])
@@ -68,6 +79,13 @@ class Influence:
                     f"{name} did not guide picture {_numbers(empty)}: its region is empty there"
                 )
             idle = still - moved - empty
+            content = self._done[name] - moved - still - empty
+            if content:
+                where = f" at picture {_numbers(content)}" if moved or still else ""
+                warnings.append(
+                    f"{name} has no effect{where}: it was satisfied at every look, its energy "
+                    f"below satisfied_at {condition.satisfied_at:g}; a smaller value lets it guide"
+                )
             if idle:
                 where = f" at picture {_numbers(idle)}" if moved else ""
                 warnings.append(

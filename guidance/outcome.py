@@ -4,12 +4,12 @@ Worked out from a report as JSON holds it (``Trace.content``), so that a sentenc
 any report. Energies are means over the pictures of the batch that have a number in each of them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, TypeGuard
 
-__all__ = ["Outcome", "in_words", "outcomes"]
+__all__ = ["Outcome", "Satisfaction", "in_words", "outcomes", "satisfaction"]
 
 # Parts beyond it say that the first energy was next to nothing, and no more: ten times as much.
 LARGEST_PART = 10.0
@@ -49,6 +49,47 @@ class Outcome:
         return _part(self.unguided, self.end, 0.0)
 
 
+@dataclass(frozen=True)
+class Satisfaction:
+    """When a condition was satisfied.
+
+    Args:
+        satisfied_looks: the looks at single pictures at which it was, and all of them; None if it
+            cannot be satisfied, or never guided.
+        satisfied_from: the step, from 0, from which on it was in all pictures to its last look;
+            None if there is none.
+    """
+
+    satisfied_looks: tuple[int, int] | None = None
+    satisfied_from: int | None = None
+
+
+def satisfaction(report: dict[str, Any], name: str) -> Satisfaction:
+    """When the condition of that name was satisfied, by a report's steps."""
+    facts = [each for each in report.get("conditions", []) if each["name"] == name]
+    if not facts or facts[0].get("satisfied_at") is None:
+        return Satisfaction()
+    looks = [(step["step"], _done(step, name)) for step in report["steps"] if _guided(step, name)]
+    if not looks:
+        return Satisfaction()
+    since = None
+    for step, done in looks:
+        since = (step if since is None else since) if all(done) else None
+    each = [one for _, done in looks for one in done]
+    return Satisfaction((sum(each), len(each)), since)
+
+
+def _guided(step: dict[str, Any], name: str) -> bool:
+    return name in step["conditions"] and step["path"] != "measure"
+
+
+def _done(step: dict[str, Any], name: str) -> list[bool]:
+    """In which pictures a condition of the step was satisfied."""
+    place = step["conditions"].index(name)
+    pictures = len(step["energies"][place])
+    return step["satisfied"][place] if step.get("satisfied") else [False] * pictures
+
+
 def outcomes(report: dict[str, Any]) -> list[Outcome]:
     """The outcomes of all conditions that a report has energies of, in the order of the nodes."""
     goals = {facts["name"]: facts["goal"] for facts in report.get("conditions", [])}
@@ -67,7 +108,7 @@ def in_words(report: dict[str, Any]) -> str:
     """One sentence on a run.
 
     Such as ``Face Identity +61 % towards the goal; energy of Text 38 % lower; face found in 12 of
-    12 looks; 1 warning``.
+    12 looks; 1 warning``. A condition that was satisfied: ``Text satisfied from step 5 on``.
     """
     made = outcomes(report)
     ways = ((each.name, each.towards_goal) for each in made)
@@ -79,6 +120,7 @@ def in_words(report: dict[str, Any]) -> str:
         _listed(((name, _signed(part)) for name, part in known), "", " towards the goal"),
         _changes("energy of ", free),
         _changes("against unguided: energy of ", beside),
+        _listed(_satisfied(report), "", ""),
         _looks(report.get("conditions", [])),
         _counted(len(report.get("warnings", []))),
     ]
@@ -87,6 +129,17 @@ def in_words(report: dict[str, Any]) -> str:
     if not report["final"]:
         parts.insert(0, _without_end(report.get("conditions", [])))
     return "; ".join(part for part in parts if part)
+
+
+def _satisfied(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names, and when each condition was satisfied, if it was; steps count from 1."""
+    for facts in report.get("conditions", []):
+        found = satisfaction(report, facts["name"])
+        if found.satisfied_from is not None:
+            yield facts["name"], f"satisfied from step {found.satisfied_from + 1} on"
+        elif found.satisfied_looks and found.satisfied_looks[0]:
+            times, looks = found.satisfied_looks
+            yield facts["name"], f"satisfied in {times} of {looks} looks"
 
 
 def _changes(

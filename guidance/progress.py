@@ -71,8 +71,13 @@ def look_line(record: StepRecord, steps: int) -> str:
     """One evaluation in words, ``step 4/12: Text 0.71, Face Identity 0.52``.
 
     Energies are those of the prediction before its correction, averaged over the batch. A solver
-    may look at the end of its last step once more: that belongs to the step.
+    may look at the end of its last step once more: that belongs to the step. A condition that is
+    satisfied in all pictures is told to be.
     """
-    energies = zip(record.conditions, record.energies, strict=True)
-    each = ", ".join(f"{name} {sum(values) / len(values):.3g}" for name, values in energies)
+    done = record.satisfied or [[False]] * len(record.conditions)
+    energies = zip(record.conditions, record.energies, done, strict=True)
+    each = ", ".join(
+        f"{name} {sum(values) / len(values):.3g}{' (satisfied)' if all(is_done) else ''}"
+        for name, values, is_done in energies
+    )
     return f"step {min(record.step + 1, steps)}/{steps}: {each}"

@@ -45,11 +45,20 @@ class RunReport:
         if self.trace.warn_once(message):
             log.warning("Z-Magic: %s", printable(message))
 
-    def watch_gradients(self, active: Sequence[Condition], gradients: ConditionGradients) -> None:
-        """Remember which conditions had a gradient; warn of those that are not finite."""
+    def watch_gradients(
+        self,
+        active: Sequence[Condition],
+        gradients: ConditionGradients,
+        satisfied: Sequence[Sequence[bool]] = (),
+    ) -> None:
+        """Remember which conditions had a gradient; warn of those that are not finite.
+
+        Args:
+            satisfied: see ``StepRecord``.
+        """
 
         def tell(valid: Tensor, finite: Tensor) -> None:
-            for sentence in self._influence.of_step(active, valid, finite):
+            for sentence in self._influence.of_step(active, valid, finite, satisfied):
                 self.warn(sentence)
 
         self._waiting.append((tell, (gradients.valid, gradients.finite)))
@@ -177,4 +186,5 @@ def _facts(condition: Condition) -> ConditionFacts:
         (condition.start, condition.end),
         getattr(energy, "goal", None),
         getattr(energy, "face_looks", None),
+        condition.satisfied_at,
     )

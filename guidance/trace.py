@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .norms import inner_products
-from .outcome import Outcome, in_words, outcomes
+from .outcome import Outcome, in_words, outcomes, satisfaction
 
 __all__ = ["StepRecord", "Trace", "cosines", "cosines_of", "rounded"]
 
@@ -26,6 +26,8 @@ class StepRecord:
     conditions' own gradients, ``task_cosines`` between the tasks that were made of them, where
     each condition has one (after dependence); ``balance`` are the weights of the tasks;
     ``correction`` is RMS(D' - D). ``forwards`` and ``backwards`` count evaluations by stage.
+    ``satisfied`` tells which conditions were no task, since they were satisfied, per condition and
+    sample; it is empty if none was.
     """
 
     step: int
@@ -37,6 +39,7 @@ class StepRecord:
     balance: list[list[float]] = field(default_factory=list)
     order: list[list[int]] = field(default_factory=list)
     correction: list[float] = field(default_factory=list)
+    satisfied: list[list[bool]] = field(default_factory=list)
     path: str = "measure"
     forwards: dict[str, int] = field(default_factory=dict)
     backwards: dict[str, int] = field(default_factory=dict)
@@ -48,7 +51,8 @@ class StepRecord:
 class ConditionFacts:
     """A condition of a run: its weight, its window, the energy of its goal if it knows one.
 
-    ``face_looks`` are those that found a face, and all of them, if it looks for one.
+    ``face_looks`` are those that found a face, and all of them, if it looks for one;
+    ``satisfied_at`` is the energy below which it does not pull.
     """
 
     name: str
@@ -56,6 +60,7 @@ class ConditionFacts:
     window: tuple[float, float] = (0.0, 1.0)
     goal: float | None = None
     face_looks: tuple[int, int] | None = None
+    satisfied_at: float | None = None
 
 
 @dataclass
@@ -130,6 +135,7 @@ class Trace:
         made = {outcome.name: outcome for outcome in outcomes(content)}
         for facts in content["conditions"]:
             facts |= _numbers(made.get(facts["name"]))
+            facts |= asdict(satisfaction(content, facts["name"]))
         return {**content, "words": in_words(content)}
 
     def words(self) -> str:

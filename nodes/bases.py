@@ -75,7 +75,13 @@ class EnergyNode(Node):
 
     Subclasses give their own inputs and further outputs (``schema``) and make the energy
     (``energy``).
+
+    Attributes:
+        SATISFIED_AT: the energy below which the condition does not pull, unless the user says
+            otherwise; None: it always does.
     """
+
+    SATISFIED_AT: float | None = None
 
     @classmethod
     def energy(cls, **inputs) -> Energy | Made:
@@ -91,7 +97,7 @@ class EnergyNode(Node):
         schema = super().define_schema()
         schema.category = CATEGORY
         schema.search_aliases = [*SEARCH_ALIASES, *schema.search_aliases]
-        schema.inputs = [*schema.inputs, *condition_inputs()]
+        schema.inputs = [*schema.inputs, *condition_inputs(cls.SATISFIED_AT)]
         schema.outputs = [conditions_output(), *schema.outputs]
         return schema
 
@@ -104,6 +110,7 @@ class EnergyNode(Node):
         end: float,
         region: Tensor | None = None,
         conditions: tuple[Condition, ...] | None = None,
+        satisfied_at: float | None = None,
         **inputs,
     ) -> io.NodeOutput:
         """Append this node's condition, which has the name of its energy, to the incoming ones."""
@@ -115,7 +122,9 @@ class EnergyNode(Node):
             )
         mask = None if region is None else ordinary(masks(region, "region"))
         name = display_name(cls).removesuffix(" Energy")
-        condition = Condition(name, made.energy, weight, start, end, mask)
+        enough = cls.SATISFIED_AT if satisfied_at is None else satisfied_at
+        enough = enough if enough is not None and enough >= 0.0 else None
+        condition = Condition(name, made.energy, weight, start, end, mask, enough)
         return io.NodeOutput((*(conditions or ()), condition), *made.shown)
 
 

@@ -6,6 +6,7 @@ from .sockets import Conditions
 
 __all__ = [
     "CATEGORY",
+    "NEVER",
     "REFERENCE_BATCH",
     "SEARCH_ALIASES",
     "condition_inputs",
@@ -28,8 +29,17 @@ SEARCH_ALIASES = [
 REFERENCE_BATCH = "One picture for all images, or one for each image of the batch."
 
 
-def condition_inputs() -> list[io.Input]:
-    """Make the inputs that every condition has beside its energy."""
+# Numbers have no word for it: a value below the range of energies.
+NEVER = -1.0
+
+
+def condition_inputs(satisfied_at: float | None = None) -> list[io.Input]:
+    """Make the inputs that every condition has beside its energy.
+
+    Args:
+        satisfied_at: the energy below which the condition does not pull, unless the user says
+            otherwise; None: it always does.
+    """
     return [
         io.Float.Input(
             "weight",
@@ -80,6 +90,21 @@ def condition_inputs() -> list[io.Input]:
             "conditions",
             optional=True,
             tooltip="Conditions to which this one is appended. Not connected: it is the first.",
+        ),
+        io.Float.Input(
+            "satisfied_at",
+            default=NEVER if satisfied_at is None else satisfied_at,
+            min=NEVER,
+            max=100.0,
+            step=0.0001,
+            round=False,
+            optional=True,  # for workflows from before it was there
+            advanced=True,
+            tooltip=(
+                "The energy that is good enough: a picture below it is not pulled any further by "
+                "this condition, which only adds artifacts. The report of a run says what its "
+                "energies are. -1 is never."
+            ),
         ),
     ]
 

@@ -44,6 +44,25 @@ def test_appends_its_condition(node):
     assert longer[1].region.shape == (1, 20, 20)
 
 
+@pytest.mark.parametrize(
+    ("given", "own", "expected"),
+    [
+        ({}, None, None),
+        ({"satisfied_at": -1.0}, None, None),
+        ({"satisfied_at": -0.5}, 0.2, None),
+        ({"satisfied_at": 0.25}, None, 0.25),
+        ({}, 0.2, 0.2),
+        ({"satisfied_at": 0.0}, 0.2, 0.0),
+    ],
+)
+def test_the_energy_that_satisfies_is_the_users_else_the_nodes(monkeypatch, given, own, expected):
+    monkeypatch.setattr(ZMagicSketch, "SATISFIED_AT", own)
+    widget = next(i for i in ZMagicSketch.define_schema().inputs if i.id == "satisfied_at")
+    assert widget.default == (-1.0 if own is None else own) and widget.advanced and widget.optional
+    (condition,) = chain(ZMagicSketch, reference=picture(), **given)
+    assert condition.satisfied_at == expected
+
+
 @pytest.mark.parametrize("node", ENERGY_NODES)
 def test_energy_has_gradients_outside_the_prompt(node):
     """References and masks of a prompt are inference tensors; the sampler needs gradients."""
