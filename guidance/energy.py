@@ -20,6 +20,11 @@ class Energy(Protocol):
     One that asks for something at places of the whole picture (a layout, a drawing) says so by an
     attribute ``describes_places = True``: over a part of the picture it would be stretched.
 
+    One that must not see a shifted or mirrored picture, though it does not describe places of it,
+    names what by an attribute ``unfit_views``: landmarks know left from right, ``("flip",)``.
+
+    One that evaluates another energy several times in one call has their number as ``calls``.
+
     One whose energy is known for a picture that is all that it asks for has it as ``goal``. A
     text has none: no picture's embedding is that of a sentence.
 

@@ -252,8 +252,8 @@ class EnergyField:
         if image.ndim == 5:
             return smoothed(torch.stack([self.energy(j, one) for one in image.unbind(1)]))
         self.meter.before()
-        self.meter.energy_calls += 1
         condition = self.conditions[j]
+        self.meter.energy_calls += getattr(condition.energy, "calls", 1)
         with named(condition.name):
             energy = condition.energy(image, region_at(condition, image))
             if energy.shape != image.shape[:1]:

@@ -77,8 +77,8 @@ class FaceIdentity(FaceEnergy):
         """The networks that the energy runs on; see the Energy protocol."""
         return networks_of(self.recognizer, self.locator)
 
-    def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
-        """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol.
+    def of_faces(self, image: Tensor, region: Tensor | None, faces: Faces, cut: Faces) -> Tensor:
+        """The energy ``[B]`` of faces that are known; see FaceEnergy.
 
         Raises:
             ValueError: there are several references, but not one for each picture.
@@ -88,7 +88,6 @@ class FaceIdentity(FaceEnergy):
                 f"{len(self.reference)} embeddings as reference, expected 1 "
                 f"or the batch size {len(image)}"
             )
-        faces = self.located(image, region)
-        crops = aligned_crops(only_region_moves(image, region), faces, self.recognizer.size)
+        crops = aligned_crops(only_region_moves(image, region), cut, self.recognizer.size)
         embeddings = self.recognizer(crops)  # [B, D]
         return 1.0 - (F.normalize(embeddings) * self._reference.like(embeddings)).sum(1)

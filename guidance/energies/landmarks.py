@@ -86,6 +86,7 @@ class Landmarks(FaceEnergy):
         ValueError: ``target`` has another shape, or the group is not known.
     """
 
+    unfit_views = ("flip",)  # the left eye is wanted on the left
     goal = 0.0  # of a picture that is all that it asks for
 
     def __init__(
@@ -116,8 +117,8 @@ class Landmarks(FaceEnergy):
         """The networks that the energy runs on; see the Energy protocol."""
         return networks_of(self.landmark_network, self.locator)
 
-    def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
-        """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol.
+    def of_faces(self, image: Tensor, region: Tensor | None, faces: Faces, cut: Faces) -> Tensor:
+        """The energy ``[B]`` of faces that are known; see FaceEnergy.
 
         Raises:
             ValueError: the number of targets is neither 1 nor the batch size.
@@ -127,7 +128,7 @@ class Landmarks(FaceEnergy):
                 f"the target holds {len(self.target)} faces, "
                 f"expected 1 or the batch size {len(image)}"
             )
-        faces = self.located(image, region)
-        found = self.landmark_network.in_crop(only_region_moves(image, region), faces)  # [B, P, 2]
+        moving = only_region_moves(image, region)
+        found = self.landmark_network.in_crop(moving, faces, cut)  # [B, P, 2]
         residual = (found - self._target.like(found)).index_select(1, self._chosen.on(found.device))
         return residual.square().sum(-1).mean(-1) * self._asked.like(residual)

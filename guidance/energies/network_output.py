@@ -94,6 +94,11 @@ class NetworkOutput:
         """
         return self.of_views(seen(image, region, self.preprocessing))
 
+    @property
+    def describes_places(self) -> bool:
+        """Whether the network answers with maps, or tokens; see the Energy protocol."""
+        return any(side > 1 for side in self.target.shape[2:])
+
     def of_views(self, views: Tensor) -> Tensor:
         """The energy ``[B]`` of prepared views ``[B, C, h, w]``."""
         if len(self.target) not in (1, len(views)):
@@ -140,12 +145,16 @@ class FaceOutput(FaceEnergy):
         """The networks that the energy runs on; see the Energy protocol."""
         return networks_of(self.energy, self.locator)
 
-    def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
-        """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
-        faces = self.located(image, region)
+    @property
+    def unfit_views(self) -> tuple[str, ...]:
+        """None, unless it asks for something at places of the face; see the Energy protocol."""
+        return ("shift", "flip") if self.energy.describes_places else ()
+
+    def of_faces(self, image: Tensor, region: Tensor | None, faces: Faces, cut: Faces) -> Tensor:
+        """The energy ``[B]`` of faces that are known; see FaceEnergy."""
         moving = only_region_moves(image, region)
         preprocessing = self.energy.preprocessing
-        return self.energy.of_views(face_view(moving, faces, preprocessing, self.margin))
+        return self.energy.of_views(face_view(moving, cut, preprocessing, self.margin))
 
 
 def face_view(image: Tensor, faces: Faces, preprocessing: Preprocessing, margin: float) -> Tensor:

@@ -39,6 +39,8 @@ ARCFACE_POINTS = (
     (70.7299, 92.2041),
 )
 ARCFACE_SIZE = 112
+# The same points in a mirror: the eye on the right is then on the left.
+MIRRORED_POINTS = [1, 0, 2, 4, 3]
 
 # The box that detectors draw around those points, in the same pixels: x0, y0, x1, y1. Median of
 # the boxes of MTCNN and UltraFace on 80 boxes of 40 photographed and synthetic faces; the edges
@@ -133,6 +135,23 @@ class Faces:
         return Faces(
             torch.cat([each.points for each in faces]), torch.cat([each.boxes for each in faces])
         )
+
+    def nudged(self, x: float, y: float) -> "Faces":
+        """The same faces, as if they lay elsewhere.
+
+        Args:
+            x, y: how far to the right and down, in widths and heights of each face's box.
+        """
+        sides = self.boxes[:, 2:] - self.boxes[:, :2]
+        step = sides * sides.new_tensor((x, y))
+        return Faces(self.points + step[:, None], self.boxes + step.repeat(1, 2))
+
+    def mirrored(self) -> "Faces":
+        """The faces of the pictures with left and right exchanged."""
+        points = self.points[:, MIRRORED_POINTS].clone()
+        points[..., 0] = 1.0 - points[..., 0]
+        left, top, right, bottom = self.boxes.unbind(1)
+        return Faces(points, torch.stack((1.0 - right, top, 1.0 - left, bottom), dim=1))
 
     def __len__(self) -> int:
         return len(self.points)

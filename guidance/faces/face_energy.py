@@ -46,6 +46,22 @@ class FaceEnergy:
         if self._tracker is not None:
             self._tracker.begin_step(step)
 
+    def __call__(self, image: Tensor, region: Tensor | None = None) -> Tensor:
+        """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
+        faces = self.located(image, region)
+        return self.of_faces(image, region, faces, faces)
+
+    def of_faces(self, image: Tensor, region: Tensor | None, faces: Faces, cut: Faces) -> Tensor:
+        """The energy ``[B]`` of faces that are known.
+
+        Args:
+            image, region: see the Energy protocol.
+            faces: where the face is in each picture.
+            cut: the faces around which the network's crops are cut: the same, or some beside
+                them, as a detector errs.
+        """
+        raise NotImplementedError
+
     def located(self, image: Tensor, region: Tensor | None) -> Faces:
         """Locate the face in each of ``image [B, 3, H, W]``; the result is a constant."""
         locate = self._tracker or FaceTracker(self.locator, self.layout)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..pictures.preprocessing import Preprocessing
+from ..transfers import made_at
 from .crops import Faces, box_crops
 
 __all__ = ["FaceRecognizer", "LandmarkNetwork"]
@@ -70,14 +71,21 @@ class LandmarkNetwork:
         """The network it runs on; see the Energy protocol."""
         return (self.network,)
 
-    def in_crop(self, image: Tensor, faces: Faces) -> Tensor:
+    def in_crop(self, image: Tensor, faces: Faces, cut: Faces | None = None) -> Tensor:
         """The points in fractions of the crop, ``[B, P, 2]``; differentiable in the image.
 
         Args:
             image: ``[B, 3, H, W]`` RGB in [0, 1].
             faces: one face in each picture, or one for all; its box counts.
+            cut: faces whose boxes have the same sides: the network sees the crops of these.
+                None: of the same.
         """
-        return self._located(image, faces)[0]
+        if cut is None or cut is faces:
+            return self._located(image, faces)[0]
+        points, back = self._located(image, cut)
+        apart = cut.boxes[:, :2] - faces.boxes[:, :2]  # [1 or B, 2], fractions of the picture
+        sides = back[:, :, :2].diagonal(dim1=1, dim2=2)  # of the crop
+        return points + made_at(apart, image)[:, None] / sides[:, None]
 
     def landmarks(self, image: Tensor, faces: Faces) -> Tensor:
         """The points in fractions of the picture, ``[B, P, 2]``; see ``in_crop``."""

@@ -8,8 +8,10 @@ import torch
 
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.evaluation import NotDifferentiable
+from zmagic.guidance.pictures.views import ViewOptions
 from zmagic.guidance.progress import Watch, look_line
 from zmagic.guidance.random_streams import RandomStreams
+from zmagic.guidance.robust_views import robust
 from zmagic.guidance.schedule import Schedule
 from zmagic.guidance.settings import PRESETS, GuidanceSettings, preset
 from zmagic.guidance.trace import StepRecord
@@ -585,3 +587,25 @@ def test_unknown_presets_and_fields_are_refused():
         preset("turbo")
     with pytest.raises(ValueError, match="unknown settings: color"):
         preset("fast", color=1)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_views_are_fixed_in_a_step_and_counted(world, path):
+    """Exact curvature and differences agree only if a step's views stay; each picture has its."""
+    options = ViewOptions(2, noise=0.05, shift=0.2)
+    conditions = [robust(c, options)[0] for c in world.conditions(2)]
+    x = world.latent(batch=2)
+
+    def guided(of, **settings):
+        run = world.run(of, streams=RandomStreams(3), gradient_path=path, **settings)
+        return run.predict(x, SIGMA, world.denoise), run.trace
+
+    exact, _ = guided(conditions, dependence="exact", look_ahead=1e-3)
+    differences, trace = guided(conditions, dependence="finite_difference", look_ahead=1e-3)
+    plain, seen = guided(world.conditions(2), dependence="finite_difference", look_ahead=1e-3)
+    moved = (exact - world.denoise(x)).norm()
+    assert (exact - differences).norm() < 1e-4 * moved < (exact - plain).norm()
+    assert trace.steps[0].energy_calls == 2 * seen.steps[0].energy_calls
+    run = world.run(conditions, streams=RandomStreams(3), gradient_path=path, look_ahead=1e-3)
+    alone = run.predict(x[:1], SIGMA, world.denoise)
+    assert torch.allclose(alone, differences[:1], rtol=1e-8, atol=1e-10)
