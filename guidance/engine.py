@@ -256,7 +256,7 @@ class GuidedRun:
 
     def _tell_cost(self) -> None:
         plain, checks = self.trace.plain_forwards, self.trace.extra_forwards
-        steps = plain + self._guided_steps
+        steps = self.trace.predictions = plain + self._guided_steps
         shares = self._cost.shares(steps, plain + checks.get(f"{DENOISER} check", 0), DENOISER)
         if shares is not None:
             shares["total"] = sum(shares.values())

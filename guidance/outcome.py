@@ -121,6 +121,7 @@ def in_words(report: dict[str, Any]) -> str:
         _changes("energy of ", free),
         _changes("against unguided: energy of ", beside),
         _listed(_satisfied(report), "", ""),
+        _best_of(report),
         _looks(report.get("conditions", [])),
         _counted(len(report.get("warnings", []))),
     ]
@@ -129,6 +130,12 @@ def in_words(report: dict[str, Any]) -> str:
     if not report["final"]:
         parts.insert(0, _without_end(report.get("conditions", [])))
     return "; ".join(part for part in parts if part)
+
+
+def _best_of(report: dict[str, Any]) -> str:
+    """Which of several seeds it is."""
+    count, seed = len(report.get("candidates", [])), report.get("about", {}).get("seed")
+    return f"the best of {count} candidates has seed {seed}" if count and seed is not None else ""
 
 
 def _satisfied(report: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from .norms import inner_products
 from .outcome import Outcome, in_words, outcomes, satisfaction
 
-__all__ = ["StepRecord", "Trace", "cosines", "cosines_of", "rounded"]
+__all__ = ["Candidate", "StepRecord", "Trace", "cosines", "cosines_of", "rounded"]
 
 # The number of the report's format, which changes when something in it gets another meaning.
 FORMAT = 1
@@ -64,12 +64,28 @@ class ConditionFacts:
 
 
 @dataclass
+class Candidate:
+    """One of several seeds: what its first steps came to.
+
+    ``energies`` are by condition, one for each picture; ``score`` is that of ``ranking.scores``
+    among all candidates, None without energies.
+    """
+
+    seed: int
+    score: float | None = None
+    energies: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass
 class Trace:
     """The records of a run, its settings, warnings, and the energies of the finished image.
 
     ``about`` tells what was sampled: seed, model, versions; ``conditions`` are the facts of each;
-    ``unguided`` the energies of the same picture without guidance, if it was made. ``warnings``
-    say what should be otherwise, ``notes`` what is worth knowing.
+    ``unguided`` the energies of the same picture without guidance, if it was made;
+    ``candidates`` the seeds of which this run's is the best, if there were several. ``warnings``
+    say what should be otherwise, ``notes`` what is worth knowing. ``predictions`` are the
+    evaluations of the model that the run would have taken without guidance.
     """
 
     settings: dict
@@ -84,6 +100,8 @@ class Trace:
     about: dict[str, Any] = field(default_factory=dict)
     conditions: list[ConditionFacts] = field(default_factory=list)
     unguided: dict[str, list[float]] = field(default_factory=dict)
+    candidates: list[Candidate] = field(default_factory=list)
+    predictions: int = 0
 
     def warn_once(self, message: str) -> bool:
         """Keep the message; True if it is new."""
@@ -127,6 +145,7 @@ class Trace:
             "cost": self.cost,
             "final": self.final,
             "unguided": self.unguided,
+            "candidates": [asdict(candidate) for candidate in self.candidates],
             "warnings": self.warnings,
             "notes": self.notes,
             "steps": [asdict(record) for record in self.steps],

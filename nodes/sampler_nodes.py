@@ -2,16 +2,19 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import comfy.samplers
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
+from ..guidance.candidates import early_steps, seeds_of
 from ..guidance.trace import Trace
 from ..guidance.wording import one_line
 from ..host.hooks import attach, unguided
 from .bases import Node
+from .candidate_runs import best_of
 from .notices import notify, say
 from .run_reports import figure_of, json_of, report_outputs, shown, tell
 from .settings_node import ALIASES, CATEGORY
@@ -217,6 +220,17 @@ class ZMagicSampler(Node):
                     "price of one plain sampling: it comes out at 'unguided', and the report "
                     "holds the guided one against it.",
                 ),
+                io.Int.Input(
+                    "candidates",
+                    default=1,
+                    min=1,
+                    max=64,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Seeds that are guided for the first quarter of the steps; the one "
+                    "that satisfies the conditions best is sampled. Each costs a quarter of a "
+                    "guided picture. The report says which seed it was. 1 is this seed alone.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="Decode it with VAE Decode."),
@@ -246,13 +260,21 @@ class ZMagicSampler(Node):
         settings=None,
         vae=None,
         compare=False,
+        candidates=1,
     ) -> io.NodeOutput:
         from nodes import common_ksampler
 
-        def sampled(of) -> dict:
+        def sampled(of, seed: int = seed, last_step: int | None = None) -> dict:
+            """The latent of a seed; clean after some of the steps, if not all are to be made."""
             chosen = (seed, steps, cfg, sampler_name, scheduler, positive, negative)
-            return common_ksampler(of, *chosen, latent_image, denoise=denoise)[0]
+            part = {} if last_step is None else {"last_step": last_step, "force_full_denoise": True}
+            return common_ksampler(of, *chosen, latent_image, denoise=denoise, **part)[0]
 
+        best = None
+        if candidates > 1:
+            attached = partial(attach, model, conditions, settings, vae)
+            best = best_of(cls, attached, sampled, seeds_of(seed, candidates), early_steps(steps))
+            sampled = partial(sampled, seed=best.seed if best else seed)
         traces: list[Trace] = []
         guided = _attached(cls, model, conditions, settings, vae, traces)
         latent = sampled(guided)
@@ -261,6 +283,9 @@ class ZMagicSampler(Node):
             notify(cls, traces[0].warnings)
             compare = False
         trace = traces[-1]
+        if best is not None:
+            best.put_into(trace)
+            tell(cls, trace)
         beside = _unguided(cls, guided, sampled, trace) if compare else ExecutionBlocker(None)
         figure = figure_of(trace)
         return io.NodeOutput(latent, figure, json_of(trace), beside, ui=shown(trace, figure))

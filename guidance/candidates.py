@@ -1,0 +1,77 @@
+"""Candidates: several seeds are guided for their first steps, and the best one goes on.
+
+Best of N asks for N whole pictures; what a picture will be is decided early.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+from .ranking import best_first, scores
+from .trace import Candidate, Trace, rounded
+
+__all__ = ["chosen", "early_steps", "put_into", "seeds_of"]
+
+# The share of the steps after which candidates are compared.
+SHARE = 0.25
+# Seeds that JavaScript holds exactly: people type them in again.
+SEED_BITS = 53
+
+
+def early_steps(steps: int) -> int:
+    """After how many of the sampler's steps candidates are compared: a quarter, at least one."""
+    return max(1, math.ceil(SHARE * steps))
+
+
+def seeds_of(seed: int, count: int) -> list[int]:
+    """The seeds of all candidates: the run's own, and others that follow from it.
+
+    Not the next ones: a seed that is counted up would meet the same candidates again.
+    """
+    return [seed, *(_other(seed, number) for number in range(1, count))]
+
+
+def _other(seed: int, number: int) -> int:
+    digest = hashlib.blake2b(f"candidate {number} {seed}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> (64 - SEED_BITS)
+
+
+def chosen(seeds: Sequence[int], early: Sequence[Trace]) -> tuple[int, list[Candidate]]:
+    """The place of the best candidate, and all of them.
+
+    A batch is one candidate: the energies of its pictures are averaged.
+
+    Args:
+        seeds: one for each candidate.
+        early: the traces of their first steps, which end with a clean latent.
+    """
+    found = [
+        Candidate(seed, None, trace.final, trace.totals()["seconds"])
+        for seed, trace in zip(seeds, early, strict=True)
+    ]
+    if not all(trace.final for trace in early):
+        return 0, found
+    weights = {facts.name: facts.weight for facts in early[0].conditions}
+    means = {
+        name: [sum(trace.final[name]) / len(trace.final[name]) for trace in early]
+        for name in early[0].final
+    }
+    scored = scores(means, weights)
+    for candidate, score in zip(found, scored, strict=True):
+        candidate.score = rounded(score)
+    return best_first(scored)[0], found
+
+
+def put_into(trace: Trace, candidates: Sequence[Candidate], early: Sequence[Trace]) -> None:
+    """Add the candidates, and what they cost, to the trace of the run that went on."""
+    trace.candidates = list(candidates)
+    if candidates[0].score is None:
+        trace.warn_once("the candidates could not be compared, the first one went on: no energies")
+    if not trace.cost:
+        return
+    if not all(each.cost for each in early):
+        trace.cost = {}
+        return
+    extra = sum(each.cost["total"] * each.predictions for each in early) / trace.predictions
+    total = trace.cost.pop("total")
+    trace.cost |= {"candidates": rounded(extra), "total": rounded(total + extra)}
