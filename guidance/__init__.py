@@ -31,6 +31,7 @@ by `zmagic.guidance.networks.open_clip_towers`.
 
 from .conditions import Condition
 from .energies import (
+    BrightnessMap,
     ColorPalette,
     Energy,
     FaceIdentity,
@@ -38,12 +39,16 @@ from .energies import (
     ImageSimilarity,
     Landmarks,
     NetworkOutput,
+    Perceptual,
     RandomEnergy,
     ReferenceImage,
     RunEnergy,
+    Seamless,
     Segmentation,
+    Sharpness,
     Sketch,
     Style,
+    Symmetry,
     Text,
 )
 from .engine import GuidedRun
@@ -56,6 +61,7 @@ from .trace import Trace
 
 __all__ = [
     "PRESETS",
+    "BrightnessMap",
     "ColorPalette",
     "Condition",
     "Energy",
@@ -67,15 +73,19 @@ __all__ = [
     "Landmarks",
     "NetworkOutput",
     "NoiseLevel",
+    "Perceptual",
     "Preprocessing",
     "RandomEnergy",
     "RandomStreams",
     "ReferenceImage",
     "RunEnergy",
     "Schedule",
+    "Seamless",
     "Segmentation",
+    "Sharpness",
     "Sketch",
     "Style",
+    "Symmetry",
     "Text",
     "Trace",
     "Watch",

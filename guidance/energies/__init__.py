@@ -1,18 +1,24 @@
 """The attribute energies, one in each file."""
 
 from ..energy import Energy, RandomEnergy, RunEnergy
+from .brightness_map import BrightnessMap
 from .color_palette import ColorPalette
 from .face_identity import FaceIdentity
 from .image_similarity import ImageSimilarity
 from .landmarks import Landmarks
 from .network_output import FaceOutput, NetworkOutput
+from .perceptual import Perceptual
 from .reference_image import ReferenceImage
+from .seamless import Seamless
 from .segmentation import Segmentation
+from .sharpness import Sharpness
 from .sketch import Sketch
 from .style import Style
+from .symmetry import Symmetry
 from .text import Text
 
 __all__ = [
+    "BrightnessMap",
     "ColorPalette",
     "Energy",
     "FaceIdentity",
@@ -20,11 +26,15 @@ __all__ = [
     "ImageSimilarity",
     "Landmarks",
     "NetworkOutput",
+    "Perceptual",
     "RandomEnergy",
     "ReferenceImage",
     "RunEnergy",
+    "Seamless",
     "Segmentation",
+    "Sharpness",
     "Sketch",
     "Style",
+    "Symmetry",
     "Text",
 ]

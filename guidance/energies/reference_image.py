@@ -8,12 +8,9 @@ much detail is prescribed.
 from torch import Tensor
 
 from ..pictures.references import Reference
-from ..pictures.smoothing import block_below, normalized_blur, pooled, weighted_mean
+from ..pictures.smoothing import through_blur, weighted_mean
 
 __all__ = ["ReferenceImage"]
-
-# A Gaussian narrower than this many pixels leaves the pixels as they are.
-NO_BLUR = 0.3
 
 
 class ReferenceImage:
@@ -47,9 +44,5 @@ class ReferenceImage:
         """The energy of ``image [B, 3, H, W]``, ``[B]``; see the Energy protocol."""
         residual = image - self.reference.at(image)  # [B, 3, H, W]
         weights = self.reference.weights(image, region)  # [1 or B, 1, H, W]
-        sigma = self.blur * image.shape[-2]
-        if sigma >= NO_BLUR:
-            block = block_below(sigma)
-            residual, weights = pooled(residual, weights, block)
-            residual = normalized_blur(residual, weights, sigma / block)
+        residual, weights = through_blur(residual, weights, self.blur * image.shape[-2])
         return weighted_mean(residual.square().mean(1, keepdim=True), weights)

@@ -10,14 +10,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..pictures.color_spaces import luma as luma_of
 from ..pictures.references import Reference
-from ..pictures.smoothing import block_below, normalized_blur, pooled, weighted_mean
-from ..transfers import numbers
+from ..pictures.smoothing import (
+    block_below,
+    normalized_blur,
+    pooled,
+    slope_power,
+    weighted_mean,
+)
 
 __all__ = ["Sketch"]
-
-# Luma of sRGB values, ITU-R BT.709.
-LUMA = (0.2126, 0.7152, 0.0722)
 
 # A line at least this wide (sigma in pixels) is resolved by central differences.
 NARROWEST = 0.8
@@ -79,11 +82,11 @@ class Sketch:
         sigma = max(NARROWEST, self.line_width * image.shape[-2])
         with torch.no_grad():
             target, _ = self._target(image, weights, sigma)
-        lines, inner = _lines(_luma(image), weights, sigma, _edges)
+        lines, inner = _lines(luma_of(image), weights, sigma, _edges)
         return weighted_mean((lines - target).square(), inner)
 
     def _target(self, image: Tensor, weights: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        luma = _luma(self.reference.at(image))  # [1 or B, 1, H, W]
+        luma = luma_of(self.reference.at(image))  # [1 or B, 1, H, W]
         if not self.drawing:
             return _lines(luma, weights, sigma, _edges)
         paper = self._paper(luma, image)
@@ -108,21 +111,9 @@ def _lines(
     return _at_unit_contrast(strength(field, weights, sigma / block), inner), inner
 
 
-def _luma(image: Tensor) -> Tensor:
-    """``[B, 3, H, W]`` to ``[B, 1, H, W]``."""
-    return (image * numbers(LUMA, image).view(1, 3, 1, 1)).sum(1, keepdim=True)
-
-
 def _edges(luma: Tensor, weights: Tensor, sigma: float) -> Tensor:
-    """Edge strength of a photograph, ``[B, 1, H - 2, W - 2]``, border pixels left out.
-
-    The neighbors of a pixel of the region are within reach of the blur, so that they hold averages
-    over the region even where they are outside.
-    """
-    smooth = normalized_blur(luma, weights, sigma)
-    across = (smooth[..., 1:-1, 2:] - smooth[..., 1:-1, :-2]) * (sigma / 2.0)
-    down = (smooth[..., 2:, 1:-1] - smooth[..., :-2, 1:-1]) * (sigma / 2.0)
-    return (across.square() + down.square() + ROUNDING**2).sqrt() - ROUNDING
+    """Edge strength of a photograph, ``[B, 1, H - 2, W - 2]``, border pixels left out."""
+    return (slope_power(luma, weights, sigma) + ROUNDING**2).sqrt() - ROUNDING
 
 
 def _strokes(ink: Tensor, weights: Tensor, sigma: float) -> Tensor:

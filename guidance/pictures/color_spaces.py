@@ -1,4 +1,4 @@
-"""sRGB to CIE Lab, finite with its first two derivatives for every real input.
+"""sRGB to CIE Lab, finite with its first two derivatives for every real input, and to luma.
 
 IEC 61966-2-1 (sRGB primaries and transfer curve) and CIE 15 (Lab) with the D65 white of sRGB. The
 straight pieces at the dark ends of both curves are continued below 0, the curved pieces above 1.
@@ -11,7 +11,10 @@ from torch import Tensor
 
 from ..transfers import numbers
 
-__all__ = ["srgb_to_lab"]
+__all__ = ["luma", "srgb_to_lab"]
+
+# Luma of sRGB values, ITU-R BT.709.
+LUMA = (0.2126, 0.7152, 0.0722)
 
 # sRGB transfer curve: u / 12.92 up to the knee, ((u + 0.055) / 1.055)^2.4 above.
 SRGB_KNEE = 0.04045
@@ -31,6 +34,11 @@ def srgb_to_lab(colors: Tensor) -> Tensor:
     xyz = torch.einsum("kc,bc...->bk...", matrix, _linear(colors))
     x, y, z = _lab_curve(xyz).unbind(1)
     return torch.stack((116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)), dim=1)
+
+
+def luma(image: Tensor) -> Tensor:
+    """The brightness of a gray print, ``[B, 3, H, W]`` sRGB to ``[B, 1, H, W]`` in [0, 1]."""
+    return (image * numbers(LUMA, image).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def _linear(u: Tensor) -> Tensor:

@@ -12,7 +12,15 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["block_below", "normalized_blur", "pooled", "region_weights", "weighted_mean"]
+__all__ = [
+    "block_below",
+    "normalized_blur",
+    "pooled",
+    "region_weights",
+    "slope_power",
+    "through_blur",
+    "weighted_mean",
+]
 
 # A Gaussian is cut at this many standard deviations: 0.3 % of its mass is left out.
 CUT = 3.0
@@ -20,6 +28,9 @@ CUT = 3.0
 # Detail finer than half a standard deviation does not survive a blur: pixels may be averaged in
 # blocks until sigma is this many blocks, so that the cost does not grow with the blur.
 BLOCKS_PER_SIGMA = 2.0
+
+# A Gaussian narrower than this many pixels leaves the pixels as they are.
+NO_BLUR = 0.3
 
 
 def region_weights(region: Tensor | None, image: Tensor) -> Tensor:
@@ -66,6 +77,39 @@ def pooled(values: Tensor, weights: Tensor, block: int) -> tuple[Tensor, Tensor]
     """
     sums, coverage = (F.avg_pool2d(x, block, ceil_mode=True) for x in (values * weights, weights))
     return _divided(sums, coverage), coverage
+
+
+def through_blur(values: Tensor, weights: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """``values`` seen through a Gaussian blur, in blocks where it is wide; no blur below NO_BLUR.
+
+    Args:
+        values: ``[B, C, H, W]``.
+        weights: ``[1 or B, 1, H, W]``, >= 0.
+        sigma: standard deviation in pixels, >= 0.
+
+    Returns:
+        ``[B, C, h, w]`` and their weights ``[1 or B, 1, h, w]``.
+    """
+    if sigma < NO_BLUR:
+        return values, weights
+    block = block_below(sigma)
+    values, weights = pooled(values, weights, block)
+    return normalized_blur(values, weights, sigma / block), weights
+
+
+def slope_power(values: Tensor, weights: Tensor, sigma: float) -> Tensor:
+    """``sigma^2 |grad(G * values)|^2`` of ``[B, 1, H, W]``, border pixels left out.
+
+    G is the Gaussian of ``normalized_blur``. The neighbors of a pixel of the region are within
+    reach of it, so that they hold averages over the region even where they are outside.
+
+    Returns:
+        ``[B, 1, H - 2, W - 2]``, by central differences.
+    """
+    smooth = normalized_blur(values, weights, sigma)
+    across = (smooth[..., 1:-1, 2:] - smooth[..., 1:-1, :-2]) * (sigma / 2.0)
+    down = (smooth[..., 2:, 1:-1] - smooth[..., :-2, 1:-1]) * (sigma / 2.0)
+    return across.square() + down.square()
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

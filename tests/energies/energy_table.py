@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zmagic.guidance.energies import (
+    BrightnessMap,
     ColorPalette,
     Energy,
     FaceIdentity,
@@ -14,10 +15,14 @@ from zmagic.guidance.energies import (
     ImageSimilarity,
     Landmarks,
     NetworkOutput,
+    Perceptual,
     ReferenceImage,
+    Seamless,
     Segmentation,
+    Sharpness,
     Sketch,
     Style,
+    Symmetry,
     Text,
 )
 from zmagic.guidance.energies.network_output import features_first
@@ -34,6 +39,7 @@ from .small_networks import (
     Convolutions,
     blocks,
     landmark_network,
+    lpips_network,
     recognizer,
     tower,
 )
@@ -132,11 +138,20 @@ ENERGIES: dict[str, Callable[[Tensor], Energy]] = {
     "reference": lambda pictures: ReferenceImage(pictures, blur=0.08),
     "reference pixel by pixel": lambda pictures: ReferenceImage(pictures, blur=0.0),
     "reference through a wide blur": lambda pictures: ReferenceImage(pictures, blur=0.4),
+    "brightness of a map": lambda pictures: BrightnessMap(pictures, blur=0.04),
+    "seamless": lambda pictures: Seamless(),
+    "seamless from top to bottom": lambda pictures: Seamless("top and bottom"),
+    "symmetry": lambda pictures: Symmetry(blur=0.05),
+    "symmetry of both kinds": lambda pictures: Symmetry("both", blur=0.0),
+    "symmetry of a half turn": lambda pictures: Symmetry("half turn", blur=0.2),
+    "sharpness": lambda pictures: Sharpness(0.2),
+    "softness": lambda pictures: Sharpness(-0.9, detail=0.06),
     "text": lambda pictures: text(pictures),
     "text with crops": lambda pictures: text(pictures, views=3),
     "text with negative": text_with_negative,
     "image similarity": image_similarity,
     "style": style,
+    "perceptual": lambda pictures: Perceptual(lpips_network(), pictures),
     "identity": lambda pictures: face_identity(pictures, AT_THE_FACE),
     "identity of a portrait": lambda pictures: face_identity(pictures, FILLING),
     "landmarks": lambda pictures: landmarks(pictures, AT_THE_FACE),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from zmagic.guidance.faces.networks import FaceRecognizer, LandmarkNetwork
 from zmagic.guidance.networks.iresnet import IResNet
+from zmagic.guidance.networks.lpips import BACKBONES, Lpips
 from zmagic.guidance.networks.open_clip_towers import VisionBlocks
 from zmagic.guidance.pictures.preprocessing import Preprocessing
 
@@ -18,6 +19,7 @@ __all__ = [
     "Convolutions",
     "blocks",
     "landmark_network",
+    "lpips_network",
     "recognizer",
     "tower",
 ]
@@ -122,3 +124,15 @@ def landmark_network() -> LandmarkNetwork:
         )
     )
     return LandmarkNetwork(network, VIEW, 68)
+
+
+def lpips_network() -> Lpips:
+    """LPIPS of AlexNet up to its second map, with random heads."""
+    alexnet = BACKBONES["AlexNet"]
+    return frozen(
+        lambda: Lpips(
+            alexnet.make().features[:5],
+            alexnet.taps[:2],
+            [torch.rand(c) for c in alexnet.channels[:2]],
+        )
+    )
