@@ -8,6 +8,7 @@ __all__ = [
     "FaceRecognizer",
     "LandmarkNetwork",
     "Method",
+    "LpipsNetwork",
     "OnnxNetwork",
     "OpenClip",
     "Segmenter",
@@ -40,3 +41,6 @@ Segmenter = io.Custom("ZMAGIC_SEGMENTER")
 
 # A host.image_networks.ImageNetwork.
 OnnxNetwork = io.Custom("ZMAGIC_ONNX_NETWORK")
+
+# A host.networks.Network of a guidance.networks.lpips.Lpips: pictures to weighted unit maps.
+LpipsNetwork = io.Custom("ZMAGIC_LPIPS_NETWORK")
