@@ -25,6 +25,9 @@ __all__ = ["ACTIVATIONS", "NORMALIZATIONS", "PRECISIONS", "OpenClip", "load_open
 # Weights of a model that is made whatever the size of its file, so that the file is looked at.
 SMALL_MODEL = 100_000_000
 
+# Published models of CLIP have this one: their trainings clip it there.
+LARGEST_SCALE = 100.0
+
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -52,6 +55,9 @@ class OpenClip:
             blocks, counted from 0, without the class token; None chooses all.
         texts: the text tower, which encodes prompts, or None.
         assumed: a sentence about what is not known of the weights, empty if nothing is assumed.
+        preference: the published model of preferences that the weights are: "PickScore", "HPSv2";
+            empty for others.
+        scale: what cosines are multiplied with where they are compared, the weights' own.
     """
 
     name: str
@@ -60,6 +66,8 @@ class OpenClip:
     tap: Callable[[tuple[int, ...] | None], nn.Module]
     texts: "Texts | None" = None
     assumed: str = ""
+    preference: str = ""
+    scale: float = LARGEST_SCALE
     _taps: dict[tuple[int, ...], Network] = field(default_factory=dict, repr=False)
 
     def embeddings(self, pictures: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -209,6 +217,8 @@ def _loaded(
         tap=lambda blocks: VisionBlocks(visual, blocks),
         texts=_Texts(Network(_Tower(model.text), name, dtype), architecture, download),
         assumed=training.assumed,
+        preference=training.preference,
+        scale=model.logit_scale.exp().item(),
     )
 
 

@@ -141,12 +141,12 @@ def _facts(file: Path, content: Any) -> Facts:
             )
     for key, known in (
         ("interpolation", ("bicubic", "bilinear")),
-        ("resize_mode", ("shortest", "squash")),
+        ("resize_mode", ("shortest", "squash", "longest")),
     ):
         value = preprocessing.get(key)
         if value is not None and value not in known:
             raise ValueError(
-                f"{file.name}: {key!r} must be {' or '.join(known)}, got {quoted(value)}"
+                f"{file.name}: {key!r} must be one of {', '.join(known)}, got {quoted(value)}"
             )
     return Facts(file, parts["model_cfg"], preprocessing)
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..guidance.networks.file_kinds import mishap
+from ..guidance.networks.transformers_clip import from_transformers, is_transformers_clip
 from ..guidance.optional_packages import needed
 from ..guidance.wording import one_line, quoted
 from .openclip_weights import open_clip
@@ -25,9 +26,14 @@ TELLING = (
     "text.positional_embedding",
 )
 
+# Names of tensors and their shapes.
+Shapes = dict[str, tuple[int, ...]]
+
 
 def read_weights(model: nn.Module, path: Path, architecture: str) -> None:
     """Load ``path`` into an open_clip model, by open_clip's own conversions, without running code.
+
+    A CLIP in the layout of the package transformers is read as well.
 
     Raises:
         ValueError: the file cannot be read safely, or holds another network.
@@ -37,7 +43,12 @@ def read_weights(model: nn.Module, path: Path, architecture: str) -> None:
     if strange:
         raise ValueError(f"{name} cannot be read as weights: {strange}")
     try:
-        _check_shapes(model, path, architecture)
+        found = _shapes(path)
+        if is_transformers_clip(found):
+            _check_shapes(model, _shapes_in_open_clip(found), path, architecture)
+            model.load_state_dict(from_transformers(_content(path)))
+            return
+        _check_shapes(model, found, path, architecture)
         open_clip().load_checkpoint(model, str(path), strict=True, weights_only=True)
     except _OtherArchitecture as error:
         raise ValueError(str(error)) from None
@@ -86,12 +97,11 @@ def _strange(path: Path) -> str:
     return "" if may_be_weights else f"it is {known}"
 
 
-def _check_shapes(model: nn.Module, path: Path, architecture: str) -> None:
+def _check_shapes(model: nn.Module, found: Shapes, path: Path, architecture: str) -> None:
     """Raise _OtherArchitecture if the shapes in a file show that it is one.
 
     open_clip itself would resize the positions of weights for pictures of another size.
     """
-    found = _shapes(path)
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     for key in TELLING:
         there = found.get(key, found.get(key.removeprefix("text.")))
@@ -106,19 +116,32 @@ def _check_shapes(model: nn.Module, path: Path, architecture: str) -> None:
         )
 
 
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def _shapes(path: Path) -> Shapes:
     """Names and shapes of the tensors in a file."""
     if path.suffix.lower() == ".safetensors":
         with needed("safetensors").safe_open(path, framework="pt") as file:
             names = list(file.keys())
             return {name: tuple(file.get_slice(name).get_shape()) for name in names}
-    content = torch.load(path, map_location="meta", weights_only=True)
+    return {name: tuple(value.shape) for name, value in _content(path, "meta").items()}
+
+
+def _content(path: Path, device: str = "cpu") -> dict[str, torch.Tensor]:
+    """The tensors in a file; on the device "meta" their shapes alone."""
+    if path.suffix.lower() == ".safetensors":
+        return needed("safetensors.torch", "safetensors").load_file(path, device=device)
+    content = torch.load(path, map_location=device, weights_only=True)
     content = content.get("state_dict", content) if isinstance(content, dict) else {}
     return {
-        str(name).removeprefix("module."): tuple(value.shape)
+        str(name).removeprefix("module."): value
         for name, value in content.items()
         if isinstance(value, torch.Tensor)
     }
+
+
+def _shapes_in_open_clip(found: Shapes) -> Shapes:
+    """Names and shapes that open_clip has for those of a CLIP in transformers' layout."""
+    empty = {name: torch.empty(shape, device="meta") for name, shape in found.items()}
+    return {name: tuple(value.shape) for name, value in from_transformers(empty).items()}
 
 
 def _fitting(found: Mapping[str, tuple[int, ...]]) -> list[str]:

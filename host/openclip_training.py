@@ -10,6 +10,7 @@ from ..guidance.networks.open_clip_towers import DEFAULTS, preprocessing_of
 from ..guidance.pictures.preprocessing import Preprocessing
 from ..guidance.wording import quoted
 from .openclip_configs import Facts, facts_beside
+from .openclip_preferences import preference_of
 from .openclip_weights import open_clip, published_tag
 
 __all__ = ["ACTIVATIONS", "NORMALIZATIONS", "Training", "training_of"]
@@ -38,6 +39,7 @@ class Training:
         mean, std, interpolation, resize_mode: the parameters of open_clip's preprocessing.
         quick: whether the activation is QuickGELU; None: the architecture's.
         assumed: a sentence about what is only assumed, empty if nothing is.
+        preference: the model of preferences that the file is named after, empty for others.
     """
 
     mean: tuple[float, ...]
@@ -46,6 +48,7 @@ class Training:
     resize_mode: str
     quick: bool | None = None
     assumed: str = ""
+    preference: str = ""
 
     def preprocessing(self, size: int | tuple[int, int]) -> Preprocessing:
         """Make the preprocessing; ``size``: the side of the tower's input, or height and width."""
@@ -58,7 +61,8 @@ def training_of(
     """Find out how the weights in a file were trained.
 
     That is what was chosen; else what the configuration beside the file tells; else as the
-    published weights that it is named after; else as most weights of the architecture.
+    published weights or the model of preferences that it is named after; else as most weights of
+    the architecture.
 
     Args:
         normalization, activation: what was chosen, one of NORMALIZATIONS and of ACTIVATIONS.
@@ -71,12 +75,15 @@ def training_of(
         _check_architecture(architecture, path, facts)
     published = _published(architecture, path.name)
     known = dict(published)
+    preference = preference_of(path)
+    if preference is not None:
+        known |= preference.preprocessing
     if facts is not None:
         known |= {key: v for key in PREPROCESSING_KEYS if (v := facts.preprocessing.get(key))}
     chosen = NORMALIZATIONS[normalization]
     if chosen is not None:
         known["mean"], known["std"] = chosen
-    said = facts is not None or published_tag(architecture, path.name) is not None
+    said = facts is not None or preference is not None or _is_published(architecture, path)
     quick = ACTIVATIONS[activation]
     if quick is None and facts is not None and facts.model:
         quick = bool(facts.model.get("quick_gelu", False))
@@ -101,7 +108,12 @@ def training_of(
         known["resize_mode"],
         quick,
         assumed,
+        "" if preference is None else preference.name,
     )
+
+
+def _is_published(architecture: str, path: Path) -> bool:
+    return published_tag(architecture, path.name) is not None
 
 
 def _published(architecture: str, name: str) -> dict[str, Any]:

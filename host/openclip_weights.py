@@ -18,6 +18,7 @@ from .model_files import (
     search_paths,
 )
 from .openclip_configs import WEIGHTS, model_configurations
+from .openclip_preferences import PREFERENCES
 
 __all__ = [
     "architectures",
@@ -27,7 +28,8 @@ __all__ = [
     "weight_names",
 ]
 
-# Well-known weights, by the name under which the node downloads them.
+# Well-known weights, by the name under which the node downloads them, and those of preferences,
+# which open_clip does not know.
 PUBLISHED = {
     "ViT-B-32_laion2b_s34b_b79k.safetensors": Source(
         "https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K, open_clip_model.safetensors",
@@ -44,6 +46,7 @@ PUBLISHED = {
         "3.9 GB",
         "MIT",
     ),
+    **{each.file: each.source for each in PREFERENCES},
 }
 ANY_SOURCE = Source(
     "the weights that https://github.com/mlfoundations/open_clip lists for the architecture",
@@ -107,6 +110,8 @@ def find_weights(architecture: str, name: str, *, download: bool) -> Path:
     name = installed_name(name)
     if not download or not isinstance(name, str) or name in list_files(WEIGHTS):
         return find_file(WEIGHTS, name, PUBLISHED.get(str(name), ANY_SOURCE))
+    if any(name == each.file for each in PREFERENCES):  # nobody downloads them but the user
+        return find_file(WEIGHTS, name, PUBLISHED[name])
     tag = published_tag(architecture, name)
     if tag is None:
         tags = ", ".join(open_clip().list_pretrained_tags_by_model(architecture)) or "none"

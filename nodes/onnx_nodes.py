@@ -88,7 +88,8 @@ class ZMagicLoadOnnx(LoaderNode):
                     advanced=True,
                     tooltip=(
                         "How pictures of another shape become the network's input. stretch: "
-                        "everything is seen, a little distorted. crop: the middle, undistorted."
+                        "everything is seen, a little distorted. crop: the middle, undistorted. "
+                        "pad: everything, undistorted, with black beside it."
                     ),
                 ),
             ],

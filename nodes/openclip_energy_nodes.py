@@ -20,7 +20,7 @@ from .parsing.numbers import parse_blocks, parse_weights
 from .parsing.prompts import parse_prompts
 from .picture_inputs import grayed, pictures_and_mask, reference_mask_input
 
-__all__ = ["NODES"]
+__all__ = ["AT_LOADER", "NODES", "cut"]
 
 # Batches of references mean something else here than in the energies of single pictures.
 SEVERAL_REFERENCES = "several pictures in a batch count together, for every image."
@@ -118,7 +118,7 @@ class ZMagicText(EnergyNode):
         texts = [text for text, _ in positive + negative]
         with advised(AT_LOADER):
             targets = openclip.texts(texts)
-            warnings = [_cut(text, end) for text in texts if (end := openclip.texts.unread(text))]
+            warnings = [cut(text, end) for text in texts if (end := openclip.texts.unread(text))]
         notify(cls, warnings)
         weights = [weight for _, weight in positive] + [-weight for _, weight in negative]
         energy = Text(
@@ -270,7 +270,7 @@ class ZMagicImageSimilarity(EnergyNode):
 NODES = [ZMagicText, ZMagicStyle, ZMagicImageSimilarity]
 
 
-def _cut(text: str, end: str) -> str:
+def cut(text: str, end: str) -> str:
     """Make the sentence about a prompt whose end is not read."""
     return (
         f"the prompt {quoted(text, 40)} is longer than the text tower reads: it does not see "

@@ -22,7 +22,7 @@ __all__ = ["NODES"]
 
 
 class ZMagicLoadOpenCLIP(LoaderNode):
-    """Load the attribute network of Text, Style and Image Similarity Energy."""
+    """Load the attribute network of Text, Style, Image Similarity and Preference Energy."""
 
     NAMES = ("architecture", "weights")
 
@@ -33,9 +33,17 @@ class ZMagicLoadOpenCLIP(LoaderNode):
             display_name="Load OpenCLIP",
             description=(
                 "Loads an OpenCLIP model from a local file, or takes CLIP models that ComfyUI has "
-                "loaded already. For Text, Style and Image Similarity Energy."
+                "loaded already. For Text, Style, Image Similarity and Preference Energy."
             ),
-            search_aliases=["open_clip", "CLIP guidance", "clip loader", "ViT-B-32", "Z-Magic"],
+            search_aliases=[
+                "open_clip",
+                "CLIP guidance",
+                "clip loader",
+                "ViT-B-32",
+                "PickScore",
+                "HPSv2",
+                "Z-Magic",
+            ],
             inputs=[
                 io.Combo.Input(
                     "architecture",
@@ -52,7 +60,8 @@ class ZMagicLoadOpenCLIP(LoaderNode):
                     default=weight_names()[0],
                     tooltip=(
                         "File in models/open_clip or models/clip_vision, in open_clip's own "
-                        "format; safetensors if possible. Not used when 'clip_vision' is connected."
+                        "format or with both towers in that of transformers; safetensors if "
+                        "possible. Not used when 'clip_vision' is connected."
                     ),
                 ),
                 io.Boolean.Input(
@@ -116,7 +125,7 @@ class ZMagicLoadOpenCLIP(LoaderNode):
             outputs=[
                 sockets.OpenClip.Output(
                     display_name="openclip",
-                    tooltip="For Text, Style and Image Similarity Energy.",
+                    tooltip="For Text, Style, Image Similarity and Preference Energy.",
                 )
             ],
         )

@@ -15,7 +15,15 @@ import headless
 FILE = headless.PACK / "tests" / "host" / "node_schemas.json"
 
 # Lists that hold what is installed: files, and what ComfyUI and open_clip know.
-INSTALLED = {"architecture", "detector", "model_name", "sampler_name", "scheduler", "weights"}
+INSTALLED = {
+    "architecture",
+    "detector",
+    "head",
+    "model_name",
+    "sampler_name",
+    "scheduler",
+    "weights",
+}
 
 # The facts of an input that its schema may give.
 FACTS = ("default", "min", "max", "step", "multiline", "advanced")

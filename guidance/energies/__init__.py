@@ -8,6 +8,7 @@ from .image_similarity import ImageSimilarity
 from .landmarks import Landmarks
 from .network_output import FaceOutput, NetworkOutput
 from .perceptual import Perceptual
+from .preference import Preference
 from .reference_image import ReferenceImage
 from .seamless import Seamless
 from .segmentation import Segmentation
@@ -27,6 +28,7 @@ __all__ = [
     "Landmarks",
     "NetworkOutput",
     "Perceptual",
+    "Preference",
     "RandomEnergy",
     "ReferenceImage",
     "RunEnergy",

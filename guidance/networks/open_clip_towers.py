@@ -19,7 +19,7 @@ DEFAULTS = {
     "resize_mode": "shortest",
 }
 # How open_clip calls what our preprocessing calls a fit.
-FITS = {"shortest": "crop", "squash": "stretch"}
+FITS = {"shortest": "crop", "squash": "stretch", "longest": "pad"}
 
 
 class OpenClipTowers:

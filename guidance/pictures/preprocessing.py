@@ -10,7 +10,7 @@ from ..transfers import numbers
 __all__ = ["CHANNELS", "FITS", "INTERPOLATIONS", "Preprocessing"]
 
 CHANNELS = ("rgb", "bgr", "gray")
-FITS = ("stretch", "crop")
+FITS = ("stretch", "crop", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic")
 
 # Luma of the ITU-R BT.601 standard, which OpenCV and PIL use for gray pictures.
@@ -28,7 +28,8 @@ class Preprocessing:
         size: height and width of the network's input, None to keep the picture's.
         mean, std: per channel in the network's order, on the [0, 1] scale; one number for all.
         channels: "rgb", "bgr" or "gray" (one channel).
-        fit: "stretch" to the size, or scale the shorter side and "crop" the center.
+        fit: "stretch" to the size, scale the shorter side and "crop" the center, or scale the
+            longer side and "pad" with black.
         interpolation: "bilinear" or "bicubic", antialiased.
 
     Raises:
@@ -84,6 +85,8 @@ class Preprocessing:
                 round((side - wanted) / 2) for side, wanted in zip(scaled, self.size, strict=True)
             )
             return image[..., top : top + height, left : left + width]
+        if self.fit == "pad":
+            return self._padded(image)
         return self._interpolated(image, [height, width])
 
     def _covering(self, height: int, width: int) -> list[int]:
@@ -98,6 +101,15 @@ class Preprocessing:
             return [wanted_height * side // shorter for side in (height, width)]
         ratio = min(height / wanted_height, width / wanted_width)
         return [round(height / ratio), round(width / ratio)]
+
+    def _padded(self, image: Tensor) -> Tensor:
+        """The picture scaled until it fits in, in the middle; black fills what it leaves."""
+        height, width = self.input_size
+        ratio = min(height / image.shape[-2], width / image.shape[-1])
+        scaled = [round(side * ratio) for side in image.shape[-2:]]
+        down, right = height - scaled[0], width - scaled[1]
+        border = (right // 2, right - right // 2, down // 2, down - down // 2)
+        return F.pad(self._interpolated(image, scaled), border)
 
     def normalized(self, image: Tensor) -> Tensor:
         """Bring ``[B, 3, h, w]`` RGB in [0, 1] to the network's channels and scale."""

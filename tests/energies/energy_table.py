@@ -16,6 +16,7 @@ from zmagic.guidance.energies import (
     Landmarks,
     NetworkOutput,
     Perceptual,
+    Preference,
     ReferenceImage,
     Seamless,
     Segmentation,
@@ -26,6 +27,7 @@ from zmagic.guidance.energies import (
     Text,
 )
 from zmagic.guidance.energies.network_output import features_first
+from zmagic.guidance.energies.preference import Scores, aesthetic, for_a_prompt, of_opposites
 from zmagic.guidance.energies.style import gram
 from zmagic.guidance.faces.crops import Faces
 from zmagic.guidance.faces.location import FaceLocator
@@ -73,6 +75,12 @@ def image_similarity(pictures: Tensor) -> ImageSimilarity:
     both = torch.cat((pictures, pictures.flip(-1)))
     weights = torch.linspace(1.0, 3.0, len(both))
     return ImageSimilarity(network, CLIP_VIEW, network(CLIP_VIEW(both)), weights)
+
+
+def preference(pictures: Tensor, scores: Callable[[Tensor], Scores]) -> Preference:
+    """Return an energy of scores that are made of a few random embeddings."""
+    embeddings = torch.randn(4, FEATURES, generator=torch.Generator().manual_seed(3))
+    return Preference(tower(), CLIP_VIEW, scores(embeddings))
 
 
 def style(pictures: Tensor) -> Style:
@@ -150,6 +158,15 @@ ENERGIES: dict[str, Callable[[Tensor], Energy]] = {
     "text with crops": lambda pictures: text(pictures, views=3),
     "text with negative": text_with_negative,
     "image similarity": image_similarity,
+    "preference for a prompt": lambda pictures: preference(
+        pictures, lambda embeddings: for_a_prompt(embeddings[:1], 100.0)
+    ),
+    "preference of opposites": lambda pictures: preference(
+        pictures, lambda embeddings: of_opposites(embeddings[:2], embeddings[2:], 10.0)
+    ),
+    "aesthetic preference": lambda pictures: preference(
+        pictures, lambda embeddings: aesthetic([(embeddings[:1], torch.ones(1))])
+    ),
     "style": style,
     "perceptual": lambda pictures: Perceptual(lpips_network(), pictures),
     "identity": lambda pictures: face_identity(pictures, AT_THE_FACE),

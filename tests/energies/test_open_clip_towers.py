@@ -30,8 +30,13 @@ def towers(**preprocessing) -> OpenClipTowers:
 
 @pytest.mark.parametrize(
     "stated",
-    [{}, PREPROCESSING, {**PREPROCESSING, "resize_mode": "squash"}],
-    ids=["nothing", "crop", "squash"],
+    [
+        {},
+        PREPROCESSING,
+        {**PREPROCESSING, "resize_mode": "squash"},
+        {**PREPROCESSING, "resize_mode": "longest"},
+    ],
+    ids=["nothing", "crop", "squash", "pad"],
 )
 def test_preprocessing_is_that_of_the_model(stated):
     photograph = 64 + data.astronaut()[:200, :150] // 2  # bicubic weights overshoot, theirs are cut
@@ -43,8 +48,8 @@ def test_preprocessing_is_that_of_the_model(stated):
 
 
 def test_an_unknown_way_to_resize_is_refused():
-    with pytest.raises(ValueError, match="'longest', expected one of shortest, squash"):
-        towers(resize_mode="longest")
+    with pytest.raises(ValueError, match="'widest', expected one of shortest, squash, longest"):
+        towers(resize_mode="widest")
 
 
 def test_embeddings_are_the_models_and_differentiable():

@@ -40,6 +40,17 @@ def test_cropping_is_torchvisions(shape):
     torch.testing.assert_close(result, expected, rtol=0.0, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(64, 96), (97, 61), (40, 40), (30, 75), (16, 20)])
+def test_padding_is_torchvisions(shape):
+    """The longer side is scaled, black goes around the rest, as HPSv2 looks at pictures."""
+    image = torch.rand(2, 3, *shape)
+    result = Preprocessing((32, 32), fit="pad", interpolation="bicubic").resized(image)
+    scaled = [round(side * 32 / max(shape)) for side in shape]
+    resized = vision.resize(image, scaled, vision.InterpolationMode.BICUBIC, antialias=True)
+    expected = vision.center_crop(resized, [32, 32])  # which pads what is too small
+    torch.testing.assert_close(result, expected, rtol=0.0, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [(20, 48), (48, 20)])
 @pytest.mark.parametrize("shape", [(64, 96), (97, 61), (15, 15)])
 def test_cropping_to_other_shapes_keeps_proportions(size, shape):
@@ -75,7 +86,7 @@ def test_mean_and_std_are_in_the_networks_order():
     torch.testing.assert_close(result[:, 2], (image[:, 0] - 0.3) / 4.0)
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop"])
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
 def test_a_picture_of_the_right_size_is_not_touched(fit):
     image = torch.rand(1, 3, 24, 24)
     assert Preprocessing((24, 24), fit=fit).resized(image) is image
@@ -83,7 +94,7 @@ def test_a_picture_of_the_right_size_is_not_touched(fit):
 
 
 @pytest.mark.parametrize("channels", ["rgb", "bgr", "gray"])
-@pytest.mark.parametrize("fit", ["stretch", "crop"])
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
 def test_gradients_arrive_unbroken(channels, fit):
     """Nothing is rounded and nothing clipped, far outside of [0, 1] either."""
     preprocessing = Preprocessing((6, 6), (0.5,), (0.25,), channels, fit)
@@ -95,7 +106,7 @@ def test_gradients_arrive_unbroken(channels, fit):
     ("arguments", "message"),
     [
         ({"channels": "RGB"}, "channels must be one of rgb, bgr, gray, got RGB"),
-        ({"fit": "pad"}, "fit must be one of stretch, crop, got pad"),
+        ({"fit": "fill"}, "fit must be one of stretch, crop, pad, got fill"),
         ({"interpolation": "nearest"}, "interpolation must be one of bilinear, bicubic"),
         ({"mean": (0.1, 0.2)}, "mean must be 1 or 3 numbers, got 2"),
         ({"std": (0.1, 0.2, 0.3), "channels": "gray"}, "std must be 1 or 1 numbers, got 3"),

@@ -17,6 +17,7 @@ from zmagic.nodes.method_node import ZMagicMethod
 from zmagic.nodes.onnx_nodes import ZMagicOnnxEnergy
 from zmagic.nodes.openclip_energy_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
 from zmagic.nodes.picture_energy_nodes import ZMagicColorPalette, ZMagicReferenceImage, ZMagicSketch
+from zmagic.nodes.preference_node import ZMagicPreference
 from zmagic.nodes.segmentation_nodes import ZMagicSegmentation
 from zmagic.nodes.settings_node import ZMagicSettings
 
@@ -89,6 +90,7 @@ NODES = (
     ZMagicText,
     ZMagicStyle,
     ZMagicImageSimilarity,
+    ZMagicPreference,
     ZMagicFaceIdentity,
     ZMagicLandmarks,
     ZMagicSegmentation,
@@ -103,7 +105,7 @@ NODES = (
 def widget(entry: io.Input) -> st.SearchStrategy | None:
     """Values of a widget; of numbers also those beyond its range, None for a socket."""
     if isinstance(entry, io.DynamicCombo.Input):
-        return st.one_of([chosen(option) for option in entry.options])
+        return st.one_of([chosen(entry.id, option) for option in entry.options])
     if isinstance(entry, io.Combo.Input):
         return st.sampled_from(entry.options)
     if isinstance(entry, io.Boolean.Input):
@@ -118,10 +120,11 @@ def widget(entry: io.Input) -> st.SearchStrategy | None:
     return None
 
 
-def chosen(option: io.DynamicCombo.Option) -> st.SearchStrategy:
-    """An option of a combo with values of its widgets; nothing is connected to its sockets."""
-    values = {entry.id: widget(entry) or st.none() for entry in option.inputs}
-    return st.fixed_dictionaries({"method": st.just(option.key), **values})
+def chosen(name: str, option: io.DynamicCombo.Option) -> st.SearchStrategy:
+    """An option of the combo ``name`` with values of its widgets; its sockets are left open."""
+    known = {entry.id: widget(entry) for entry in option.inputs}
+    values = {key: st.none() if value is None else value for key, value in known.items()}
+    return st.fixed_dictionaries({name: st.just(option.key), **values})
 
 
 def default(entry: io.Input) -> object:
