@@ -4,7 +4,7 @@ from ..energy import Energy, RandomEnergy, RunEnergy
 from .brightness_map import BrightnessMap
 from .color_palette import ColorPalette
 from .face_identity import FaceIdentity
-from .image_similarity import ImageSimilarity
+from .image_similarity import ImageSimilarity, PatchSimilarity
 from .landmarks import Landmarks
 from .network_output import FaceOutput, NetworkOutput
 from .perceptual import Perceptual
@@ -28,6 +28,7 @@ __all__ = [
     "Landmarks",
     "NetworkOutput",
     "Perceptual",
+    "PatchSimilarity",
     "Preference",
     "RandomEnergy",
     "ReferenceImage",

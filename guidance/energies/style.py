@@ -6,13 +6,12 @@ tower it is the style energy of FreeDoM (Yu et al., ICCV 2023) and Z-Magic, exce
 is squared and relative to the reference's size, so that networks can be compared.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from ..pictures.patches import as_tokens, patch_shares
 from ..pictures.preprocessing import Preprocessing
 from ..pictures.regions import seen
 from ..transfers import Constant
@@ -41,30 +40,13 @@ def gram(features: Tensor, counts: Tensor | None = None) -> Tensor:
             "style features must be tokens [batch, tokens, channels] or maps "
             f"[batch, channels, height, width], got {list(features.shape)}"
         )
-    shares = None if counts is None else _shares(features, counts)
-    if features.ndim == 4:
-        features = features.flatten(2).transpose(1, 2)
+    shares = None if counts is None else patch_shares(features, counts)
+    features = as_tokens(features)
     if features.dtype != torch.float64:
         features = features.float()
     if shares is None:
         return features.transpose(1, 2) @ features / features.shape[1]
-    return (features * shares.to(features)).transpose(1, 2) @ features
-
-
-def _shares(features: Tensor, counts: Tensor) -> Tensor | None:
-    """The tokens' shares ``[B, N, 1]`` of what counts, None if it is not known where they are."""
-    grid = features.shape[-2:] if features.ndim == 4 else _grid(features.shape[1], counts)
-    if grid is None:
-        return None
-    weights = F.interpolate(counts, size=grid, mode="area").flatten(1)[..., None]
-    return weights / weights.sum(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
-
-
-def _grid(tokens: int, counts: Tensor) -> tuple[int, int] | None:
-    """Rows and columns of ``tokens`` square patches of the input, None if it has no such grid."""
-    height, width = counts.shape[-2:]
-    rows = max(1, round(math.sqrt(tokens * height / width)))
-    return (rows, tokens // rows) if tokens % rows == 0 else None
+    return (features * shares[..., None].to(features)).transpose(1, 2) @ features
 
 
 def mean_grams(

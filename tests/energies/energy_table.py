@@ -15,6 +15,7 @@ from zmagic.guidance.energies import (
     ImageSimilarity,
     Landmarks,
     NetworkOutput,
+    PatchSimilarity,
     Perceptual,
     Preference,
     ReferenceImage,
@@ -26,6 +27,7 @@ from zmagic.guidance.energies import (
     Symmetry,
     Text,
 )
+from zmagic.guidance.energies.image_similarity import reference_patches
 from zmagic.guidance.energies.network_output import features_first
 from zmagic.guidance.energies.preference import Scores, aesthetic, for_a_prompt, of_opposites
 from zmagic.guidance.energies.style import gram
@@ -33,6 +35,7 @@ from zmagic.guidance.faces.crops import Faces
 from zmagic.guidance.faces.location import FaceLocator
 from zmagic.guidance.pictures.class_scores import ClassScores
 from zmagic.guidance.pictures.label_maps import LabelMap
+from zmagic.guidance.pictures.regions import reference_view
 
 from .small_networks import (
     CLIP_VIEW,
@@ -75,6 +78,15 @@ def image_similarity(pictures: Tensor) -> ImageSimilarity:
     both = torch.cat((pictures, pictures.flip(-1)))
     weights = torch.linspace(1.0, 3.0, len(both))
     return ImageSimilarity(network, CLIP_VIEW, network(CLIP_VIEW(both)), weights)
+
+
+def patch_similarity(pictures: Tensor) -> PatchSimilarity:
+    """Return an energy whose references are the upper halves of the pictures."""
+    network, counts = Convolutions(FEATURES), torch.zeros_like(pictures[:, :1])
+    counts[..., : pictures.shape[-2] // 2, :] = 1.0
+    views, seen_counts = reference_view(pictures, counts, VIEW)
+    patches = reference_patches(network(views), torch.ones(len(pictures)), seen_counts)
+    return PatchSimilarity(network, VIEW, patches)
 
 
 def preference(pictures: Tensor, scores: Callable[[Tensor], Scores]) -> Preference:
@@ -167,6 +179,7 @@ ENERGIES: dict[str, Callable[[Tensor], Energy]] = {
     "aesthetic preference": lambda pictures: preference(
         pictures, lambda embeddings: aesthetic([(embeddings[:1], torch.ones(1))])
     ),
+    "image similarity of patches": patch_similarity,
     "style": style,
     "perceptual": lambda pictures: Perceptual(lpips_network(), pictures),
     "identity": lambda pictures: face_identity(pictures, AT_THE_FACE),
@@ -188,4 +201,4 @@ ENERGIES: dict[str, Callable[[Tensor], Energy]] = {
     "painted segmentation": painted_segmentation,
 }
 
-ALL_REFERENCES_FOR_EACH_PICTURE = {"image similarity"}
+ALL_REFERENCES_FOR_EACH_PICTURE = {"image similarity", "image similarity of patches"}

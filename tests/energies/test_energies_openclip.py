@@ -10,7 +10,8 @@ from skimage import data
 from torch import Tensor, nn
 
 from zmagic.guidance.embeddings import Targets
-from zmagic.guidance.energies import ImageSimilarity, RunEnergy, Style, Text
+from zmagic.guidance.energies import ImageSimilarity, PatchSimilarity, RunEnergy, Style, Text
+from zmagic.guidance.energies.image_similarity import reference_patches
 from zmagic.guidance.energies.style import gram, mean_grams
 from zmagic.guidance.pictures.preprocessing import Preprocessing
 
@@ -338,3 +339,75 @@ def test_several_references_are_the_mean_of_their_distances(tower, image):
 
     first, second = energy([0], 1.0)(image), energy([1], 1.0)(image)
     torch.testing.assert_close(energy([0, 1], 1.0, 3.0)(image), (first + 3.0 * second) / 4.0)
+
+
+# ---------------------------------------------------------------- patches
+
+PATCH = 8
+
+
+def patch_network() -> nn.Module:
+    """A network that sees each patch by itself, as a vision transformer without positions."""
+    torch.manual_seed(4)
+    layers = nn.Conv2d(3, 24, PATCH, PATCH), nn.Tanh(), nn.Conv2d(24, 16, 1)
+    return nn.Sequential(*layers).double().requires_grad_(False)
+
+
+def patches_of(network, reference: Tensor, counts: Tensor | None = None) -> PatchSimilarity:
+    view = Preprocessing(tuple(reference.shape[-2:]))
+    patches = reference_patches(network(reference), torch.ones(len(reference)), counts)
+    return PatchSimilarity(network, view, patches)
+
+
+def test_patches_are_found_wherever_they_are():
+    """Whole patches may be moved in any way: nothing of the energy changes."""
+    network, reference = patch_network(), torch.rand(1, 3, 32, 48, dtype=torch.float64)
+    energy = patches_of(network, reference)
+    assert abs(energy(reference).item()) < 1e-12
+    other = torch.rand_like(reference)
+    assert energy(other).item() > 1e-4
+    for down, right in ((PATCH, 0), (0, -2 * PATCH), (3 * PATCH, 5 * PATCH)):
+        moved = other.roll((down, right), (2, 3))
+        torch.testing.assert_close(energy(moved), energy(other))
+        assert abs(energy(reference.roll((down, right), (2, 3))).item()) < 1e-12
+
+
+def test_the_energy_is_the_mean_over_best_matches():
+    network, reference = patch_network(), torch.rand(1, 3, 16, 24, dtype=torch.float64)
+    image = torch.rand(2, 3, 16, 24, dtype=torch.float64)
+    known, found = (network(x).flatten(2).transpose(1, 2) for x in (reference, image))
+    expected = torch.zeros(2, dtype=torch.float64)
+    for b in range(2):
+        for m in range(6):
+            cosines = torch.cosine_similarity(found[b], known[0, m][None], dim=1)
+            expected[b] += (1.0 - cosines.max()) / 6
+    torch.testing.assert_close(patches_of(network, reference)(image), expected)
+
+
+def test_what_does_not_count_of_a_reference_is_not_looked_for():
+    network, reference = patch_network(), torch.rand(1, 3, 32, 48, dtype=torch.float64)
+    counts = torch.zeros(1, 1, 32, 48, dtype=torch.float64)
+    counts[..., :PATCH, : 2 * PATCH] = 1.0
+    energy = patches_of(network, reference, counts)
+    image = torch.rand_like(reference)
+    image[..., -PATCH:, -2 * PATCH :] = reference[..., :PATCH, : 2 * PATCH]
+    assert abs(energy(image).item()) < 1e-12
+
+
+def test_matches_outside_of_a_region_do_not_count():
+    network, reference = patch_network(), torch.rand(1, 3, 32, 32, dtype=torch.float64)
+    energy = patches_of(network, reference)
+    region = torch.zeros(1, 1, 32, 32, dtype=torch.float64)
+    region[..., :PATCH, :] = 1.0
+    region[..., PATCH:, :PATCH] = 1.0  # its box is the whole picture
+    assert abs(energy(reference).item()) < 1e-12
+    assert energy(reference, region).item() > 1e-3  # what is elsewhere is not found
+
+
+def test_references_count_by_their_weights():
+    network, references = patch_network(), torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    image = torch.rand(1, 3, 16, 16, dtype=torch.float64)
+    first, second = (patches_of(network, each[None])(image) for each in references)
+    patches = reference_patches(network(references), [1.0, 3.0])
+    both = PatchSimilarity(network, Preprocessing((16, 16)), patches)
+    torch.testing.assert_close(both(image), (first + 3.0 * second) / 4.0)
