@@ -1,14 +1,17 @@
 """A headless host: start its server, post workflows in API format, wait for what they made."""
 
 import asyncio
+import http.client
 import json
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,7 +24,9 @@ __all__ = ["PATIENCE", "Server", "WorkflowError", "running_server"]
 # things may need minutes for one step, so this is long; as long as there is news, it waits.
 PATIENCE = 1800.0
 START_PATIENCE = 600.0
+LEASH = Path(__file__).with_name("leash.py")
 POLL_SECONDS = 0.25
+ANSWER_SECONDS = 60.0
 # News that the host has sent arrive within this time.
 REST_SECONDS = 0.2
 
@@ -35,16 +40,22 @@ class WorkflowError(RuntimeError):
 
 
 class Server:
-    """The HTTP API of a running host."""
+    """The HTTP API of a running host.
 
-    def __init__(self, address: str):
-        self.address = address
+    Args:
+        address: such as ``http://127.0.0.1:8188``.
+        answer_seconds: how long a host may take for one answer; raises OSError after that.
+    """
+
+    def __init__(self, address: str, answer_seconds: float = ANSWER_SECONDS):
+        self.address = address.rstrip("/")
+        self.answer_seconds = answer_seconds
+        self.leash: subprocess.Popen | None = None  # its parent, where this process started it
         self.client = uuid.uuid4().hex  # the host sends the news of a workflow to who posted it
 
     def get(self, path: str):
         """The JSON at ``path``."""
-        with urllib.request.urlopen(self.address + path, timeout=60) as answer:
-            return json.load(answer)
+        return json.loads(self._asked(self.address + path))
 
     def post(self, path: str, content: dict):
         """Send JSON to ``path`` and return the JSON answer, {} if it is empty.
@@ -57,14 +68,27 @@ class Server:
             headers={"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.loads(answer.read() or b"{}")
+            return json.loads(self._asked(request) or b"{}")
         except urllib.error.HTTPError as error:
-            raise WorkflowError(_refusal(json.loads(error.read() or b"{}"))) from error
+            raise WorkflowError(_refusal(error.read())) from error
 
-    def submit(self, workflow: dict) -> str:
-        """Queue a workflow in API format and return its id."""
-        return self.post("/prompt", {"prompt": workflow, "client_id": self.client})["prompt_id"]
+    def picture(self, image: dict) -> bytes:
+        """The file of an image that the history names."""
+        place = {key: image[key] for key in ("filename", "subfolder", "type")}
+        return self._asked(f"{self.address}/view?{urllib.parse.urlencode(place)}")
+
+    def _asked(self, request: str | urllib.request.Request) -> bytes:
+        try:
+            with urllib.request.urlopen(request, timeout=self.answer_seconds) as answer:
+                return answer.read()
+        except http.client.HTTPException as error:
+            raise ConnectionError(f"ComfyUI's answer broke off: {error}") from error
+
+    def submit(self, workflow: dict, prompt_id: str | None = None) -> str:
+        """Queue a workflow in API format and return its id: ``prompt_id``, else the host's."""
+        wanted = {"prompt_id": prompt_id} if prompt_id else {}
+        content = {"prompt": workflow, "client_id": self.client, **wanted}
+        return self.post("/prompt", content)["prompt_id"]
 
     def wait(
         self, prompt_id: str, patience: float = PATIENCE, listener: Listener | None = None
@@ -82,7 +106,10 @@ class Server:
             TimeoutError: there was no news for too long.
             OSError: the host is gone.
         """
-        entry = asyncio.run(self._follow(prompt_id, patience, listener or (lambda news: None)))
+        try:
+            entry = asyncio.run(self._follow(prompt_id, patience, listener or (lambda news: None)))
+        except aiohttp.ClientError as error:
+            raise ConnectionError(f"ComfyUI went away: {error}") from error
         _raise_failure(entry["status"])
         return entry["outputs"]
 
@@ -96,10 +123,9 @@ class Server:
         """Return what the history holds of the workflow, once it has finished."""
         url = f"{self.address}/ws?clientId={self.client}"
         latest, heard = "none yet", time.monotonic()
-        async with (
-            aiohttp.ClientSession() as session,
-            session.ws_connect(url, max_msg_size=0) as news,
-        ):
+        async with aiohttp.ClientSession() as session:
+            async with asyncio.timeout(self.answer_seconds):  # a frozen host accepts and is silent
+                news = await session.ws_connect(url, max_msg_size=0)
             while True:
                 # A busy host answers late; one that is gone shows in the news.
                 with suppress(TimeoutError, urllib.error.URLError):
@@ -143,12 +169,17 @@ def _news_of_a_node(message: aiohttp.WSMessage) -> dict | None:
 
 
 @contextmanager
-def running_server(output: Path, log: Path, **options) -> Iterator[Server]:
+def running_server(
+    output: Path, log: Path, *, prefix: Sequence[str] = (), **options
+) -> Iterator[Server]:
     """Start the host's server on a free port of this machine, stop it at the end.
+
+    It ends with this process, too, however that ends.
 
     Args:
         output: folder the host saves images in.
         log: file for everything the host prints.
+        prefix: words before the host's command line, such as ``nice -n 10``.
         options: see ``server_command``.
     """
     with socket.socket() as probe:
@@ -157,7 +188,8 @@ def running_server(output: Path, log: Path, **options) -> Iterator[Server]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
-            server_command(port, output, **options),
+            [sys.executable, str(LEASH), *prefix, *server_command(port, output, **options)],
+            stdin=subprocess.PIPE,
             stdout=stream,
             stderr=subprocess.STDOUT,
             env=environment(),
@@ -165,14 +197,11 @@ def running_server(output: Path, log: Path, **options) -> Iterator[Server]:
         try:
             server = Server(f"http://127.0.0.1:{port}")
             _wait_until_ready(server, process, log)
+            server.leash = process
             yield server
         finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.stdin.close()
+            process.wait()
 
 
 def _wait_until_ready(server: Server, process: subprocess.Popen, log: Path) -> None:
@@ -193,8 +222,12 @@ def _wait_until_ready(server: Server, process: subprocess.Popen, log: Path) -> N
     )
 
 
-def _refusal(answer: dict) -> str:
+def _refusal(body: bytes) -> str:
     """Return what the host said when it refused a workflow."""
+    try:
+        answer = json.loads(body or b"{}")
+    except ValueError:  # of a server that failed itself
+        return f"ComfyUI answered: {body.decode(errors='replace').strip()[:200]}"
     reasons = [str(answer.get("error", {}).get("message", "ComfyUI refused the workflow"))]
     for node_id, node in answer.get("node_errors", {}).items():
         for error in node["errors"]:

@@ -103,5 +103,10 @@ def write_search_paths(host: Path, models: dict[str, Path]) -> Path:
     if name_in(host) is None:
         paths["custom_nodes"] = str(STATE / "custom_nodes")
     file = STATE / "extra_model_paths.yaml"
-    file.write_text(json.dumps({"z_magic": paths}), encoding="utf-8")  # JSON is YAML too
+    text = json.dumps({"z_magic": paths})  # JSON is YAML too
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        # In one stroke: another server may be reading it, which starts beside this one.
+        partial = file.with_name(f"{file.name}.{os.getpid()}")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(file)
     return file
