@@ -18,7 +18,7 @@ from pathlib import Path
 import aiohttp
 from host_server import environment, server_command
 
-__all__ = ["PATIENCE", "Server", "WorkflowError", "running_server"]
+__all__ = ["PATIENCE", "Server", "WorkflowError", "free_port", "running_server"]
 
 # Seconds without any news after which a host counts as stuck. A machine that is busy with other
 # things may need minutes for one step, so this is long; as long as there is news, it waits.
@@ -45,11 +45,17 @@ class Server:
     Args:
         address: such as ``http://127.0.0.1:8188``.
         answer_seconds: how long a host may take for one answer; raises OSError after that.
+        frozen_seconds: how long it may give none at all while a workflow is waited for.
     """
 
-    def __init__(self, address: str, answer_seconds: float = ANSWER_SECONDS):
+    def __init__(
+        self,
+        address: str,
+        answer_seconds: float = ANSWER_SECONDS,
+        frozen_seconds: float = PATIENCE,
+    ):
         self.address = address.rstrip("/")
-        self.answer_seconds = answer_seconds
+        self.answer_seconds, self.frozen_seconds = answer_seconds, frozen_seconds
         self.leash: subprocess.Popen | None = None  # its parent, where this process started it
         self.client = uuid.uuid4().hex  # the host sends the news of a workflow to who posted it
 
@@ -123,15 +129,20 @@ class Server:
         """Return what the history holds of the workflow, once it has finished."""
         url = f"{self.address}/ws?clientId={self.client}"
         latest, heard = "none yet", time.monotonic()
+        answered = heard
         async with aiohttp.ClientSession() as session:
             async with asyncio.timeout(self.answer_seconds):  # a frozen host accepts and is silent
                 news = await session.ws_connect(url, max_msg_size=0)
             while True:
                 # A busy host answers late; one that is gone shows in the news.
                 with suppress(TimeoutError, urllib.error.URLError):
-                    if entry := self.get(f"/history/{prompt_id}").get(prompt_id):
+                    entry = self.get(f"/history/{prompt_id}").get(prompt_id)
+                    answered = time.monotonic()
+                    if entry:
                         await _rest(news, listener)
                         return entry
+                if time.monotonic() - answered > self.frozen_seconds:
+                    raise TimeoutError(f"ComfyUI has not answered for {self.frozen_seconds:.0f} s")
                 try:
                     message = await news.receive(timeout=POLL_SECONDS)
                 except TimeoutError:
@@ -170,21 +181,20 @@ def _news_of_a_node(message: aiohttp.WSMessage) -> dict | None:
 
 @contextmanager
 def running_server(
-    output: Path, log: Path, *, prefix: Sequence[str] = (), **options
+    output: Path, log: Path, *, port: int | None = None, prefix: Sequence[str] = (), **options
 ) -> Iterator[Server]:
-    """Start the host's server on a free port of this machine, stop it at the end.
+    """Start the host's server on this machine, stop it at the end.
 
     It ends with this process, too, however that ends.
 
     Args:
         output: folder the host saves images in.
         log: file for everything the host prints.
+        port: a free one if None.
         prefix: words before the host's command line, such as ``nice -n 10``.
         options: see ``server_command``.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = port or free_port()
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
@@ -202,6 +212,13 @@ def running_server(
         finally:
             process.stdin.close()
             process.wait()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def _wait_until_ready(server: Server, process: subprocess.Popen, log: Path) -> None:

@@ -101,6 +101,7 @@ def install(host: Path) -> None:
         *requirements_of(host),
         *read_requirements("requirements.txt"),
         *read_requirements("requirements-dev.txt"),
+        *read_requirements("requirements-lab.txt"),
     ]
     key = hashlib.sha256("\n".join([*wanted, TORCHAUDIO]).encode()).hexdigest()
     stamp = VENV / "installed.sha256"

@@ -1,4 +1,4 @@
-"""Set up and run Z-Magic: ``python scripts/setup.py demo|test|test-hosts|host|docs|clean``.
+"""Set up and run Z-Magic: ``python scripts/setup.py COMMAND``, see COMMANDS.
 
 Needs Python 3.11 or newer with pip and nothing else. Everything that is made lies in ignored
 folders of this repository: ``.venv`` (the Python environment) and ``.host`` (ComfyUI and what it
@@ -27,6 +27,7 @@ from packages import STATE, VENV, SetupError, install, make_venv, pip, say, venv
 __all__ = ["OUTPUT", "SetupError", "environment", "server_command", "set_up", "venv_python"]
 
 OUTPUT = PACK / "output"
+COMMANDS = ("demo", "sweep-demo", "test", "test-hosts", "host", "docs", "clean")
 OLDEST_PYTHON = (3, 11)
 # Each test by its name as it starts, and how long it took.
 PYTEST_TELLS = ["--verbose", "-o", "console_output_style=times"]
@@ -156,7 +157,7 @@ def clean() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Set up and run Z-Magic.")
-    parser.add_argument("command", choices=["demo", "test", "test-hosts", "host", "docs", "clean"])
+    parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--version", help=f"ComfyUI version, one of {', '.join(RELEASES)}")
     options = parser.parse_args()
     if options.command == "clean":
@@ -176,6 +177,8 @@ def main() -> int:
         return run_in_venv("scripts/api_page.py")
     if options.command == "demo":
         return run_in_venv("scripts/demo.py")
+    if options.command == "sweep-demo":
+        return run_in_venv("scripts/sweep_demo.py")
     return test() if options.command == "test" else 0
 
 
