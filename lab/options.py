@@ -7,14 +7,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .attributes import ATTRIBUTES, BY_DLIB, Attribute
-from .command_line import described
+from .command_line import checked, described
 from .methods import ABLATIONS, FAITHFUL, UNGUIDED, methods
 from .networks import KINDS, Networks
 from .plan import BATCH
+from .shards import Shard
 from .tasks import ABLATION_TASK, MANY, TASKS, attributes_of
 from .world import TAKES_PROMPTS
 
 # isort: split
+from scripts.dask_cluster import checked_scheduler
 from zmagic.host.demo_model import AUTOENCODER_FILE, UNET_FILE
 
 __all__ = ["QUICK_MINUTES", "digest", "needed_attributes", "read_command_line"]
@@ -111,6 +113,25 @@ def read_command_line(description: str) -> argparse.Namespace:
         "Default: %(default)s.",
     )
     parser.add_argument(
+        "--scheduler",
+        type=checked(checked_scheduler),
+        metavar="ADDRESS",
+        help="Dask scheduler whose workers share the work: tcp://HOST:8786, or local:N for N "
+        "processes on this machine. docs/many_machines.md says how to start workers.",
+    )
+    parser.add_argument(
+        "--shard",
+        type=checked(Shard.parse),
+        metavar="I/N",
+        help="Do a part of the jobs, I from 0 to N - 1, into a file of its own; a run without it "
+        "reads all parts, does what is left and writes the tables. Needs the plan of --plan.",
+    )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="Write how much is going to be measured, and stop.",
+    )
+    parser.add_argument(
         "--folder",
         type=Path,
         help="Folder of the results. Default: output/tables in the pack, with --quick "
@@ -126,6 +147,8 @@ def read_command_line(description: str) -> argparse.Namespace:
             f"{', '.join(KINDS)}.{more}",
         )
     options = parser.parse_args()
+    if options.scheduler and options.workers != 1:
+        parser.error("--workers and --scheduler exclude each other")
     _check(parser, options)
     evaluators = dict(pair.split("=", 1) for pair in options.evaluator)
     options.by_dlib = [(kind,) for kind, file in evaluators.items() if file == DLIB]

@@ -38,23 +38,17 @@ class Store:
 
     Args:
         path: the file; it is made when the first measurement comes.
+        others: files of other processes, which are read and not written.
 
     Raises:
         ValueError: the file holds something else.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, others: Iterable[Path] = ()):
         self.path = path
         self._kept: dict[Run, dict] = {}
-        for line in _whole_lines(path):
-            row = json.loads(line)
-            try:
-                self._kept[Run(**row["run"])] = row["measured"]
-            except (KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{path} does not hold the runs of these tables ({error}); remove it or "
-                    "choose another folder"
-                ) from error
+        for file in (*others, path):
+            self._read(file)
 
     def __contains__(self, run: Run) -> bool:
         return run in self._kept
@@ -67,6 +61,17 @@ class Store:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def _read(self, path: Path) -> None:
+        for line in _whole_lines(path):
+            row = json.loads(line)
+            try:
+                self._kept[Run(**row["run"])] = row["measured"]
+            except (KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{path} does not hold the runs of these tables ({error}); remove it or "
+                    "choose another folder"
+                ) from error
 
     def add(self, rows: Iterable[tuple[Run, dict]]) -> None:
         """Keep what was measured; on the disk when this returns."""

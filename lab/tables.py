@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,7 @@ from .pictures import Pictures
 from .plan import UNTUNED, Plan
 from .report import found_rows, overview, summarize, tables
 from .results import Store
+from .shards import Shard, opened_store
 from .table_figures import write_figures, write_ranks
 from .tasks import ABLATION_TASK, MANY, attributes_of
 from .workers import carried_out, open_pool
@@ -93,7 +95,8 @@ def _carry_out(
     """The tables of one number of steps, None for as many as there is time for."""
     studies = () if options.quick else tuple(options.studies)
     experiment = replace(experiment, pictures=Pictures(folder))
-    store = Store(folder / "runs.jsonl")
+    shard = options.shard
+    store = opened_store(folder, shard)
     asked = {
         "tasks": tuple(options.tasks),
         "studies": studies,
@@ -103,6 +106,8 @@ def _carry_out(
         **{key: n for key, n in (("steps", steps), ("tests", options.sets)) if n},
     }
     plan = Plan.load(folder / "plan.json")
+    if plan is None and shard:
+        sys.exit(f"{folder} has no plan, which all shards share: make it with --plan first")
     if plan is None:
         asked["candidates"] = _candidates(options, experiment, steps or COUNTED_STEPS)
         sets = partial(_sets, options, "test")
@@ -117,13 +122,15 @@ def _carry_out(
             f"{folder} holds results of other tasks, studies, methods, steps, sets, prompts, "
             "networks or portraits; choose another --folder or remove it"
         )
-    tables_of = Tables(plan, experiment, store, partial(_sets, options), cost)
+    tables_of = Tables(plan, experiment, store, partial(_sets, options), cost, shard)
     tables_of.announce(folder)
-    if options.workers == 1:
-        tables_of.run()
-    else:
-        with open_pool(options.workers, partial(_opened, options, studies, folder)) as pool:
-            tables_of.run(pool)
+    if options.plan:
+        return
+    with _pool(options, studies, folder) as pool:
+        tables_of.run(pool)
+    if shard:
+        print(f"The part {shard} of the plan is in {store.path}.")
+        return
     features = experiment.features
     reference = None if features is None else _reference(options.portraits, features)
     tables_of.write(folder, reference)
@@ -153,6 +160,18 @@ def _candidates(
     return found
 
 
+def _pool(
+    options: argparse.Namespace, studies: Sequence[str], folder: Path
+) -> AbstractContextManager[Executor | None]:
+    """Those who carry out the jobs; None: this process."""
+    recipe = partial(_opened, options, studies, folder)
+    if options.scheduler:
+        from .cluster import open_cluster  # Dask is optional
+
+        return open_cluster(options.scheduler, recipe)
+    return open_pool(options.workers, recipe) if options.workers > 1 else nullcontext()
+
+
 def _opened(options: argparse.Namespace, studies: Sequence[str], folder: Path) -> tuple:
     """The experiment and the condition sets of a worker process; see ``workers``."""
     comfy.utils.PROGRESS_BAR_ENABLED = False
@@ -170,6 +189,7 @@ class Tables:
 
     Args:
         sets: stage and number to condition sets.
+        shard: the part of the jobs that is done; None for all.
     """
 
     def __init__(
@@ -179,7 +199,9 @@ class Tables:
         store: Store,
         sets: Callable[[str, int], Sequence[ConditionSet]],
         cost: Cost,
+        shard: Shard | None = None,
     ):
+        self.shard = shard
         self.plan, self.experiment, self.store, self.cost = plan, experiment, store, cost
         self.tuned_on = sets("tune", plan.tunings) if plan.tunings else []
         self.tested_on = sets("test", plan.tests)
@@ -207,9 +229,13 @@ class Tables:
 
     def run(self, pool: Executor | None = None) -> None:
         """Tune, then test and ablate; what is in the store already is not repeated."""
-        self._all(list(jobs_of_tuning(self.plan, self.tuned_on)), pool)
-        while more := self._more_strengths():
-            self._all(more, pool)
+        jobs = list(jobs_of_tuning(self.plan, self.tuned_on))
+        while jobs:
+            self._all(jobs, pool)
+            if not all(run in self.store for job in jobs for run in job.runs):
+                print("Start this once more when all shards are through: strengths are not chosen.")
+                return
+            jobs = self._more_strengths()
         self._all(self._chosen_jobs(), pool)
 
     def _more_strengths(self) -> list[Job]:
@@ -282,6 +308,7 @@ class Tables:
             yield f"{study}: {n}", BASELINE + ending, pair
 
     def _all(self, jobs: Sequence[Job], pool: Executor | None) -> None:
+        jobs = self.shard.of(jobs) if self.shard else jobs
         jobs = [job for job in jobs if not all(run in self.store for run in job.runs)]
         expected, started = self.cost.of(jobs), time.perf_counter()
         done = 0.0

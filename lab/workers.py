@@ -17,7 +17,7 @@ from .condition_sets import ConditionSet
 from .experiment import Experiment
 from .jobs import Job
 
-__all__ = ["carried_out", "open_pool"]
+__all__ = ["PACK", "Recipe", "carried_out", "open_pool", "open_worker", "threads_of"]
 
 PACK = str(Path(__file__).resolve().parents[1])
 
@@ -35,13 +35,17 @@ def open_pool(workers: int, recipe: Recipe) -> Executor:
     # At the end of it the host's modules keep their names.
     if PACK not in sys.path:
         sys.path.append(PACK)
-    threads = max(1, (os.cpu_count() or 1) // workers)
     return ProcessPoolExecutor(
         workers,
         multiprocessing.get_context("spawn"),
-        initializer=_open,
-        initargs=(recipe, threads),
+        initializer=open_worker,
+        initargs=(recipe, threads_of(workers)),
     )
+
+
+def threads_of(workers: int) -> int:
+    """The threads that each of several workers on this machine may use."""
+    return max(1, (os.cpu_count() or 1) // workers)
 
 
 def carried_out(
@@ -69,12 +73,14 @@ def carried_out(
             future.cancel()
 
 
-_opened: tuple = ()  # of a worker process, made by its initializer
+_opened: tuple = ()  # of a worker process
 
 
-def _open(recipe: Recipe, threads: int) -> None:
+def open_worker(recipe: Recipe, threads: int | None) -> None:
+    """Make what the jobs of this process need."""
     global _opened
-    torch.set_num_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
     _opened = recipe()
 
 
