@@ -1,10 +1,14 @@
 """What ComfyUI's registry gets: it installs, starts, guides, and serves as its page says."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
+import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,16 @@ from PIL import Image
 
 PACK = Path(__file__).resolve().parents[2]
 NAME = "z-magic-archive"
-LEFT_OUT = {".ci", ".github", "Makefile", "lab", "requirements-dev.txt", "scripts", "tests"}
+LEFT_OUT = {
+    ".ci",
+    ".github",
+    "Makefile",
+    "lab",
+    "requirements-dev.txt",
+    "requirements-lab.txt",
+    "scripts",
+    "tests",
+}
 
 
 def listed(*options: str) -> set[str]:
@@ -54,9 +67,10 @@ def blocks(archive) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page, re.DOTALL)
 
 
-def python(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
+def python(*arguments: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess:
+    options = {"capture_output": True, "text": True, "timeout": 600, "cwd": cwd}
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, env={**os.environ, **variables}, **options)
 
 
 def test_it_has_what_users_need_and_nothing_else(archive):
@@ -137,3 +151,45 @@ def test_the_client_of_the_page_says_what_is_wrong(server, archive, blocks, tmp_
         result = python("client.py", server.address, "graph.json", cwd=tmp_path)
         assert result.returncode == 1 and sentence in result.stderr
         assert "Traceback" not in result.stderr
+
+
+@contextmanager
+def gateway(server, folder: Path, port: int):
+    """The address of the Comfy API v2 in front of the server."""
+    log, address = folder / "proxy.log", f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "comfy_api_proxy.cli", "--comfyui", server.address]
+    with log.open("w") as told:
+        proxy = subprocess.Popen([*command, "--port", str(port)], stdout=told, stderr=told)
+        try:
+            started = time.monotonic()
+            while True:
+                try:
+                    urllib.request.urlopen(f"{address}/api/v2/health", timeout=10).close()
+                    break
+                except OSError:
+                    assert proxy.poll() is None and time.monotonic() - started < 300, (
+                        log.read_text()
+                    )
+                    time.sleep(0.1)
+            yield address
+        finally:
+            proxy.terminate()
+            proxy.wait()
+
+
+@pytest.mark.slow
+def test_the_page_of_services_posts_a_graph_through_the_gateway(
+    server, archive, tmp_path, pytestconfig
+):
+    page = (archive / "docs" / "many_machines.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "posted.py").write_text(script, encoding="utf-8")
+    shutil.copy(archive / "workflows" / "api" / "text_and_identity_demo.json", tmp_path)
+    before = set(server.output.glob("*.png"))
+    port = pytestconfig.zmagic_script("api_client").free_port()
+    with gateway(server, tmp_path, port) as address:
+        result = python("posted.py", cwd=tmp_path, COMFY_BASE_URL=address)
+    assert result.returncode == 0, result.stderr
+    (name,) = result.stdout.split()
+    (saved,) = set(server.output.glob("*.png")) - before
+    assert (tmp_path / name).read_bytes() == saved.read_bytes()

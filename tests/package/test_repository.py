@@ -1,6 +1,7 @@
 """What the repository shows strangers: its pictures, its metadata, how to contribute."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -59,3 +60,44 @@ def test_contributors_are_told_of_every_folder_and_of_files_that_exist():
     assert set(re.findall(r"pytest tests/(\w+)", page)) == kinds
     for path in re.findall(r"`([\w./]+(?:/|\.(?:py|toml|md)))`", page):
         assert (PACK / path).exists(), path
+
+
+def commands_of(page: str, start: str) -> list[list[str]]:
+    """The words of the printed commands that begin with ``start``, after it."""
+    text = (PACK / "docs" / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = (line.strip() for line in text.splitlines() if line.startswith("    "))
+    return [shlex.split(line, comments=True)[2:] for line in lines if line.startswith(start)]
+
+
+def test_the_sweeps_of_the_page_are_what_the_command_understands(pytestconfig):
+    sweep = pytestconfig.zmagic_script("sweep")
+    printed = commands_of("many_machines.md", "python scripts/sweep.py")
+    assert len(printed) >= 3
+    for words in printed:
+        sweep.parser().parse_args(words)
+
+
+def test_the_manifest_has_pods_of_one_gpu_that_a_sweep_finds():
+    file = PACK / "examples" / "service" / "kubernetes.yaml"
+    parts = {part["kind"]: part for part in yaml.safe_load_all(file.read_text(encoding="utf-8"))}
+    service, pods = parts["Service"], parts["StatefulSet"]["spec"]
+    assert service["spec"]["clusterIP"] == "None"  # each pod has an address of its own
+    assert pods["serviceName"] == service["metadata"]["name"] == "comfyui"
+    labels = pods["template"]["metadata"]["labels"]
+    assert pods["selector"]["matchLabels"] == service["spec"]["selector"] == labels
+    (container,) = pods["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")]
+    assert {(probe["path"], probe["port"]) for probe in probes} == {("/system_stats", "http")}
+    (port,) = container["ports"]
+    assert port["containerPort"] == service["spec"]["ports"][0]["port"] == 8188
+    volumes = {volume["name"] for volume in pods["template"]["spec"]["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+
+
+def test_the_container_copies_what_exists_and_asks_for_its_health():
+    lines = (PACK / "examples" / "service" / "Dockerfile").read_text(encoding="utf-8")
+    for source in re.findall(r"^COPY (\S+) ", lines, re.MULTILINE):
+        assert (PACK / source).exists(), source
+    assert "HEALTHCHECK" in lines and "/system_stats" in lines and "built by nobody" in lines
+    assert re.search(r"^USER (?!root)", lines, re.MULTILINE)
