@@ -61,7 +61,13 @@ class Server:
 
     def get(self, path: str):
         """The JSON at ``path``."""
-        return json.loads(self._asked(self.address + path))
+        answer = self._asked(self.address + path)
+        try:
+            return json.loads(answer)
+        except ValueError as error:
+            raise ConnectionError(
+                f"{self.address} is no ComfyUI: {path} answers with something else than JSON"
+            ) from error
 
     def post(self, path: str, content: dict):
         """Send JSON to ``path`` and return the JSON answer, {} if it is empty.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from api_client import Server
@@ -38,34 +38,39 @@ class HostOfWorker(WorkerPlugin):
 
     async def setup(self, worker: Worker) -> None:
         self.folder = Path(worker.local_directory) / "comfyui"  # which Dask removes
-        # In a thread: a worker that says nothing for long counts as dead.
-        await asyncio.to_thread(self.open)
+        self.opened, self.server = ExitStack(), None
+        # In a thread: a worker that says nothing for long counts as dead. What keeps the host from
+        # starting is told by the first variant.
+        with suppress(*TROUBLES):
+            await asyncio.to_thread(self.open)
 
     async def teardown(self, worker: Worker) -> None:
-        await asyncio.to_thread(self.close)
+        await asyncio.to_thread(self.opened.close)
 
-    def open(self) -> None:
-        """Find the running host, or start one."""
-        self.opened = ExitStack()
-        if address := os.environ.get(RUNNING):
-            self.server, self.own = Server(address, ANSWER_SECONDS, ANSWER_SECONDS), False
-            return
-        started = self.opened.enter_context(local_host(self.folder))
-        self.server, self.own = Server(started.address, ANSWER_SECONDS, ANSWER_SECONDS), True
+    def open(self) -> Server:
+        """The host that runs beside the worker, else one that is started.
 
-    def close(self) -> None:
-        """End the host that this worker has started."""
-        self.opened.close()
+        Raises:
+            OSError: it did not start.
+        """
+        address = os.environ.get(RUNNING)
+        if address is None:
+            self.opened.close()
+            try:
+                address = self.opened.enter_context(local_host(self.folder)).address
+            except RuntimeError as error:
+                raise ConnectionError(str(error)) from error
+        self.server = Server(address, ANSWER_SECONDS, ANSWER_SECONDS)
+        return self.server
 
     def made(self, variant: Variant) -> Made:
-        """Have the host make the variant; one of this worker's that failed is started anew."""
-        if self.own and not answers(self.server):
-            self.close()
-            self.open()
+        """Have the host make the variant; one that does not answer is started anew."""
+        ready = self.server is not None and answers(self.server)
+        server = self.server if ready else self.open()
         try:
-            return made_by(self.server, variant, self.patience)
+            return made_by(server, variant, self.patience)
         except TROUBLES:
-            cancel(self.server, variant)
+            cancel(server, variant)
             raise
 
 

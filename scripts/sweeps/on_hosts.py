@@ -45,7 +45,7 @@ def made_on_hosts(
         for address in dict.fromkeys(address.rstrip("/") for address in addresses)
     }
     pile = Pile(variants, list(servers), tries, _found(servers, variants))
-    results: queue.Queue[Made | Failed] = queue.Queue()
+    results: queue.Queue[Made | Failed | Exception] = queue.Queue()
     for server in servers.values():
         # A daemon: one that waits for a frozen host must not keep a stopped sweep alive.
         threading.Thread(target=_serve, args=(server, pile, patience, results), daemon=True).start()
@@ -56,12 +56,15 @@ def made_on_hosts(
 
 
 def _awaited(
-    count: int, results: "queue.Queue[Made | Failed]", pile: Pile, patience: float
+    count: int, results: queue.Queue, pile: Pile, patience: float
 ) -> Iterator[Made | Failed]:
     up_at = time.monotonic()
     while count:
         with suppress(queue.Empty):
-            yield results.get(timeout=LOOK_SECONDS)
+            outcome = results.get(timeout=LOOK_SECONDS)
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
             count -= 1
         if not pile.none_is_up():
             up_at = time.monotonic()
@@ -82,6 +85,13 @@ def _found(servers: dict[str, Server], variants: Sequence[Variant]) -> dict[str,
 
 
 def _serve(server: Server, pile: Pile, patience: float, results: queue.Queue) -> None:
+    try:
+        _make_all(server, pile, patience, results)
+    except Exception as error:  # nobody expects it: the one who waits shall know
+        results.put(error)
+
+
+def _make_all(server: Server, pile: Pile, patience: float, results: queue.Queue) -> None:
     """Have one host make variants until none is left."""
     host, rest = server.address, FIRST_REST
     while not pile.is_over():

@@ -41,10 +41,7 @@ class Pile:
         with self._changed:
             self._up.add(host)
             while not self.is_over():
-                fitting = [each for each in self._waiting if self._fits(each, host)]
-                if fitting:
-                    # What this host has begun or made already, before anything new.
-                    variant = min(fitting, key=lambda each: self._found.get(each.digest) != host)
+                if variant := self._next_for(host):
                     self._waiting.remove(variant)
                     self._out[host] = variant
                     return variant
@@ -89,6 +86,13 @@ class Pile:
             self.stopped.set()
             self._changed.notify_all()
             return dict(self._out)
+
+    def _next_for(self, host: str) -> Variant | None:
+        """What this host has begun or made already comes before anything new."""
+        fitting = (each for each in self._waiting if self._fits(each, host))
+        if not self._found:
+            return next(fitting, None)
+        return min(fitting, key=lambda each: self._found.get(each.digest) != host, default=None)
 
     def _fits(self, variant: Variant, host: str) -> bool:
         begun_at = self._found.get(variant.digest, host)

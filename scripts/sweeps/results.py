@@ -74,7 +74,11 @@ def _columns(store: SweepStore, variants: Sequence[Variant]) -> list[tuple[str, 
             file = store.folder / name
             with Image.open(file) as picture:
                 found.setdefault((variant.label, picture.size), []).append(file)
-    return [(label or "as the graph is", files) for (label, _), files in found.items()]
+    return [
+        (f"{label or 'as the graph is'}{f', from {first + 1}' * bool(first)}", files[first:][:ROWS])
+        for (label, _), files in found.items()
+        for first in range(0, len(files), ROWS)
+    ]
 
 
 def _write(bands: Sequence[Sequence[tuple[str, list[Path]]]], folder: Path, number: int) -> Path:
@@ -89,5 +93,5 @@ def _write(bands: Sequence[Sequence[tuple[str, list[Path]]]], folder: Path, numb
 
 def _pictures(files: Sequence[Path]) -> Tensor:
     """``[B, H, W, 3]`` in [0, 1]."""
-    opened = [pil_to_tensor(Image.open(file).convert("RGB")) for file in files[:ROWS]]
+    opened = [pil_to_tensor(Image.open(file).convert("RGB")) for file in files]
     return torch.stack(opened).movedim(1, -1).float().div(255.0)

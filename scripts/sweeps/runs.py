@@ -77,7 +77,8 @@ def made_by(
     if state == "failed":
         server.post("/history", {"delete": [prompt_id]})
     if state in ("failed", "unknown"):
-        server.submit(with_report(variant.graph), prompt_id)
+        # Another id if the host is of a version that chooses its own.
+        prompt_id = server.submit(with_report(variant.graph), prompt_id)
     outputs = server.wait(prompt_id, patience)
     entry = server.get(f"/history/{prompt_id}")[prompt_id]
     pictures = [

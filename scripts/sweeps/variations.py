@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 __all__ = ["Variant", "Variation", "read_graph", "seeds_of", "variants_of", "variation"]
@@ -32,7 +33,7 @@ class Variation:
         return f"{short} {text}" if len(text) <= LONGEST_SHOWN else f"{short} #{k + 1}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Variant:
     """One graph of a sweep.
 
@@ -47,7 +48,7 @@ class Variant:
     chosen: Mapping[str, object]
     label: str
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hexadecimal digest of what a host computes; titles of nodes do not matter."""
         bare = {

@@ -55,4 +55,5 @@ def test_the_command_ends_when_the_leash_is_told_to(leashed):
 
 def test_a_command_that_ends_by_itself_gives_its_status():
     command = [sys.executable, str(LEASH), sys.executable, "-c", "raise SystemExit(7)"]
-    assert subprocess.run(command, stdin=subprocess.PIPE, timeout=SECONDS).returncode == 7
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.wait(SECONDS) == 7

@@ -1,10 +1,12 @@
 """The variants of a sweep, their store, and who gets which; no host."""
 
+import io
 import json
 import threading
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 PACK = Path(__file__).resolve().parents[2]
 GRAPH = PACK / "workflows" / "api" / "text_and_identity_demo.json"
@@ -193,3 +195,26 @@ def test_a_host_waits_for_the_last_variant_of_another_and_takes_it_over(pile):
     pile.give_back("B")
     waiting.join(SECONDS)
     assert taken == [three]
+
+
+def test_no_picture_is_left_out_of_the_sheets(pytestconfig, sweep, graph, tmp_path):
+    results = pytestconfig.zmagic_script("sweeps.results")
+    seeds = results.ROWS + 3
+    variants = varied(sweep, graph, "Text Energy.prompt=a,b", seeds=tuple(range(seeds)))
+    store = sweep.SweepStore(tmp_path)
+    for number, variant in enumerate(variants):
+        store.add(made(sweep, variant, _png((number, 0, 0))))
+    (sheet,) = results.write_sheets(store, variants, tmp_path)
+    with Image.open(sheet) as opened:
+        reds = {red for _, (red, green, blue) in opened.getcolors(1 << 16) if green == blue == 0}
+    assert reds >= set(range(2 * seeds))
+    results.write_table(store, variants, tmp_path / "table.csv")
+    lines = (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("file,Text Energy.prompt,seed,energy Text,seconds,host")
+    assert len(lines) == 1 + 2 * seeds and ",b,26,0.25,1.5,http://a," in lines[-1]
+
+
+def _png(color: tuple[int, int, int]) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), color).save(stream, "png")
+    return stream.getvalue()
