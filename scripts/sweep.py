@@ -193,13 +193,13 @@ def parser() -> argparse.ArgumentParser:
         "--patience",
         type=_positive,
         default=PATIENCE,
-        help="Seconds without progress after which a host is left. Default: %(default)g.",
+        help="Seconds without progress after which a ComfyUI is left. Default: %(default)g.",
     )
     found.add_argument(
         "--tries",
         type=int,
         default=TRIES,
-        help="How often a variant is tried, on another host where there is one. "
+        help="How often a variant is tried, on another ComfyUI where there is one. "
         "Default: %(default)s.",
     )
     return found

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..command_line import described
 from . import PACK, cluster, hosts
 from .sweeping import Work, demo, plain
-from .verdict import Pace, judged, pace
+from .verdict import Pace, compared, pace
 
 __all__ = ["main"]
 
@@ -50,7 +50,7 @@ def _carried_out(part: str, work: Work, options: argparse.Namespace, alone: Pace
         told = []
     else:
         told = BREAKING[part](folder, work, options.workers)
-    verdict = judged(folder / "sweep", options.folder / ALONE / "sweep")
+    verdict = compared(folder / "sweep", options.folder / ALONE / "sweep")
     numbers = asdict(verdict)
     if part in TIMED:
         reached = pace(folder / "sweep", options.workers)

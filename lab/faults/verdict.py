@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Pace", "Verdict", "judged", "pace"]
+__all__ = ["Pace", "Verdict", "compared", "pace"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Verdict:
         return not (self.lost or self.double or self.different)
 
 
-def judged(folder: Path, alone: Path) -> Verdict:
+def compared(folder: Path, alone: Path) -> Verdict:
     """Compare the sweep in ``folder`` with the same one in ``alone``."""
     expected = {row["prompt"]: row for row in _rows(alone)}
     rows = _rows(folder)

@@ -69,7 +69,7 @@ def _awaited(
         if not pile.none_is_up():
             up_at = time.monotonic()
         elif time.monotonic() - up_at > patience:
-            raise SweepStoppedError(f"no host has answered for {patience:.0f} s")
+            raise SweepStoppedError(f"no ComfyUI has answered for {patience:.0f} s")
 
 
 def _found(servers: dict[str, Server], variants: Sequence[Variant]) -> dict[str, str]:

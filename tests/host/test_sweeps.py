@@ -4,9 +4,11 @@ import csv
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -123,30 +125,33 @@ def test_a_variant_is_bit_equal_to_the_one_that_another_host_makes_alone(demo, h
     assert hashlib.sha256(other.picture(image)).hexdigest() == kept["sha256"][0]
 
 
-def test_a_killed_sweep_goes_on_and_no_host_makes_a_variant_twice(hosts, plain, tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_sweep_that_was_stopped_goes_on_and_makes_no_variant_twice(hosts, plain, tmp_path, how):
     arguments = ("--vary", colors(24), *at(hosts))
-    folder = tmp_path / "killed"
+    folder = tmp_path / "stopped"
     process = subprocess.Popen(command(plain, folder, *arguments), cwd=PACK)
     file, started = folder / "rows.jsonl", time.monotonic()
     while not file.is_file() or file.read_bytes().count(b"\n") < 4:
         assert process.poll() is None and time.monotonic() - started < LIMIT
         time.sleep(0.02)
-    process.kill()
-    process.wait()
-    before = pictures(folder)
+    process.send_signal(how)
+    code = process.wait(LIMIT)
+    if how == signal.SIGINT:
+        assert code == 1 and (folder / "table.csv").is_file()
+    kept_before, before = {row["prompt"] for row in rows(folder)}, pictures(folder)
     code, told = swept(plain, folder, *arguments)
     assert code == 0, told
     kept, after = rows(folder), pictures(folder)
     assert len(kept) == len({row["prompt"] for row in kept}) == len(after) == 24
-    made_before = {Path(name).name for row in kept for name in row["files"]} & set(before)
-    assert sum(after[name] == before[name] for name in made_before) >= 4
-    histories = [set(host.get("/history")) for host in hosts]
-    ids = [f"{p[:8]}-{p[8:12]}-{p[12:16]}-{p[16:20]}-{p[20:32]}" for p in map(_prompt, kept)]
-    assert [sum(each in history for history in histories) for each in ids] == [1] * 24
-
-
-def _prompt(row: dict) -> str:
-    return row["prompt"]
+    for row in kept:
+        if row["prompt"] in kept_before:
+            (name,) = (Path(file).name for file in row["files"])
+            assert after[name] == before[name]
+    histories = [host.get("/history") for host in hosts]
+    for row in kept:
+        prompt_id = str(uuid.UUID(row["prompt"][:32]))
+        entries = [history[prompt_id] for history in histories if prompt_id in history]
+        assert [entry["status"]["status_str"] for entry in entries].count("success") == 1
 
 
 def test_a_full_disk_of_its_own_stops_it_and_leaves_nothing_half(hosts, plain, tmp_path):
@@ -173,7 +178,7 @@ def test_a_host_that_is_not_there_is_left_to_the_other_one(hosts, plain, tmp_pat
     assert code == 0 and {row["host"] for row in rows(tmp_path / "one")} == {hosts[0].address}
     nobody = ("--vary", colors(3), "--hosts", "http://127.0.0.1:1", "--patience", "2")
     code, told = swept(plain, tmp_path / "none", *nobody)
-    assert code == 1 and "stopped: no host has answered for 2 s" in told
+    assert code == 1 and "stopped: no ComfyUI has answered for 2 s" in told
 
 
 def test_the_workers_of_a_cluster_use_the_hosts_that_run(hosts, plain, tmp_path):
