@@ -3,10 +3,12 @@
 from ..energy import Energy, RandomEnergy, RunEnergy
 from .brightness_map import BrightnessMap
 from .color_palette import ColorPalette
+from .depth import Depth
 from .face_identity import FaceIdentity
 from .image_similarity import ImageSimilarity, PatchSimilarity
 from .landmarks import Landmarks
 from .network_output import FaceOutput, NetworkOutput
+from .normals import Normals
 from .perceptual import Perceptual
 from .preference import Preference
 from .reference_image import ReferenceImage
@@ -21,12 +23,14 @@ from .text import Text
 __all__ = [
     "BrightnessMap",
     "ColorPalette",
+    "Depth",
     "Energy",
     "FaceIdentity",
     "FaceOutput",
     "ImageSimilarity",
     "Landmarks",
     "NetworkOutput",
+    "Normals",
     "PatchSimilarity",
     "Perceptual",
     "Preference",

@@ -9,12 +9,14 @@ from torch.nn import functional as F
 from zmagic.guidance.energies import (
     BrightnessMap,
     ColorPalette,
+    Depth,
     Energy,
     FaceIdentity,
     FaceOutput,
     ImageSimilarity,
     Landmarks,
     NetworkOutput,
+    Normals,
     PatchSimilarity,
     Perceptual,
     Preference,
@@ -122,6 +124,25 @@ def network_output(pictures: Tensor, form: str, distance: str) -> NetworkOutput:
     return NetworkOutput(network, VIEW, target, distance, scores)
 
 
+class Nearness(Convolutions):
+    """A network of positive values."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image).exp()
+
+
+def depth(pictures: Tensor) -> Depth:
+    """Return an energy whose target is the relief of each picture."""
+    estimator = Nearness(1, scale=0.3)
+    return Depth(estimator, estimator(pictures))
+
+
+def normals(pictures: Tensor) -> Normals:
+    """Return an energy whose target are the normals of each picture."""
+    estimator = Convolutions(3)
+    return Normals(estimator, estimator(pictures))
+
+
 def segmentation(
     pictures: Tensor,
     distance: str = "cross entropy",
@@ -194,6 +215,8 @@ ENERGIES: dict[str, Callable[[Tensor], Energy]] = {
     "output by classes of tokens": lambda pictures: network_output(
         pictures, "tokens", "cross entropy"
     ),
+    "depth": depth,
+    "normals": normals,
     "segmentation": segmentation,
     "segmentation by squares": lambda pictures: segmentation(pictures, "squared error"),
     "segmentation by logits": lambda pictures: segmentation(pictures, "squared error", "logits"),
