@@ -162,8 +162,8 @@ def test_the_unguided_picture_comes_out_where_it_is_asked_for(server):
 
 
 @pytest.mark.slow
-def test_similarity_and_any_network_guide(server):
-    """The attribute nodes that no example uses: a likeness in OpenCLIP, and an expression."""
+def test_similarity_preference_and_any_network_guide(server):
+    """The attribute nodes that no example uses: likenesses in OpenCLIP, and an expression."""
     nodes = workflow("text_and_style_demo", steps=1)
     common = {"weight": 1.0, "start": 0.0, "end": 1.0}
     (sampler,) = [node for node in nodes.values() if node["class_type"] == "ZMagicSampler"]
@@ -182,11 +182,34 @@ def test_similarity_and_any_network_guide(server):
         "class_type": "ZMagicImageSimilarity",
         "inputs": {**likeness, **common, "conditions": ["92", 0]},
     }
-    sampler["inputs"]["conditions"] = ["93", 0]
+    nodes["95"] = {
+        "class_type": "ZMagicImageSimilarity",
+        "inputs": {**likeness, **common, "match": "patches", "conditions": ["93", 0]},
+    }
+    scorer = {"scorer": "CLIP-IQA", "scorer.good": "Good photo.", "scorer.bad": "Bad photo."}
+    preference = {**scorer, "openclip": [openclip, 0], "head": "not used.pth"}
+    nodes["96"] = {
+        "class_type": "ZMagicPreference",
+        "inputs": {**preference, **common, "conditions": ["95", 0]},
+    }
+    sampler["inputs"]["conditions"] = ["96", 0]
     (report,) = [i for i, node in nodes.items() if node is sampler]
     nodes["94"] = {"class_type": "PreviewAny", "inputs": {"source": [report, 2]}}
     final = json.loads(server.run(nodes)["94"]["text"][0])["final"]
-    assert list(final) == ["ONNX", "Image Similarity"]
+    assert list(final) == ["ONNX", "Image Similarity", "Image Similarity 2", "Preference"]
+
+
+def test_a_missing_head_of_a_preference_says_where_to_get_it(server):
+    nodes = workflow("text_and_style_demo", steps=1)
+    (text,) = [node for node in nodes.values() if node["class_type"] == "ZMagicText"]
+    openclip = text["inputs"]["openclip"]
+    scorer = {"scorer": "LAION aesthetic", "head": "elsewhere.pth", "openclip": openclip}
+    text["class_type"], text["inputs"] = (
+        "ZMagicPreference",
+        {**scorer, "weight": 1.0, "start": 0.0, "end": 1.0},
+    )
+    with pytest.raises(RuntimeError, match="(?s)'elsewhere.pth' not found.*aesthetic.*Apache 2.0"):
+        server.run(nodes)
 
 
 @pytest.mark.parametrize(
