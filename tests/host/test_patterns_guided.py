@@ -93,10 +93,10 @@ def test_another_network_sees_the_likeness(world, unguided):
     """LPIPS on classifiers that learned nothing, of another architecture and seed each."""
     photograph = load_photograph().movedim(-1, 1)
     energy = Perceptual(random_lpips("SqueezeNet 1.1", 1), photograph)
-    judge = Perceptual(random_lpips("AlexNet", 2), photograph)
+    evaluator = Perceptual(random_lpips("AlexNet", 2), photograph)
     pictures, energies = guided(world, energy, 0.3)
     assert (energies < 0.85 * energy(unguided)).all()
-    assert (judge(pictures) < 0.9 * judge(unguided)).all()
+    assert (evaluator(pictures) < 0.9 * evaluator(unguided)).all()
 
 
 def random_lpips(kind: str, seed: int) -> Network:

@@ -16,6 +16,12 @@ from zmagic.nodes.locate_face_node import ZMagicLocateFace
 from zmagic.nodes.method_node import ZMagicMethod
 from zmagic.nodes.onnx_nodes import ZMagicOnnxEnergy
 from zmagic.nodes.openclip_energy_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
+from zmagic.nodes.pattern_energy_nodes import (
+    ZMagicBrightnessMap,
+    ZMagicSeamless,
+    ZMagicSharpness,
+    ZMagicSymmetry,
+)
 from zmagic.nodes.picture_energy_nodes import ZMagicColorPalette, ZMagicReferenceImage, ZMagicSketch
 from zmagic.nodes.preference_node import ZMagicPreference
 from zmagic.nodes.segmentation_nodes import ZMagicSegmentation
@@ -87,6 +93,10 @@ NODES = (
     ZMagicColorPalette,
     ZMagicSketch,
     ZMagicReferenceImage,
+    ZMagicBrightnessMap,
+    ZMagicSeamless,
+    ZMagicSymmetry,
+    ZMagicSharpness,
     ZMagicText,
     ZMagicStyle,
     ZMagicImageSimilarity,
