@@ -57,8 +57,10 @@ from .energies import (
 )
 from .engine import GuidedRun
 from .pictures.preprocessing import Preprocessing
+from .pictures.views import ViewOptions
 from .progress import Watch
 from .random_streams import RandomStreams
+from .robust_views import robust_conditions
 from .schedule import NoiseLevel, Schedule
 from .settings import PRESETS, GuidanceSettings, preset
 from .trace import Trace
@@ -96,6 +98,8 @@ __all__ = [
     "Symmetry",
     "Text",
     "Trace",
+    "ViewOptions",
     "Watch",
     "preset",
+    "robust_conditions",
 ]

@@ -21,6 +21,7 @@ __all__ = ["NoisePattern", "View", "ViewOptions", "drawn_views"]
 CUT = 3.0
 # A blur of less, in pixels, changes nothing.
 LEAST_BLUR = 0.1
+MOST_VIEWS = 64
 # Numbers drawn for each view: two of its shift, two, one and one of its noise.
 DRAWN = 6
 
@@ -30,7 +31,7 @@ class ViewOptions:
     """How views differ from the picture.
 
     Args:
-        count: the number of views, >= 1.
+        count: the number of views, 1 to 64.
         noise: the standard deviation of their noise, >= 0; the picture is in [0, 1].
         blur: the standard deviation of their blur in pixels of the picture, >= 0.
         shift: how far they are shifted at most, as a share of the side, in [0, 0.5].
@@ -47,7 +48,7 @@ class ViewOptions:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        for name, high in (("count", math.inf), ("noise", 1.0), ("blur", 100.0), ("shift", 0.5)):
+        for name, high in (("count", MOST_VIEWS), ("noise", 1.0), ("blur", 100.0), ("shift", 0.5)):
             low, value = float(name == "count"), getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value}")

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from zmagic.guidance.conditions import Condition
 from zmagic.guidance.trace import Trace
 from zmagic.nodes.compare_runs_node import ZMagicCompareRuns
 from zmagic.nodes.demo_nodes import ZMagicLoadDemoNetworks
@@ -24,6 +25,7 @@ from zmagic.nodes.pattern_energy_nodes import (
 )
 from zmagic.nodes.picture_energy_nodes import ZMagicColorPalette, ZMagicReferenceImage, ZMagicSketch
 from zmagic.nodes.preference_node import ZMagicPreference
+from zmagic.nodes.robust_views_node import ZMagicRobustViews
 from zmagic.nodes.segmentation_nodes import ZMagicSegmentation
 from zmagic.nodes.settings_node import ZMagicSettings
 
@@ -83,6 +85,7 @@ def sockets(networks):
         "region": picture[..., 0],
         "reference_mask": picture[..., 1] + 0.01,
         "images": {"image0": picture},
+        "conditions": (Condition("bright", lambda image, region=None: image.mean((1, 2, 3))),),
         "reports": {"report0": report},
         "masks": {"mask0": picture[..., 2]},
         "bounding_box": {"x": 1, "y": 1, "width": 5, "height": 5},
@@ -107,6 +110,7 @@ NODES = (
     ZMagicOnnxEnergy,
     ZMagicLocateFace,
     ZMagicMethod,
+    ZMagicRobustViews,
     ZMagicSettings,
     ZMagicCompareRuns,
 )
