@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .calibration import Probe, RunStrength
 from .conditions import (
     Condition,
     active_conditions,
@@ -122,6 +123,7 @@ class GuidedRun:
         self._jacobian = DenoiserGradient(settings.gradient_path, check_slope, save_memory)
         self._momentum = Momentum(settings.momentum)
         self._landing = Landing(schedule) if settings.step_rule == "spherical" else None
+        self._strength = RunStrength(settings)
         self._cost = RunCost(count_operations)
         self._evaluations = 0
         self._guided_steps = 0  # predictions that were corrected, however often each was repeated
@@ -193,6 +195,7 @@ class GuidedRun:
         self._guided_steps += 1
         made = self._repeated(x, sigma, model)
         if not self._slope_is_right(made.pulled, model):
+            self._strength.forget()
             made = self._repeated(x, sigma, model)
         return made.corrected
 
@@ -270,10 +273,15 @@ class GuidedRun:
         begin_step(active, self.step_at(sigma), self.streams.step_seed(sigma))
 
     def _energies(
-        self, latent: Tensor, conditions: Sequence[Condition], meter: Meter
+        self,
+        latent: Tensor,
+        conditions: Sequence[Condition],
+        meter: Meter,
+        shifts: Sequence[tuple[int, int]] = (),
     ) -> list[Tensor]:
         image = Tape([Stage("decoder", self.decode)], latent, meter, track=False).output
-        field = EnergyField([], conditions, meter)
+        field = EnergyField([], conditions, meter, shifts=shifts)
+        image = field.shifted(image)
         return [field.energy(j, image) for j in range(len(conditions))]
 
     def _guided(
@@ -285,7 +293,8 @@ class GuidedRun:
         around = neighbors(self.settings, self.streams, x, sigma, level, repeat)
         shifts = self._random_shifts(len(x), sigma, repeat)
         look = Look(x, level, active, shifts, Meter(), neighbors=around)
-        kind = (self._jacobian.path, *(condition.name for condition in active))
+        names = (condition.name for condition in active)
+        kind = (self._jacobian.path, self._strength.is_open, *names)
         place = (self.step_at(sigma), repeat, self._travel.repeats(sigma))
         self._evaluations += 1
         # What an evaluation takes depends on what turns out to be satisfied: each is counted.
@@ -301,7 +310,10 @@ class GuidedRun:
                 there = replace(look, prediction=prediction)
                 return self._direction(self._jacobian.without_jacobian, there, denoiser)[1]
 
-            better = corrected(state, self.settings, path in NO_BACKPROP, look_at)
+            if self._strength.is_open:
+                self._calibrate(state, look, made, self.step_at(sigma))
+            strong = replace(self.settings, strength=self._strength.value)
+            better = corrected(state, strong, path in NO_BACKPROP, look_at)
         look.meter.reused += denoiser.reused_first
         computed = look.meter.computed().get(DENOISER, 0)
         self._cost.learn(costs, look.meter.operations, DENOISER, computed)
@@ -320,6 +332,21 @@ class GuidedRun:
         if self._landing:
             self._landing.aim(x, better, sigma)
         return _Evaluated(made.prediction, better, made.pulled, denoiser.reused_first)
+
+    def _calibrate(self, state: StepState, look: Look, made: Direction, number: int) -> None:
+        """Find the strength of the run; what it takes is counted in the look."""
+
+        def energies_of(latent: Tensor) -> list[Tensor]:
+            return self._energies(latent, look.active, look.meter, look.shifts)
+
+        with torch.no_grad():
+            # Those of a neighborhood are no measure for those of one prediction.
+            here = energies_of(made.prediction) if look.neighbors else made.record["energies"]
+            names = [condition.name for condition in look.active]
+            probe = Probe(names, here, made.own.valid, energies_of)
+            found = self._strength.find(state, probe, number)
+        if found:
+            self._report.calibrated(found)
 
     def _state(
         self, look: Look, made: Direction, denoiser: Denoiser, sigma: float, repeat: int

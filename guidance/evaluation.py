@@ -222,10 +222,7 @@ class EnergyField:
     def at(self, u: Tensor, which: Sequence[int] | None = None) -> "Evaluation":
         """Evaluate the energies ``which`` (default all) at ``u``."""
         tape = Tape(self.stages, u, self.meter)
-        image = tape.output
-        if self.shifts:
-            pairs = zip(image, self.shifts, strict=True)
-            image = torch.stack([torch.roll(one, shift, (-2, -1)) for one, shift in pairs])
+        image = self.shifted(tape.output)
         which = range(len(self.conditions)) if which is None else which
         return Evaluation(self, tape, {j: self.energy(j, image) for j in which})
 
@@ -239,6 +236,13 @@ class EnergyField:
             shifts=self.shifts,
             second_order=self.second_order,
         )
+
+    def shifted(self, image: Tensor) -> Tensor:
+        """The pictures as the energies see them."""
+        if not self.shifts:
+            return image
+        pairs = zip(image, self.shifts, strict=True)
+        return torch.stack([torch.roll(one, shift, (-2, -1)) for one, shift in pairs])
 
     def energy(self, j: int, image: Tensor) -> Tensor:
         """Energy of condition j on ``image [B, 3, H, W]``, ``[B]``.

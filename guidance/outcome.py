@@ -123,6 +123,7 @@ def in_words(report: dict[str, Any]) -> str:
         _listed(_satisfied(report), "", ""),
         _best_of(report),
         _looks(report.get("conditions", [])),
+        _calibrated(report.get("calibration")),
         _counted(len(report.get("warnings", []))),
     ]
     if report.get("settings", {}).get("strength") == 0.0:
@@ -194,6 +195,10 @@ def _looks(conditions: Iterable[dict[str, Any]]) -> str:
         return ""
     found, looks = (sum(numbers) for numbers in zip(*counts, strict=True))
     return f"face found in {found} of {looks} looks"
+
+
+def _calibrated(calibration: dict[str, Any] | None) -> str:
+    return f"calibrated: strength {calibration['strength']:.3g}" if calibration else ""
 
 
 def _counted(warnings: int) -> str:

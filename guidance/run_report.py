@@ -15,7 +15,7 @@ from .evaluation import Meter
 from .influence import Influence
 from .progress import nothing
 from .settings import GuidanceSettings
-from .trace import ConditionFacts, StepRecord, Trace, rounded
+from .trace import Calibration, ConditionFacts, StepRecord, Trace, rounded
 from .transfers import fetched
 from .wording import printable
 
@@ -76,6 +76,11 @@ class RunReport:
                 )
 
         self._waiting.append((tell, (torch.isfinite(prediction).flatten(1).all(1),)))
+
+    def calibrated(self, found: Calibration) -> None:
+        """Keep the strength that was found, and log it."""
+        self.trace.calibration = found
+        log.info("Z-Magic: %s", printable(found.words()))
 
     def record(
         self,
@@ -162,6 +167,9 @@ class RunReport:
             for sentence in warnings:
                 self.warn(sentence)
             self._warn_of_idle_travel(travels)
+        if self.trace.calibration:
+            for sentence in self.trace.calibration.warnings:
+                self.warn(sentence)
         for sentence in reports(conditions, "warnings"):
             self.warn(sentence)
 

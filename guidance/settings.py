@@ -49,6 +49,8 @@ class GuidanceSettings:
     Args:
         strength: size of the corrections, >= 0, in the same unit for all presets and for the step
             rules ``posterior`` and ``residual``; 0 leaves the sampling untouched (section 6).
+        calibrate: whether the run finds its strength at its first look, in a range around
+            ``strength`` (``calibration``).
         gradient_path: where the chain rule of the pairs is evaluated (section 4): in the noisy
             latent (``full``), the predicted clean latent (``prediction``) or the decoded image
             (``image``); ``no_backprop`` and ``image_no_backprop`` are the latter two with a
@@ -87,6 +89,7 @@ class GuidanceSettings:
     """
 
     strength: float = 0.3
+    calibrate: bool = False
     gradient_path: str = "image"
     dependence: str = "mutual"
     look_ahead: float = 0.1
@@ -151,6 +154,8 @@ class GuidanceSettings:
                 self.dependence == "off",
                 ("look_ahead", "tasks", "order"),
             ),
+            "strength is 0": (self.strength == 0.0, ("calibrate",)),
+            "step_rule is spherical": (self.step_rule == "spherical", ("calibrate",)),
             "time_travel is 1": (self.time_travel == 1, ("travel_start", "travel_end")),
             f"gradient_path is {self.gradient_path}": (not self.backpropagates, ("mean_share",)),
             "mean_share is 0": (

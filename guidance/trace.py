@@ -77,15 +77,54 @@ class Candidate:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """The strength that a run found for itself, and by what.
+
+    ``energies`` are those of the conditions that had a gradient then, each without a correction and
+    at every strength tried, averaged over the pictures; ``rising`` names the conditions that even
+    the smallest did not lower, which was taken then; ``step`` is the sampler's.
+    """
+
+    strength: float
+    step: int
+    tried: list[float]
+    conditions: list[str]
+    energies: list[list[float]]
+    rising: list[str]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What should be otherwise, as one sentence or none."""
+        if not self.rising:
+            return []
+        names = " and ".join(self.rising)
+        return [
+            f"calibrate found no strength at which all conditions fall: {names} did not at the "
+            f"smallest, {self.strength:g}, which is taken. Lower 'strength', or the weights of the "
+            f"conditions that pull against {names}"
+        ]
+
+    def words(self) -> str:
+        """What was found, for the log."""
+        place = 1 + self.tried.index(self.strength)
+        changes = (
+            f"{name} {values[0]:.3g} -> {values[place]:.3g}"
+            for name, values in zip(self.conditions, self.energies, strict=True)
+        )
+        return f"calibrated: strength {self.strength:.3g}, {', '.join(changes)}"
+
+
 @dataclass
 class Trace:
     """The records of a run, its settings, warnings, and the energies of the finished image.
 
     ``about`` tells what was sampled: seed, model, versions; ``conditions`` are the facts of each;
-    ``unguided`` the energies of the same picture without guidance, if it was made;
-    ``candidates`` the seeds of which this run's is the best, if there were several. ``warnings``
-    say what should be otherwise, ``notes`` what is worth knowing. ``predictions`` are the
-    evaluations of the model that the run would have taken without guidance.
+    ``unguided`` the energies of the same picture without guidance, if it was made; ``calibration``
+    what the run found its strength by, None if it is the one that is set; ``candidates`` the seeds
+    of which this run's is the best, if there were several. ``warnings`` say what should be
+    otherwise, ``notes`` what is worth knowing. ``predictions`` are the evaluations of the model
+    that the run would have taken without guidance.
     """
 
     settings: dict
@@ -100,6 +139,7 @@ class Trace:
     about: dict[str, Any] = field(default_factory=dict)
     conditions: list[ConditionFacts] = field(default_factory=list)
     unguided: dict[str, list[float]] = field(default_factory=dict)
+    calibration: Calibration | None = None
     candidates: list[Candidate] = field(default_factory=list)
     predictions: int = 0
 
@@ -140,6 +180,7 @@ class Trace:
             "format": FORMAT,
             "about": self.about,
             "settings": self.settings,
+            "calibration": asdict(self.calibration) if self.calibration else None,
             "conditions": [asdict(facts) for facts in self.conditions],
             "totals": self.totals(),
             "cost": self.cost,

@@ -85,6 +85,17 @@ class ZMagicSettings(Node):
                         "which guides each step three times; too much looks painted over."
                     ),
                 ),
+                io.Boolean.Input(
+                    "calibrate",
+                    default=DEFAULTS.calibrate,
+                    optional=True,
+                    tooltip=(
+                        "Finds the strength for this model and these conditions at the first look "
+                        "that guides: the largest of 0.1 to 1.6 times 'strength' up to which it "
+                        "lowers every condition there. One for the whole run and batch; the "
+                        "report says which. Costs five decodings, none of the model."
+                    ),
+                ),
                 share(
                     "guide_start",
                     "Start of the guidance as a fraction of the sampling; 0 is its first step.",
