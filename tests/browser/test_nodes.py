@@ -1,0 +1,86 @@
+"""What a person sees of the nodes in a real graph: colors of sockets and wires, folded inputs."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+PACK = Path(__file__).resolve().parents[2]
+CODE = (PACK / "web" / "js" / "socket_colors.js").read_text(encoding="ascii")
+COLORS = dict(re.findall(r"(ZMAGIC_\w+): '(#[0-9a-f]{6})'", CODE))
+GRAPH = json.loads((PACK / "workflows" / "demo.json").read_text(encoding="utf-8"))
+FOLDED = ["guide_start", "guide_end", "decoder", "memory"]
+
+# The types of all sockets of ours, with the colors of theirs and of the wires at them.
+ON_CANVAS = """() => app.graph.nodes.flatMap(node => [...node.inputs, ...node.outputs])
+    .filter(slot => String(slot.type).startsWith('ZMAGIC_'))
+    .map(slot => [slot.type, slot.renderingColor(app.canvas.colourGetter),
+                  LGraphCanvas.link_type_colors[slot.type]])"""
+IN_PAGE = """() => app.graph.nodes.flatMap(node =>
+    [...document.querySelectorAll(`[data-node-id="${node.id}"] .lg-slot`)].map(slot => {
+        const style = getComputedStyle(slot.querySelector('[style*=color-datatype-ZMAGIC]')
+                                       ?? slot);
+        return style.backgroundColor;
+    }))"""
+VARIABLES = """types => types.map(type => getComputedStyle(document.documentElement)
+    .getPropertyValue(`--color-datatype-${type}`).trim())"""
+SET_PALETTE = "async name => app.extensionManager.setting.set('Comfy.ColorPalette', name)"
+VISIBLE = """() => {
+    const node = app.graph.nodes.find(node => node.type === 'ZMagicSettings');
+    return {shown: node.widgets.filter(w => node.isWidgetVisible(w)).map(w => w.name),
+            all: node.widgets.map(w => w.name), height: node.size[1]};
+}"""
+# Pixels of a node that nothing is drawn in.
+EMPTY = """() => app.graph.nodes.filter(node => node.type.startsWith('ZMagic')
+    && node.widgets?.some(w => w.options.advanced))
+    .map(node => [node.type, node.size[1] - node.computeSize()[1]])"""
+
+
+def rgb(color: str) -> str:
+    return "rgb({}, {}, {})".format(*(int(color[k : k + 2], 16) for k in (1, 3, 5)))
+
+
+@pytest.fixture(scope="module")
+def page(request, frontend, server):
+    """The demo's graph, drawn by the renderer that is asked for; one page is open at a time."""
+    with frontend.opened_frontend(server, request.param) as page:
+        frontend.load_graph(page, GRAPH)
+        yield page
+
+
+on_canvas = pytest.mark.parametrize("page", ["canvas"], indirect=True)
+in_nodes_2 = pytest.mark.parametrize("page", ["nodes 2.0"], indirect=True)
+
+
+@on_canvas
+def test_sockets_and_wires_have_their_colors_on_the_canvas_under_every_palette(page):
+    for palette in ("light", "nord", "dark"):
+        page.evaluate(SET_PALETTE, palette)
+        page.wait_for_timeout(500)
+        found = page.evaluate(ON_CANVAS)
+        assert {"ZMAGIC_CONDITIONS", "ZMAGIC_SETTINGS", "ZMAGIC_METHOD"} <= {t for t, *_ in found}
+        assert all(socket == wire == COLORS[kind] for kind, socket, wire in found), palette
+
+
+@on_canvas
+def test_inputs_rarely_needed_are_folded_on_the_canvas_until_asked_for(page):
+    seen = page.evaluate(VISIBLE)
+    assert [name for name in seen["all"] if name not in seen["shown"]] == FOLDED
+    empty = dict(page.evaluate(EMPTY))
+    assert {"ZMagicSettings", "ZMagicText"} <= empty.keys() and set(empty.values()) == {0}
+    page.evaluate(
+        "() => app.graph.nodes.find(node => node.type === 'ZMagicSettings').toggleAdvanced()"
+    )
+    unfolded = page.evaluate(VISIBLE)
+    assert unfolded["shown"] == seen["all"] and unfolded["height"] > seen["height"]
+
+
+@in_nodes_2
+def test_sockets_have_their_colors_in_nodes_2(page):
+    for palette in ("light", "dark"):
+        page.evaluate(SET_PALETTE, palette)
+        page.wait_for_timeout(500)
+        assert page.evaluate(VARIABLES, list(COLORS)) == list(COLORS.values())
+        shown = set(page.evaluate(IN_PAGE))
+        assert {rgb(COLORS[f"ZMAGIC_{kind}"]) for kind in ("CONDITIONS", "SETTINGS")} <= shown
