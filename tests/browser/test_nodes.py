@@ -12,11 +12,21 @@ COLORS = dict(re.findall(r"(ZMAGIC_\w+): '(#[0-9a-f]{6})'", CODE))
 GRAPH = json.loads((PACK / "workflows" / "demo.json").read_text(encoding="utf-8"))
 FOLDED = ["guide_start", "guide_end", "decoder", "memory"]
 
-# The types of all sockets of ours, with the colors of theirs and of the wires at them.
-ON_CANVAS = """() => app.graph.nodes.flatMap(node => [...node.inputs, ...node.outputs])
-    .filter(slot => String(slot.type).startsWith('ZMAGIC_'))
-    .map(slot => [slot.type, slot.renderingColor(app.canvas.colourGetter),
-                  LGraphCanvas.link_type_colors[slot.type]])"""
+# The color of each output of ours by the pixel drawn there, and that of wires of its type.
+ON_CANVAS = """() => {
+    const {ds} = app.canvas, context = app.canvas.canvas.getContext('2d');
+    const pixel = ([x, y]) => {
+        ds.scale = 1;
+        ds.offset = [400 - x, 400 - y];
+        app.canvas.draw(true, true);
+        return `rgb(${[...context.getImageData(400, 400, 1, 1).data].slice(0, 3).join(', ')})`;
+    };
+    return app.graph.nodes.flatMap(node => node.outputs.flatMap((output, k) => {
+        if (!String(output.type).startsWith('ZMAGIC_') || !output.links?.length) return [];
+        const wire = LGraphCanvas.link_type_colors[output.type];
+        return [[output.type, pixel(node.getOutputPos(k)), wire]];
+    }));
+}"""
 IN_PAGE = """() => app.graph.nodes.flatMap(node =>
     [...document.querySelectorAll(`[data-node-id="${node.id}"] .lg-slot`)].map(slot => {
         const style = getComputedStyle(slot.querySelector('[style*=color-datatype-ZMAGIC]')
@@ -60,7 +70,8 @@ def test_sockets_and_wires_have_their_colors_on_the_canvas_under_every_palette(p
         page.wait_for_timeout(500)
         found = page.evaluate(ON_CANVAS)
         assert {"ZMAGIC_CONDITIONS", "ZMAGIC_SETTINGS", "ZMAGIC_METHOD"} <= {t for t, *_ in found}
-        assert all(socket == wire == COLORS[kind] for kind, socket, wire in found), palette
+        for kind, socket, wire in found:
+            assert (socket, wire) == (rgb(COLORS[kind]), COLORS[kind]), (palette, kind)
 
 
 @on_canvas
