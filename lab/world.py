@@ -39,9 +39,10 @@ class DemoWorld:
     def __init__(self):
         with torch.inference_mode():
             self.model, self.vae = load_unet(), load_autoencoder()
+            # Most of the time goes to the decoder, whose convolutions are faster in this order.
+            # Set outside of this mode, it stops with an error at a batch of one.
+            self.vae.first_stage_model.to(memory_format=torch.channels_last)
         self.latent_shape = (4, 16, 16)
-        # Most of the time goes to the decoder, whose convolutions are faster in this order.
-        self.vae.first_stage_model.to(memory_format=torch.channels_last)
 
     def sample(
         self,
