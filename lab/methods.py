@@ -95,6 +95,7 @@ def methods(n: int) -> tuple[Method, ...]:
     freedom, faithful = PRESETS["FreeDoM baseline"], PRESETS["faithful"]
     default, one = PRESETS["balanced"], replace(freedom, gradient_path="image")
     plain = replace(freedom, strength=0.0)
+    tfg, ugd = PRESETS["TFG baseline"], PRESETS["UGD baseline"]
     best = {"family": "best of N"}
     ours, theirs = {"family": "Z-Magic"}, {"family": ONE_BACKWARD}
     prediction = replace(faithful, gradient_path="prediction")
@@ -108,8 +109,10 @@ def methods(n: int) -> tuple[Method, ...]:
         Method("FreeDoM, one backward, three times", replace(one, time_travel=3), **theirs),
         Method("MPGD", PRESETS["MPGD baseline"]),
         Method("DSG", PRESETS["DSG baseline"], sampler=FIRST_ORDER),
-        Method("TFG", PRESETS["TFG baseline"]),
-        Method("UGD", PRESETS["UGD baseline"]),
+        Method("TFG, small", replace(tfg, mean_steps=1, smoothing_samples=1), family="TFG"),
+        Method("TFG", tfg),
+        Method("UGD, once", replace(ugd, mean_steps=2, time_travel=1), family="UGD"),
+        Method("UGD", ugd),
         Method(BEST, plain, like=DEFAULT, **best),
         Method(BEST_AT_QUALITY, plain, like=QUALITY, **best),
         Method(BEST_FREEDOM, one, like=DEFAULT),
