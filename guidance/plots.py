@@ -32,6 +32,7 @@ MISSING = (
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 # Lines beyond the colors: the same ones in other dashes.
 DASHES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D")  # for the points of each
 DPI = 100
 # In pixels. ComfyUI shows a picture in the width of a node, about 400: two plots beside each other
 # are read there, more are not.
@@ -56,6 +57,7 @@ class Panel:
         title, x, y: its texts; those of the axes may be empty.
         lines: label to points ``(x, y)``. A plot without points is its title alone.
         marked: whether every point is marked, not the last one of a line alone.
+        doubling: whether x doubles from mark to mark.
     """
 
     title: str
@@ -63,6 +65,7 @@ class Panel:
     x: str = ""
     y: str = ""
     marked: bool = False
+    doubling: bool = False
 
 
 def run_curves(runs: Mapping[str, dict]) -> Tensor:
@@ -156,7 +159,7 @@ def _named(panel: Panel) -> list[str]:
 
 def _draw(axes: "Axes", panel: Panel) -> None:
     """Draw a plot into matplotlib's axes."""
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
     lines = [line for line in panel.lines.values() if len(line)]
     if not lines:
@@ -171,7 +174,7 @@ def _draw(axes: "Axes", panel: Panel) -> None:
             color=COLORS[k % len(COLORS)],
             linestyle=DASHES[k // len(COLORS)],
             linewidth=1.8,
-            marker="o",
+            marker=MARKERS[k // len(COLORS)],
             markersize=4.5,
             markevery=1 if panel.marked else [len(x) - 1],
         )
@@ -181,7 +184,11 @@ def _draw(axes: "Axes", panel: Panel) -> None:
     write(axes.set_xlabel("", fontsize=TEXT), panel.x, LONGEST_TITLE)
     write(axes.set_ylabel("", fontsize=TEXT), panel.y, LONGEST_TITLE)
     axes.tick_params(labelsize=TEXT)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=not panel.x))
+    if panel.doubling:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=not panel.x))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
     # Points in numbers whatever the system's language is, or the settings that others made.
     axes.ticklabel_format(useLocale=False)

@@ -47,8 +47,9 @@ class Landing:
         if self._aim is None:
             return None
         (lower, aimed), self._aim, self._left = self._aim, None, self._left - 1
-        if abs(sigma - lower) > SAME_SIGMA * lower:
+        if sigma > lower * (1.0 + SAME_SIGMA):  # a look between two steps
             return WARNING
-        if aimed.shape != x.shape:  # a part of the batch, or a tile: nothing to compare with
+        # Steps that nothing guides came between, or this is a part of the batch, or a tile.
+        if sigma < lower * (1.0 - SAME_SIGMA) or aimed.shape != x.shape:
             return None
         return WARNING if bool((rms(x - aimed) > MISSED * rms(x)).any()) else None

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 __all__ = ["LEAST_GAIN", "obedience"]
 
 # A gain of the guide below it is too small to divide by.
-LEAST_GAIN = 0.02
+LEAST_GAIN = 0.05
 
 Rows = Mapping[int, dict]
 

@@ -56,7 +56,7 @@ def write_ranks(by_task: Mapping[str, Sequence[Summary]], plan: Plan, folder: Pa
         }
         lines = rank_curves(plan.rows(tasks[0]), points)
         axes = {"x": "operations, in plain pictures", "y": "mean rank by the evaluators"}
-        panels.append(Panel(title, lines, **axes, marked=True))
+        panels.append(Panel(title, lines, **axes, marked=True, doubling=True))
     draw_panels(panels if len(by_task) > 1 else panels[1:], folder / "ranks.png")
 
 
@@ -78,7 +78,9 @@ def rank_curves(
         lines.setdefault(method.family or method.name, []).append(
             (mean(known), mean(s.rank for s in found))
         )
-    return {label: sorted(line) for label, line in lines.items()}
+    # The lines with several points have the colors that are told apart best.
+    ordered = sorted(lines, key=lambda label: (label != "Z-Magic", -len(lines[label])))
+    return {label: sorted(lines[label]) for label in ordered}
 
 
 def _energies(task: str, name: str, found: Mapping) -> Panel:

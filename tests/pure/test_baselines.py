@@ -124,6 +124,11 @@ def test_dsg_says_so_if_the_solver_ends_elsewhere(solve, warned):
     assert not sampled(schedule, preset("balanced"), solve).warnings
 
 
+def test_dsg_compares_no_steps_between_which_nothing_guides():
+    schedule = Schedule.edm([10.0, 6.0, 3.0, 1.0, 0.3, 0.0])
+    assert not sampled(schedule, preset("DSG baseline", guide_every=2), euler).warnings
+
+
 def test_dsg_lowers_the_energy_and_more_of_it_lowers_it_more():
     schedule = Schedule.edm([10.0, 6.0, 3.0, 1.5, 0.7, 0.3, 0.1, 0.0])
     ends = [
