@@ -10,33 +10,31 @@ import pytest
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.server]
 
 PACK = Path(__file__).resolve().parents[2]
-VARIANTS = 6
-LIMIT = 1800.0  # seconds, on a machine that is busy with other things
+VARIANTS = 8
+LIMIT = 3600.0  # seconds, on a machine that is busy with other things
 BROKEN = {
-    "broken-hosts": [
+    "broken-hosts": {
         "a host was killed",
         "a host froze",
         "the sweep was killed and started again",
-    ],
-    "broken-cluster": [
+    },
+    "broken-cluster": {
         "a worker was killed",
         "a worker's host was killed",
         "a worker's host froze",
         "the scheduler was stopped, and another one started",
-    ],
+    },
 }
 
 
-@pytest.mark.parametrize("part", BROKEN)
-def test_nothing_is_lost_double_or_different(part, tmp_path):
-    command = [sys.executable, "-m", "lab.faults", "--variants", str(VARIANTS), "--workers", "2"]
-    command += ["--plain"]
-    done = subprocess.run(
-        [*command, "--parts", part, "--folder", str(tmp_path / "faults")],
-        **{"cwd": PACK, "capture_output": True, "text": True, "timeout": LIMIT},
-    )
+def test_whatever_breaks_nothing_is_lost_double_or_different(tmp_path):
+    """With pictures that take no time: what is tested is who makes them."""
+    folder = tmp_path / "faults"
+    command = [sys.executable, "-m", "lab.faults", "--plain", "--variants", str(VARIANTS)]
+    command += ["--workers", "2", "--parts", *BROKEN, "--folder", str(folder)]
+    done = subprocess.run(command, cwd=PACK, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads((tmp_path / "faults" / "faults.json").read_text(encoding="utf-8"))
-    found = report["parts"][part]
-    assert set(BROKEN[part]) <= set(found["told"]) and found["variants"] == VARIANTS
-    assert (found["lost"], found["double"], found["different"]) == (0, 0, 0)
+    parts = json.loads((folder / "faults.json").read_text(encoding="utf-8"))["parts"]
+    for part, broken in BROKEN.items():
+        assert broken <= set(parts[part]["told"]) and parts[part]["variants"] == VARIANTS
+        assert (parts[part]["lost"], parts[part]["double"], parts[part]["different"]) == (0, 0, 0)
