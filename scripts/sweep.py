@@ -9,8 +9,9 @@ twice. docs/many_machines.md has the rest.
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from dask_cluster import ClusterError, checked_scheduler
@@ -98,8 +99,8 @@ def _make(
         return
     added = 0
     with (
-        closing(_outcomes(left, options)) as outcomes,
         tqdm(total=len(left), unit="variant", smoothing=0.1) as bar,
+        closing(_outcomes(left, options, partial(bar.write, file=sys.stderr))) as outcomes,
     ):
         for outcome in outcomes:
             if isinstance(outcome, Failed):
@@ -111,12 +112,15 @@ def _make(
                 raise SweepStoppedError(f"the first {HOPELESS} variants failed")
 
 
-def _outcomes(left: Sequence[Variant], options: argparse.Namespace) -> Iterator[Made | Failed]:
+def _outcomes(
+    left: Sequence[Variant], options: argparse.Namespace, tell: Callable[[str], None]
+) -> Iterator[Made | Failed]:
+    limits = options.patience, options.tries
     if options.hosts:
-        return made_on_hosts(left, options.hosts, options.patience, options.tries)
+        return made_on_hosts(left, options.hosts, *limits, tell)
     from sweeps.on_cluster import made_on_cluster  # Dask is optional
 
-    return made_on_cluster(left, options.scheduler, options.patience, options.tries)
+    return made_on_cluster(left, options.scheduler, *limits, tell)
 
 
 def _variants(options: argparse.Namespace) -> list[Variant]:

@@ -54,7 +54,8 @@ def broken(folder: Path, work: Work, workers: int) -> list[str]:
         told.append("a worker's host froze")
 
         sweep.wait_for(4 * work.variants // 5)
-    if "the scheduler is gone" not in sweep.end:
+    sweep.process.wait(LIMIT)
+    if "the scheduler is gone" not in sweep.told:
         raise RuntimeError(f"the scheduler was stopped, and the sweep told:\n{sweep.end}")
     told.append("the scheduler was stopped, and another one started")
     with ExitStack() as opened:

@@ -34,12 +34,12 @@ def undisturbed(folder: Path, work: Work, count: int) -> None:
 
 
 def broken(folder: Path, work: Work, count: int) -> list[str]:
-    """All variants while things break: what did, in the order of it."""
+    """All variants while things break, on ``count`` hosts and one with a small disk: what did."""
     told = []
     with ExitStack() as started:
-        first, *others = started.enter_context(local_hosts(count - 1, folder))
+        first, second, *others = started.enter_context(local_hosts(count, folder))
         last, full = _with_small_disk(started, folder / "full", work)
-        sweep = Sweep(folder / "sweep", work, _addresses([first, *others, last]))
+        sweep = Sweep(folder / "sweep", work, _addresses([first, second, *others, last]))
         started.callback(sweep.stop)
 
         sweep.wait_for(max(1, work.variants // 6))
@@ -47,17 +47,13 @@ def broken(folder: Path, work: Work, count: int) -> list[str]:
         told.append("a host was killed")
 
         sweep.wait_for(work.variants // 3)
-        # Where it was, since the one that freezes and the one with the full disk would be the last.
-        revived = started.enter_context(local_host(folder / "revived", port=_port(first)))
-        frozen = descendant((others or [revived])[0].leash, "main.py")
+        frozen = descendant(second.leash, "main.py")
         frozen.suspend()
+        sweep.wait_until_told(f"{second.address}: ")
         told.append("a host froze")
 
-        sweep.wait_for(work.variants // 2)
         sweep.kill_and_go_on()
         told.append("the sweep was killed and started again")
-
-        sweep.wait_for(2 * work.variants // 3)
         frozen.resume()
         sweep.finished()
         if full and "No space left" in (folder / "full.log").read_text(encoding="utf-8"):
@@ -67,10 +63,6 @@ def broken(folder: Path, work: Work, count: int) -> list[str]:
 
 def _addresses(hosts: Sequence[Server]) -> tuple[str, str]:
     return "--hosts", ",".join(host.address for host in hosts)
-
-
-def _port(host: Server) -> int:
-    return int(host.address.rpartition(":")[2])
 
 
 def _with_small_disk(started: ExitStack, folder: Path, work: Work) -> tuple[Server, bool]:

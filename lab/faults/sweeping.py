@@ -100,18 +100,34 @@ class Sweep:
         return file.read_bytes().count(b"\n") if file.is_file() else 0
 
     def wait_for(self, rows: int) -> None:
-        """Return when so many variants are kept.
+        """Return when so many variants are kept, and others are not yet.
 
         Raises:
             RuntimeError: the sweep ended before, or is stuck.
         """
         known, since = self.rows, time.monotonic()
         while self.rows < rows:
-            if self.process.poll() is not None or time.monotonic() - since > LIMIT:
-                raise RuntimeError(f"the sweep has made {self.rows} variants; it told:\n{self.end}")
+            self._look(since)
             if self.rows != known:
                 known, since = self.rows, time.monotonic()
-            time.sleep(LOOK_SECONDS)
+        self._look(since)
+
+    def wait_until_told(self, words: str) -> None:
+        """Return when the sweep has told something with these words in it.
+
+        Raises:
+            RuntimeError: the sweep ended before, or is stuck.
+        """
+        since = time.monotonic()
+        while words not in self.told:
+            self._look(since)
+
+    def _look(self, since: float) -> None:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the sweep ended before all was broken; it told:\n{self.end}")
+        if time.monotonic() - since > LIMIT:
+            raise RuntimeError(f"the sweep has made {self.rows} variants; it told:\n{self.end}")
+        time.sleep(LOOK_SECONDS)
 
     def kill_and_go_on(self) -> None:
         """Kill it as it is, and start the same command."""
@@ -144,10 +160,14 @@ class Sweep:
         self.process.wait()
 
     @property
+    def told(self) -> str:
+        """All that it has told."""
+        return self.folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+
+    @property
     def end(self) -> str:
-        """The last lines that it has told."""
-        told = self.folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
-        return "\n".join(told.replace("\r", "\n").splitlines()[-12:])
+        """The last lines of it."""
+        return "\n".join(self.told.replace("\r", "\n").splitlines()[-12:])
 
 
 def _words(process: psutil.Process) -> list[str]:

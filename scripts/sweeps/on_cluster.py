@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -75,7 +75,11 @@ class HostOfWorker(WorkerPlugin):
 
 
 def made_on_cluster(
-    variants: Sequence[Variant], scheduler: str, patience: float, tries: int
+    variants: Sequence[Variant],
+    scheduler: str,
+    patience: float,
+    tries: int,
+    tell: Callable[[str], None],
 ) -> Iterator[Made | Failed]:
     """Each variant once, in the order in which they end; see ``made_on_hosts``.
 
@@ -96,6 +100,7 @@ def made_on_cluster(
                 if isinstance(made, Made) or len(tried) + 1 >= tries:
                     yield made
                     continue
+                tell(f"{made.host}: {made.reason}")
                 # Another worker, if there is one.
                 tried = [*tried, made.host]
                 known = client.scheduler_info(n_workers=-1)["workers"]

@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from api_client import Server
@@ -29,13 +29,20 @@ class SweepStoppedError(RuntimeError):
 
 
 def made_on_hosts(
-    variants: Sequence[Variant], addresses: Sequence[str], patience: float, tries: int
+    variants: Sequence[Variant],
+    addresses: Sequence[str],
+    patience: float,
+    tries: int,
+    tell: Callable[[str], None],
 ) -> Iterator[Made | Failed]:
     """Each variant once, in the order in which they end.
 
     A host that is gone or frozen, or tells no progress for ``patience`` seconds, is left until it
     answers again, and its variant goes to another one. When the iterator is closed, hosts drop
     theirs.
+
+    Args:
+        tell: is told of every failure, also of a variant that another host makes then.
 
     Raises:
         SweepStoppedError: no host has answered for ``patience`` seconds.
@@ -45,18 +52,22 @@ def made_on_hosts(
         for address in dict.fromkeys(address.rstrip("/") for address in addresses)
     }
     pile = Pile(variants, list(servers), tries, _found(servers, variants))
-    results: queue.Queue[Made | Failed | Exception] = queue.Queue()
+    results: queue.Queue[Made | Failed | str | Exception] = queue.Queue()
     for server in servers.values():
         # A daemon: one that waits for a frozen host must not keep a stopped sweep alive.
         threading.Thread(target=_serve, args=(server, pile, patience, results), daemon=True).start()
     try:
-        yield from _awaited(len(variants), results, pile, patience)
+        yield from _awaited(len(variants), results, pile, patience, tell)
     finally:
         _cancel_all(servers, pile.stop())
 
 
 def _awaited(
-    count: int, results: queue.Queue, pile: Pile, patience: float
+    count: int,
+    results: queue.Queue,
+    pile: Pile,
+    patience: float,
+    tell: Callable[[str], None],
 ) -> Iterator[Made | Failed]:
     up_at = time.monotonic()
     while count:
@@ -64,6 +75,9 @@ def _awaited(
             outcome = results.get(timeout=LOOK_SECONDS)
             if isinstance(outcome, Exception):
                 raise outcome
+            if isinstance(outcome, str):
+                tell(outcome)
+                continue
             yield outcome
             count -= 1
         if not pile.none_is_up():
@@ -93,12 +107,16 @@ def _serve(server: Server, pile: Pile, patience: float, results: queue.Queue) ->
 
 def _make_all(server: Server, pile: Pile, patience: float, results: queue.Queue) -> None:
     """Have one host make variants until none is left."""
-    host, rest = server.address, FIRST_REST
+    host, rest, up = server.address, FIRST_REST, True
     while not pile.is_over():
         if not answers(server):
+            if up:
+                results.put(f"{host}: does not answer; it is asked again now and then")
+            up = False
             pile.down(host)
             rest = _rested(pile, min(rest, patience / 4.0))
             continue
+        up = True
         variant = pile.take(host)
         if variant is None:
             return
@@ -109,6 +127,7 @@ def _make_all(server: Server, pile: Pile, patience: float, results: queue.Queue)
                 return
             if isinstance(error, OSError):
                 pile.down(host)
+            results.put(f"{host}: {error}")
             if not pile.give_back(host):
                 results.put(Failed(variant, host, str(error)))
             cancel(server, variant)

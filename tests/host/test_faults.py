@@ -10,7 +10,7 @@ import pytest
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.server]
 
 PACK = Path(__file__).resolve().parents[2]
-VARIANTS = 8
+VARIANTS = 30
 LIMIT = 3600.0  # seconds, on a machine that is busy with other things
 BROKEN = {
     "broken-hosts": {
