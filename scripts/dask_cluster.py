@@ -6,6 +6,7 @@ Dask is optional (``requirements-lab.txt``); nothing is imported from it before 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ __all__ = ["RESOURCE", "ClusterError", "checked_scheduler", "connected", "local_
 # What a worker has one of; Dask's documentation calls it so too. A job takes one.
 RESOURCE = "GPU"
 CONNECT_SECONDS = 30.0
+# Workers may still be starting.
+WORKER_SECONDS = 300.0
+LOOK_SECONDS = 1.0
 SCHEDULER = re.compile(r"local:([1-9]\d*)|(tcp|tls|ws|wss|ucx)://.+")
 
 
@@ -69,10 +73,20 @@ def connected(scheduler: str) -> Iterator[Client]:
     except OSError as error:
         raise ClusterError(f"no Dask scheduler answers at {scheduler}: {error}") from error
     with client:
+        _wait_for_a_worker(client, scheduler)
+        yield client
+
+
+def _wait_for_a_worker(client: Client, scheduler: str) -> None:
+    """Return when there is one that has the resource: jobs for others would wait in silence."""
+    started = time.monotonic()
+    while True:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        if not any(worker["resources"].get(RESOURCE) for worker in workers):
+        if any(worker["resources"].get(RESOURCE) for worker in workers):
+            return
+        if time.monotonic() - started > WORKER_SECONDS:
             raise ClusterError(
                 f"start workers with --resources {RESOURCE}=1 --nthreads 1: the scheduler at "
                 f"{scheduler} has {len(workers)} workers, and none with that resource"
             )
-        yield client
+        time.sleep(LOOK_SECONDS)
