@@ -43,13 +43,13 @@ class ZMagicRobustViews(Node):
                 ),
                 io.Float.Input(
                     "noise",
-                    default=0.1,
+                    default=0.05,
                     min=0.0,
                     max=1.0,
                     step=0.01,
                     round=False,
                     tooltip="Noise in the views, as a share of the way from black to white. "
-                    "0.05 to 0.15 is good for faces and text; landmarks want less.",
+                    "The more, the less each step follows the conditions; landmarks want little.",
                 ),
                 io.Float.Input(
                     "blur",

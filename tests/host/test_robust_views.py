@@ -60,7 +60,9 @@ def test_a_run_has_the_same_views_for_the_same_seed_alone_and_in_a_batch():
     with one_thread():
         model = attach(specimen.patcher, through_views(conditions), CHEAP, None, traces.append)
         first, again = (sample(specimen, model) for _ in range(2))
+        alone = sample(specimen, model, batch=1)
         plain = sample(specimen, attach(specimen.patcher, conditions, CHEAP))
     assert torch.equal(first, again) and not torch.equal(first, plain)
+    assert (alone - first[:1]).abs().max() < 1e-5 * first.abs().max()
     assert all(record.energy_calls == 2 for record in traces[0].steps)
     assert traces[0].cost

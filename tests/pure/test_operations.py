@@ -7,7 +7,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from zmagic.guidance import operations
+from zmagic.guidance.conditions import Condition
 from zmagic.guidance.operations import NETWORKS, OperationCounter
+from zmagic.guidance.pictures.views import ViewOptions
+from zmagic.guidance.robust_views import robust
 
 from .conftest import SCHEDULE
 
@@ -46,6 +49,21 @@ def test_the_models_share_is_its_forwards_and_backwards(world, settings, check_s
     parts = (trace.cost.get(part, 0.0) for part in ("denoiser", "decoder", NETWORKS))
     assert trace.cost["total"] == pytest.approx(sum(parts))
     assert f"{trace.cost['total']:.3g} times plain sampling" in trace.summary()
+
+
+def test_each_view_of_robust_views_is_counted(world):
+    kernel = torch.randn(4, 3, 3, 3, dtype=torch.float64)
+
+    def energy(image, region=None):
+        return nn.functional.conv2d(image, kernel).square().flatten(1).mean(1)
+
+    def networks(count):
+        condition, _ = robust(Condition("one", energy), ViewOptions(count, shift=0.2))
+        return sampled(world, world.run([condition])).cost[NETWORKS]
+
+    one, two, three = map(networks, (1, 2, 3))
+    # The products of the balance are among them, once.
+    assert three - two == pytest.approx(two - one, rel=1e-4) and two > 1.9 * one
 
 
 def test_counting_changes_no_bit_and_can_be_left_out(world):
