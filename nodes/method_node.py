@@ -94,7 +94,8 @@ class ZMagicMethod(Node):
                     "The length of a correction. posterior: a share of the posterior spread. "
                     "residual: a share of the remaining noise, far more in the first steps and "
                     "less in the last; in all about the same. classifier: the score itself. "
-                    "freedom: a share of the CFG difference. polyak: by the energies' values.",
+                    "freedom: a share of the CFG difference. polyak: by the energies' values. "
+                    "spherical: to the sphere of the step's noise (DSG; sampler euler).",
                 ),
                 count(
                     "guide_every",

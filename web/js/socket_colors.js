@@ -15,6 +15,7 @@ const COLORS = {
     ZMAGIC_FACE_LOCATION: '#9690ff',
     ZMAGIC_SEGMENTER: '#887948',
     ZMAGIC_ONNX_NETWORK: '#935d05',
+    ZMAGIC_LPIPS_NETWORK: '#ee99dd',
 };
 
 /* Whenever it loads a palette, the frontend empties the entries of types that the palette lacks:
