@@ -101,8 +101,8 @@ class Calibration:
         names = " and ".join(self.rising)
         return [
             f"calibrate found no strength at which all conditions fall: {names} did not at the "
-            f"smallest, {self.strength:g}, which is taken. Lower 'strength', or the weights of the "
-            f"conditions that pull against {names}"
+            f"smallest, {self.strength:g}, which is taken. Switch calibrate off and set "
+            f"'strength', or lower the weights of the conditions that pull against {names}"
         ]
 
     def words(self) -> str:
