@@ -145,6 +145,32 @@ class ZMagicMethod(Node):
                     "against adversarial patterns; 0 is off, 4 to 8 is good for text and "
                     "identity, -1 is as the preset.",
                 ),
+                number(
+                    "mean_share",
+                    1.0,
+                    0.05,
+                    "Share of the strength that goes to steps on the prediction itself, without "
+                    "the model (TFG's mean guidance, UGD's backward guidance); -1 is as the "
+                    "preset. Without a backward through the model all of it does.",
+                ),
+                count(
+                    "mean_steps",
+                    20,
+                    "How many such steps, each with a look of its own; 0 is as the preset.",
+                ),
+                number(
+                    "smoothing",
+                    2.0,
+                    0.05,
+                    "Spread of the predictions around the present one that the conditions see "
+                    "the mean of, in units of the posterior spread (TFG); 0 is off, -1 is as the "
+                    "preset.",
+                ),
+                count(
+                    "smoothing_samples",
+                    16,
+                    "How many of them are drawn, and decoded at each look; 0 is as the preset.",
+                ),
             ],
             outputs=[
                 Method.Output(

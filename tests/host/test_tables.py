@@ -55,7 +55,14 @@ def portraits(tmp_path_factory) -> Path:
 
 def measured(portraits: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "lab.tables", "--portraits", str(portraits), "--quick"]
-    command += ["--tasks", "palette + style", "--methods", "Z-Magic default", "--folder", str(folder)]
+    command += [
+        "--tasks",
+        "palette + style",
+        "--methods",
+        "Z-Magic default",
+        "--folder",
+        str(folder),
+    ]
     command += ["--steps", "1", "--sets", "2", "--batch", "2", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=PACK)
 
