@@ -113,3 +113,9 @@ def test_the_readme_shows_what_it_is_and_how_to_have_it_before_it_explains():
     order = ["![", "## Install\n", "## The first picture\n", "## Which preset\n", "## Nodes\n"]
     places = [text.index(each) for each in order]
     assert places == sorted(places) and places[-1] < text.index("## What it does\n")
+
+
+def test_the_changelog_says_nothing_twice():
+    lines = (PACK / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    told = [line for line in lines if line.startswith("- ")]
+    assert len(told) == len(set(told))
