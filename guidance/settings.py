@@ -47,8 +47,9 @@ class GuidanceSettings:
     The defaults are the preset ``balanced``.
 
     Args:
-        strength: size of the corrections, >= 0, in the same unit for all presets and for the step
-            rules ``posterior`` and ``residual``; 0 leaves the sampling untouched (section 6).
+        strength: size of the corrections, >= 0, in the same unit for the step rules ``posterior``
+            and ``residual``, which all presets but DSG's have; 0 leaves the sampling untouched
+            (section 6).
         calibrate: whether the run finds its strength at its first look, in a range around
             ``strength`` (``calibration``).
         gradient_path: where the chain rule of the pairs is evaluated (section 4): in the noisy
@@ -137,6 +138,12 @@ class GuidanceSettings:
             raise ValueError(
                 "step_rule spherical ends a step on a sphere, where steps on the prediction "
                 "(mean_share, mean_steps) would lead off: choose another step_rule"
+            )
+        if self.step_rule == "spherical" and self.time_travel > 1:
+            # Solvers step from a latent of their own, which time travel leaves behind.
+            raise ValueError(
+                "set time_travel to 1, or choose another step_rule: spherical ends a step on a "
+                f"sphere that the sampler does not reach from repeats, got {self.time_travel}"
             )
 
     @property

@@ -80,9 +80,10 @@ class ZMagicSettings(Node):
                     tooltip=(
                         "How far a step follows the conditions, as a share of the posterior "
                         "spread: how much of the picture is still open. The same unit for all "
-                        "presets: twice the number that FreeDoM publishes. 0 is plain sampling "
-                        "with a report; 0.2 to 0.5 is good for 'balanced', less for 'quality', "
-                        "which guides each step three times; too much looks painted over."
+                        "presets but DSG, whose rate it is (0 to 1): twice the number that "
+                        "FreeDoM publishes. 0 is plain sampling with a report; 0.2 to 0.5 is good "
+                        "for 'balanced', less for 'quality', which guides each step three times; "
+                        "too much looks painted over."
                     ),
                 ),
                 io.Boolean.Input(
