@@ -1,9 +1,13 @@
 """Energies averaged over views: fixed within a step, the same alone and in a batch, with faces."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from zmagic.guidance import energies
 from zmagic.guidance.conditions import Condition, region_at
 from zmagic.guidance.energies import Landmarks
 from zmagic.guidance.energy import RandomEnergy
@@ -230,3 +234,16 @@ def test_a_shift_is_by_whole_pixels_and_a_region_goes_along():
     expected = expected.flip(-1) if view.mirrored else expected
     assert torch.equal(moved[inside], expected[inside])
     assert inside.sum() == 3 * (SIZE[0] - abs(y)) * (SIZE[1] - abs(x))
+
+
+def test_the_help_page_names_all_energies_of_places():
+    page = Path(__file__).resolve().parents[2] / "web" / "docs" / "ZMagicRobustViews.md"
+    (told,) = re.findall(r"\*\*Places\*\*: (.*)", page.read_text(encoding="utf-8"))
+    of_places = [
+        name
+        for name in energies.__all__
+        if getattr(getattr(energies, name), "describes_places", None) is True
+    ]
+    assert {"Sketch", "Seamless"} <= set(of_places)
+    for name in of_places:
+        assert re.sub("(?<=[a-z])(?=[A-Z])", " ", name) in told
