@@ -152,6 +152,11 @@ class GuidanceSettings:
         return self.gradient_path not in NO_BACKPROP
 
     @property
+    def decodings(self) -> int:
+        """How many predictions a look decodes, and keeps for one gradient."""
+        return self.smoothing_samples if self.smoothing > 0.0 else 1
+
+    @property
     def without_effect(self) -> list[str]:
         """Sentences on what is set here and changes nothing, because of another setting."""
         default = type(self)()

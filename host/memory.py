@@ -42,7 +42,9 @@ class Need:
         return Need(self.fast + other.fast, self.small + other.small)
 
 
-def need_of(model: Any, decoder: Any, shape: Sequence[int], evaluations: int) -> Need:
+def need_of(
+    model: Any, decoder: Any, shape: Sequence[int], evaluations: int, decodings: int = 1
+) -> Need:
     """Estimate what a guided look of latents ``shape [B, C, (T,) H, W]`` saves.
 
     Args:
@@ -50,10 +52,11 @@ def need_of(model: Any, decoder: Any, shape: Sequence[int], evaluations: int) ->
         decoder: the ``Decoder`` that makes the picture.
         evaluations: how often the model runs for one prediction, see ``evaluations_of``; 0 where
             the way back does not lead through it.
+        decodings: how many predictions one look decodes at once.
     """
     unit = _unit(model, shape) * evaluations
     through_model = Need(unit * _units(model.diffusion_model), unit * SMALL)
-    return through_model + _decoder_need(decoder, shape)
+    return through_model + _decoder_need(decoder, (decodings * shape[0], *shape[1:]))
 
 
 def _unit(model: Any, shape: Sequence[int]) -> float:

@@ -104,7 +104,7 @@ class HostRun:
         guidance, wanted = self.attachment.settings.guidance, self.attachment.settings.memory
         evaluations = evaluations_of(self.guider) if guidance.backpropagates else 0
         model = self.guider.model_patcher.model
-        need = need_of(model, self.attachment.decoder, shape, evaluations)
+        need = need_of(model, self.attachment.decoder, shape, evaluations, guidance.decodings)
         if wanted == "small" and guidance.second_order:
             self.engine.warn(
                 "memory 'small' has no effect with dependence 'exact', which differentiates twice; "

@@ -186,9 +186,8 @@ def _per_step(settings: GuidanceSettings, n: int) -> float:
 
 def _decodings(settings: GuidanceSettings) -> int:
     """How often a look decodes a prediction where nothing depends on each other."""
-    samples = settings.smoothing_samples if settings.smoothing else 1
     behind = settings.gradient_path in NO_BACKPROP or settings.mean_share
-    return samples * (settings.mean_steps + settings.backpropagates if behind else 1)
+    return settings.decodings * (settings.mean_steps + settings.backpropagates if behind else 1)
 
 
 ABLATIONS = _ablations()

@@ -78,6 +78,16 @@ def test_auto_goes_by_the_free_memory(specimen, vae, fast, monkeypatch, share, t
     assert relative(samples, fast[0]) < 1e-5
 
 
+def test_what_a_smoothed_look_decodes_at_once_needs_its_memory(specimen, vae, monkeypatch):
+    free = 1.01 * _need(specimen, vae).fast
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *args, **kwargs: free)
+    for smoothing, taken in ((0.0, "fast"), (0.1, "small")):
+        guidance = replace(GUIDANCE, smoothing=smoothing, smoothing_samples=4)
+        settings = replace(AUTO, guidance=guidance)
+        trace = guided(specimen, vae, settings, steps=1)[1]
+        assert trace.settings["memory"] == f"auto ({taken})"
+
+
 def test_the_host_is_asked_for_the_room_of_a_gradient(specimen, vae, monkeypatch):
     asked = []
     load = comfy.model_management.load_models_gpu
