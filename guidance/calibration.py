@@ -101,6 +101,14 @@ class RunStrength:
         )
         return self._found
 
+    def keep(self) -> str:
+        """Take the strength that is set for lack of memory; a sentence that says so."""
+        self._wanted = False
+        return (
+            "not enough memory to calibrate: choose a TAESD or a smaller latent; strength stays "
+            f"{self._set:g}"
+        )
+
     def forget(self) -> None:
         """Find it again: the direction of the last look was none."""
         self._found = None

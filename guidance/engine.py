@@ -339,12 +339,18 @@ class GuidedRun:
         def energies_of(latent: Tensor) -> list[Tensor]:
             return self._energies(latent, look.active, look.meter, look.shifts)
 
-        with torch.no_grad():
-            # Those of a neighborhood are no measure for those of one prediction.
-            here = energies_of(made.prediction) if look.neighbors else made.record["energies"]
-            names = [condition.name for condition in look.active]
-            probe = Probe(names, here, made.own.valid, energies_of)
-            found = self._strength.find(state, probe, number)
+        try:
+            with torch.no_grad():
+                # Those of a neighborhood are no measure for those of one prediction.
+                here = energies_of(made.prediction) if look.neighbors else made.record["energies"]
+                names = [condition.name for condition in look.active]
+                probe = Probe(names, here, made.own.valid, energies_of)
+                found = self._strength.find(state, probe, number)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            found = None
+            self.warn(self._strength.keep())
         if found:
             self._report.calibrated(found)
 

@@ -180,3 +180,23 @@ def test_another_error_is_no_lack_of_memory(world):
     with pytest.raises(RuntimeError, match="shapes do not match"):
         device.run("prediction").predict(world.latent(), SIGMA, device.denoise)
     assert (device.failures, device.saved) == (1, 0)
+
+
+def test_a_calibration_that_runs_out_of_memory_leaves_the_strength_that_is_set(world):
+    def decode(latent):
+        if not torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return world.decode(latent)
+
+    def run(**settings):
+        chosen = preset("balanced", **settings)
+        return GuidedRun(world.conditions(2), chosen, decode=decode, schedule=SCHEDULE)
+
+    x = world.latent()
+    calibrated, plain = run(calibrate=True), run()
+    for sigma in SCHEDULE.sigmas[:2]:
+        guided = calibrated.predict(x, sigma, world.denoise)
+        assert torch.equal(guided, plain.predict(x, sigma, world.denoise))
+    assert calibrated.trace.calibration is None
+    (warning,) = calibrated.trace.warnings
+    assert warning.startswith("not enough memory to calibrate") and "0.3" in warning
