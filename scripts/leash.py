@@ -2,7 +2,8 @@
 
     python scripts/leash.py COMMAND...
 
-Standard input is the leash: its end is the end of the process that holds the other side.
+Standard input is the leash: its end is the end of the process that holds the other side. To end
+the command, close it: on Windows a process that is told to end has no time to end another one.
 """
 
 import os
