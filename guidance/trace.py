@@ -11,7 +11,16 @@ from torch import Tensor
 from .norms import inner_products
 from .outcome import Outcome, in_words, outcomes, satisfaction
 
-__all__ = ["Candidate", "StepRecord", "Trace", "cosines", "cosines_of", "rounded"]
+__all__ = [
+    "Calibration",
+    "Candidate",
+    "ConditionFacts",
+    "StepRecord",
+    "Trace",
+    "cosines",
+    "cosines_of",
+    "rounded",
+]
 
 # The number of the report's format, which changes when something in it gets another meaning.
 FORMAT = 1

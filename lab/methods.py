@@ -25,6 +25,7 @@ __all__ = [
     "Method",
     "methods",
     "of_equal_cost",
+    "sampler_of",
 ]
 
 UNGUIDED, BASELINE, FAITHFUL = "unguided", "FreeDoM", "Z-Magic full"
@@ -129,6 +130,11 @@ def methods(n: int) -> tuple[Method, ...]:
         Method(EQUAL_COST[0], replace(freedom, time_travel=times)),
         Method(EQUAL_COST[1], freedom, more_steps=times),
     )
+
+
+def sampler_of(settings: GuidanceSettings) -> str:
+    """The solver by which settings do what they are for, by ComfyUI's name."""
+    return FIRST_ORDER if settings.step_rule == "spherical" else SAMPLER
 
 
 def of_equal_cost(names: Iterable[str]) -> list[str]:

@@ -19,6 +19,7 @@ from zmagic.guidance.settings import CHOICES, PRESETS, GuidanceSettings
 from zmagic.host.demo_model import load_photograph
 
 from .command_line import described
+from .methods import sampler_of
 
 
 def rows(strength: float) -> dict[str, GuidanceSettings]:
@@ -59,7 +60,7 @@ def main() -> None:
     run = {"seed": options.seed, "steps": options.steps, "batch": options.images}
 
     def final(settings: GuidanceSettings):
-        _, trace = world.sample(conditions, settings, **run)
+        _, trace = world.sample(conditions, settings, **run, sampler=sampler_of(settings))
         return torch.tensor([trace.final[c.name] for c in conditions]), trace.totals()  # [n, B]
 
     unguided, _ = final(GuidanceSettings(strength=0.0))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from zmagic.guidance.plots import HEIGHT, WIDTH
+from zmagic.guidance.settings import PRESETS
 from zmagic.lab.candidates import best_candidates, candidates_for
 from zmagic.lab.choice import STRONGEST, WEAKEST, choose, next_strengths
 from zmagic.lab.figures import Panel, draw_panels, mean_lines
@@ -23,6 +24,7 @@ from zmagic.lab.methods import (
     QUALITY,
     UNGUIDED,
     methods,
+    sampler_of,
 )
 from zmagic.lab.obedience import obedience
 from zmagic.lab.plan import Plan
@@ -219,6 +221,11 @@ def test_the_best_candidate_is_chosen_for_each_picture_whatever_the_units():
     scaled = [{**each, "style": [1e-6 * e for e in each["style"]]} for each in tries]
     assert best_candidates(scaled) == [1, 2]
     assert best_candidates([{"text": [0.0]}, {"text": [0.0]}]) == [0]
+
+
+def test_every_row_has_the_solver_of_its_settings():
+    assert all(method.sampler == sampler_of(method.settings) for method in methods(2))
+    assert {sampler_of(each) for each in PRESETS.values()} == {"euler", "dpmpp_2m"}
 
 
 def test_as_many_candidates_as_the_operations_allow():
