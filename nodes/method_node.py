@@ -1,8 +1,10 @@
 """The node of the method: what only those change who compare methods."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
-from ..guidance.settings import CHOICES, RANGES, preset
+from ..guidance.settings import CHOICES, PRESETS, RANGES, preset
 from .bases import Node
 from .settings_node import ALIASES, CATEGORY
 from .sockets import Method
@@ -182,12 +184,24 @@ class ZMagicMethod(Node):
     @classmethod
     def run(cls, **values) -> io.NodeOutput:
         changes = {name: value for name, value in values.items() if not _is_as_preset(name, value)}
-        preset("balanced", **changes)  # what no preset takes is refused here, by this node's name
+        _refuse_what_no_preset_takes(changes)
         return io.NodeOutput(changes)
 
 
 def _is_as_preset(name: str, value: str | float) -> bool:
     return value == (AS_PRESET if name in CHOICES else number_as_preset(name))
+
+
+def _refuse_what_no_preset_takes(changes: dict[str, Any]) -> None:
+    """Raise ValueError here, by the name of the node that has the inputs."""
+    refused = []
+    for name in PRESETS:
+        try:
+            preset(name, **changes)
+        except ValueError as error:
+            refused.append(error)
+    if len(refused) == len(PRESETS):
+        raise refused[0]
 
 
 NODES = [ZMagicMethod]

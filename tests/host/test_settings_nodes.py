@@ -91,8 +91,17 @@ def test_the_node_and_the_report_say_what_is_replaced(prompt_server):
     [
         ({"look_ahead": -0.5}, r"^Z-Magic Method.*: look_ahead must lie in \[0.0, inf\], got -0.5"),
         ({"travel_start": 0.7, "travel_end": 0.2}, "^Z-Magic Method.*: travel_start 0.7 must not"),
+        ({"step_rule": "spherical", "time_travel": 2}, "^Z-Magic Method.*: set time_travel to 1"),
     ],
 )
 def test_what_no_preset_takes_is_refused_by_the_node_that_has_it(method, sentence):
     with pytest.raises(ValueError, match=sentence):
         settings("balanced", method)
+
+
+def test_what_some_presets_take_is_refused_with_the_others():
+    assert settings("fast", {"mean_share": 1.0}).guidance.mean_share == 1.0
+    with pytest.raises(ValueError, match="^Z-Magic Settings.*: mean_share 1 leaves nothing"):
+        settings("balanced", {"mean_share": 1.0})
+    with pytest.raises(ValueError, match="^Z-Magic Settings.*: set time_travel to 1"):
+        settings("quality", {"step_rule": "spherical"})
