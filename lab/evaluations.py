@@ -71,7 +71,8 @@ def evaluations(
         schedule=schedule,
         check_slope=True,
     )
-    denoise = _counted(DENOISER, lambda x: x.tanh(), counts)
+    # Straight, so that one check of its slope will do, as with a real denoiser.
+    denoise = _counted(DENOISER, lambda x: 0.1 * x, counts)
     x = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     made = []
     for sigma, lower in itertools.pairwise(schedule.sigmas):

@@ -26,13 +26,13 @@ def through_views(conditions, node=ZMagicRobustViews, **options):
 
 def test_conditions_that_come_in_see_views_and_those_behind_do_not(prompt_server):
     before = chain(ZMagicColorPalette, reference=picture())
-    seen = through_views(before, in_graph(ZMagicRobustViews, "7"))
+    seen = through_views(before, in_graph(ZMagicRobustViews, "701"))
     assert isinstance(seen[0].energy, RobustViews) and seen[0].name == before[0].name
     assert not isinstance(before[0].energy, RobustViews)
     behind = chain(ZMagicSketch, reference=picture(), conditions=seen)
     assert [isinstance(c.energy, RobustViews) for c in behind] == [True, False]
     assert not sent(prompt_server)
-    both = through_views(behind, in_graph(ZMagicRobustViews, "7"))
+    both = through_views(behind, in_graph(ZMagicRobustViews, "701"))
     assert both[0] is seen[0] and both[1].energy.options.shift == 0.0
     (_, text, _) = sent(prompt_server)[-1]
     assert "keeps them" in text and "Sketch is seen without shift" in text
