@@ -1,4 +1,7 @@
-"""What breaks under a sweep on purpose, with few variants; people run it with more."""
+"""What breaks under a sweep on purpose: the hosts of a short one.
+
+People run `lab.faults` with more variants, and the part of a cluster, which takes minutes.
+"""
 
 import json
 import subprocess
@@ -10,19 +13,13 @@ import pytest
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.server]
 
 PACK = Path(__file__).resolve().parents[2]
-VARIANTS = 30
+VARIANTS = 12
 LIMIT = 3600.0  # seconds, on a machine that is busy with other things
 BROKEN = {
     "broken-hosts": {
         "a host was killed",
         "a host froze",
         "the sweep was killed and started again",
-    },
-    "broken-cluster": {
-        "a worker was killed",
-        "a worker's host was killed",
-        "a worker's host froze",
-        "the scheduler was stopped, and another one started",
     },
 }
 
