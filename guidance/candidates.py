@@ -3,10 +3,10 @@
 Best of N asks for N whole pictures; what a picture will be is decided early.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
 
+from .random_streams import seed_of
 from .ranking import best_first, scores
 from .trace import Candidate, Trace, rounded
 
@@ -28,12 +28,8 @@ def seeds_of(seed: int, count: int) -> list[int]:
 
     Not the next ones: a seed that is counted up would meet the same candidates again.
     """
-    return [seed, *(_other(seed, number) for number in range(1, count))]
-
-
-def _other(seed: int, number: int) -> int:
-    digest = hashlib.blake2b(f"candidate {number} {seed}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> (64 - SEED_BITS)
+    others = (seed_of(f"candidate {number} {seed}", SEED_BITS) for number in range(1, count))
+    return [seed, *others]
 
 
 def chosen(seeds: Sequence[int], early: Sequence[Trace]) -> tuple[int, list[Candidate]]:

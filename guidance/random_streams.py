@@ -11,7 +11,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["RandomStreams"]
+__all__ = ["RandomStreams", "seed_of"]
+
+SEED_BITS = 63  # PyTorch takes as many
+
+
+def seed_of(name: str, bits: int = SEED_BITS) -> int:
+    """A seed of so many bits that follows from ``name``: another name has another one."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> (64 - bits)
 
 
 class RandomStreams:
@@ -64,6 +72,4 @@ class RandomStreams:
         return torch.Generator().manual_seed(self._seed(purpose, sigma, index, repeat))
 
     def _seed(self, purpose: str, sigma: float, *numbers: int) -> int:
-        name = f"{purpose} {self.seed} {sigma:.6g} {numbers}"
-        digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "little") >> 1  # PyTorch takes 63 bits
+        return seed_of(f"{purpose} {self.seed} {sigma:.6g} {numbers}")

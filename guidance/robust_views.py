@@ -5,7 +5,6 @@ from a slightly other place the pattern is gone, and what is left is in the pict
 """
 
 import copy
-import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from .energy import Energy, RandomEnergy, RunEnergy, networks_of
 from .faces.crops import Faces
 from .faces.face_energy import FaceEnergy
 from .pictures.views import NoisePattern, View, ViewOptions, drawn_views
+from .random_streams import seed_of
 
 __all__ = ["RobustViews", "robust", "robust_conditions"]
 
@@ -64,7 +64,8 @@ class RobustViews:
         self._views = []
         if step is not None:
             seed = step if self._seed is None else self._seed
-            self._views = drawn_views(self.options, _mixed(seed))
+            # A seed of its own: views do not draw the numbers of other choices of the step.
+            self._views = drawn_views(self.options, seed_of(f"views {seed}"))
 
     @property
     def calls(self) -> int:
@@ -78,7 +79,7 @@ class RobustViews:
 
     @property
     def goal(self) -> float | None:
-        """That of the energy that sees the views; see the Energy protocol."""
+        """The goal of the energy that sees the views; see the Energy protocol."""
         return getattr(self.energy, "goal", None)
 
     @property
@@ -154,9 +155,3 @@ def robust_conditions(
 def _only_inside_moves(image: Tensor, region: Tensor) -> Tensor:
     """The image itself, with no gradient where the region is 0: a blur must not bring it there."""
     return torch.where(region.to(image) > 0.0, image, image.detach())
-
-
-def _mixed(seed: int) -> int:
-    """A seed of its own, so that views do not draw the numbers of other choices of the step."""
-    digest = hashlib.blake2b(f"views {seed}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1  # PyTorch takes 63 bits
