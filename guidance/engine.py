@@ -341,7 +341,7 @@ class GuidedRun:
 
         try:
             with torch.no_grad():
-                # Those of a neighborhood are no measure for those of one prediction.
+                # Energies of a neighborhood are no measure for those of one prediction.
                 here = energies_of(made.prediction) if look.neighbors else made.record["energies"]
                 names = [condition.name for condition in look.active]
                 probe = Probe(names, here, made.own.valid, energies_of)

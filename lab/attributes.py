@@ -95,7 +95,7 @@ class Attribute(ABC):
         return self._real(sets, self.evaluator)
 
     def _real(self, sets: Sequence[ConditionSet], networks: Networks) -> list[float | None]:
-        """Those of the layouts, from which most conditions are taken; None where there is none."""
+        """Distances of the layouts, from which most conditions are taken; None without one."""
         return self.distances(_layouts(sets), sets, networks).tolist()
 
 
@@ -133,7 +133,7 @@ class Identity(Attribute):
         return (self._embeddings(pictures, _faces_of_layouts(sets), networks) - people).norm(dim=1)
 
     def _real(self, sets: Sequence[ConditionSet], networks: Networks) -> list[float | None]:
-        """Those of other portraits of the same people."""
+        """Distances of other portraits of the same people."""
         return [self._of_another(wanted, networks) for wanted in sets]
 
     def _of_another(self, wanted: ConditionSet, networks: Networks) -> float | None:
@@ -268,7 +268,7 @@ class Prompt(Attribute):
         return 1.0 - F.cosine_similarity(seen, self._texts(sets, clip).to(seen))
 
     def _real(self, sets: Sequence[ConditionSet], networks: Networks) -> list[float | None]:
-        """Those of the portraits that the captions were written for."""
+        """Distances of the portraits that the captions were written for."""
         return self.distances(_people(sets), sets, networks).tolist()
 
     @staticmethod

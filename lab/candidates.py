@@ -1,7 +1,7 @@
 """Best of N: how many pictures are made for the operations of another method, and which is kept.
 
-The pictures are chosen by the networks that guide the other methods. Those that judge see the
-chosen one alone.
+The pictures are chosen by the networks that guide the other methods. Evaluators see the chosen one
+alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,6 +37,6 @@ def candidates_for(operations: float, one: float, choosing: float) -> int:
     Args:
         operations: those of the other method, in plain pictures.
         one: those of one candidate.
-        choosing: those of judging one candidate.
+        choosing: those of measuring one candidate.
     """
     return max(1, round(operations / (one + choosing)))

@@ -163,7 +163,7 @@ def _candidates(
 def _pool(
     options: argparse.Namespace, studies: Sequence[str], folder: Path
 ) -> AbstractContextManager[Executor | None]:
-    """Those who carry out the jobs; None: this process."""
+    """The processes that carry out the jobs; None: this one."""
     recipe = partial(_opened, options, studies, folder)
     if options.scheduler:
         from .cluster import open_cluster  # Dask is optional

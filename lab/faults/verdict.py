@@ -68,7 +68,7 @@ class Pace:
 
 
 def pace(folder: Path, hosts: int) -> Pace:
-    """Of a sweep in which nothing broke."""
+    """How fast a sweep was in which nothing broke."""
     times = [file.stat().st_mtime for file in (folder / "pictures").iterdir()]
     seconds = (max(times) - min(times)) / (len(times) - 1)
     at_graphs = sorted(row["seconds"] for row in _rows(folder))

@@ -19,7 +19,7 @@ from .variations import Variant
 
 __all__ = ["made_on_cluster"]
 
-# Of a worker: the address of its ComfyUI, where one runs beside it.
+# The variable with the address of a worker's ComfyUI, where one runs beside it.
 RUNNING = "COMFYUI_URL"
 PLUGIN = "zmagic-comfyui"
 

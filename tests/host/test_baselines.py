@@ -48,7 +48,7 @@ def test_operations_are_those_of_what_runs(traces):
     decoder = costs["DSG baseline"]["decoder"]
     assert costs["TFG baseline"]["decoder"] == pytest.approx(20 * decoder, rel=1e-3)
     assert costs["UGD baseline"]["decoder"] == pytest.approx(10 * decoder, rel=1e-3)
-    # Of the model, but for the one check of its gradient: one look a step, and two with UGD.
+    # The model's forwards, without the one check of its gradient: a look a step, two with UGD.
     check = 1.0 / STEPS
     looks = {name: cost["denoiser"] - check for name, cost in costs.items()}
     assert looks["TFG baseline"] == pytest.approx(looks["DSG baseline"], rel=1e-3)

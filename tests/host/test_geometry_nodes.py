@@ -115,7 +115,7 @@ def test_a_photograph_has_its_own_geometry_and_slopes_are_difference_quotients(m
 
 
 def test_depth_is_that_of_comfyui(da3):
-    """Of a picture that need not be resized, for which its own node has another filter."""
+    """The picture need not be resized, for which the host's own node has another filter."""
     from comfy_extras.nodes_depth_anything_3 import DA3Inference
 
     fitting = photograph()[:, :98, :SIDE]

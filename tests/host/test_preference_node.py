@@ -345,7 +345,7 @@ OPPOSITES = {
 
 @pytest.mark.slow
 def test_a_pair_of_opposites_is_followed_and_another_clip_agrees():
-    """Guided by the demo's CLIP, judged by the evaluator, which has seen no gradient of it."""
+    """Guided by the demo's CLIP, measured by the evaluator, which has seen no gradient of it."""
     from nodes import common_ksampler
 
     with torch.inference_mode():
@@ -353,7 +353,7 @@ def test_a_pair_of_opposites_is_followed_and_another_clip_agrees():
         clip = demo_clip()
     evaluators = Path(__file__).resolve().parents[2] / "lab" / "evaluators"
     evaluator = demo_clip(evaluators / "clip_evaluator.safetensors")
-    guide, judge = (condition(each, "opposites", **OPPOSITES) for each in (clip, evaluator))
+    guide, other = (condition(each, "opposites", **OPPOSITES) for each in (clip, evaluator))
 
     def probabilities(strength: float) -> list[float]:
         guided = attach(model, (guide,), HostSettings(preset("quality", strength=strength)), vae)
@@ -363,7 +363,7 @@ def test_a_pair_of_opposites_is_followed_and_another_clip_agrees():
             (made,) = common_ksampler(guided, 3, 4, 1.0, "dpmpp_2m", "karras", *cond, latent)
             image = vae.decode(made["samples"]).movedim(-1, 1)
         with torch.no_grad():
-            scores = [each.energy.scores(image.clone()) for each in (guide, judge)]
+            scores = [each.energy.scores(image.clone()) for each in (guide, other)]
         return [each.sigmoid().mean().item() for each in scores]
 
     plain, guided = probabilities(0.0), probabilities(0.2)

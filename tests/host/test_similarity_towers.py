@@ -222,7 +222,7 @@ def test_patches_of_a_portrait_are_followed_in_the_demo_model():
         model, conditioning, vae, *_ = demo = ZMagicLoadDemo.execute().args
         openclip = ZMagicLoadDemoNetworks.execute().args[0]
     guide = condition(openclip=openclip, match="patches", reference=demo[4])
-    judge = condition(openclip=openclip, match="global", reference=demo[4])
+    other = condition(openclip=openclip, match="global", reference=demo[4])
 
     def energies(strength: float) -> list[float]:
         guided = attach(model, (guide,), HostSettings(preset("quality", strength=strength)), vae)
@@ -232,7 +232,7 @@ def test_patches_of_a_portrait_are_followed_in_the_demo_model():
             (made,) = common_ksampler(guided, 3, 4, 1.0, "dpmpp_2m", "karras", *cond, latent)
             image = vae.decode(made["samples"]).movedim(-1, 1)
         with torch.no_grad():
-            return [each.energy(image.clone()).item() for each in (guide, judge)]
+            return [each.energy(image.clone()).item() for each in (guide, other)]
 
     plain, guided = energies(0.0), energies(0.2)
     print(f"patches {plain[0]:.3f} -> {guided[0]:.3f}, global {plain[1]:.3f} -> {guided[1]:.3f}")
