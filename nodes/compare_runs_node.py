@@ -61,7 +61,10 @@ class ZMagicCompareRuns(Node):
                 io.String.Input(
                     "labels",
                     default="unguided, FreeDoM, Z-Magic",
-                    tooltip="One label per run, separated by commas.",
+                    tooltip=(
+                        "One label per run, separated by commas, in the order of the slots; "
+                        "they must differ. At most 12 runs and 64 rows."
+                    ),
                 ),
                 io.Autogrow.Input(
                     "references",
@@ -93,9 +96,10 @@ class ZMagicCompareRuns(Node):
                 io.Image.Output(display_name="sheet", tooltip="The images under their labels."),
                 io.Image.Output(
                     display_name="curves",
-                    tooltip="The energies over the steps: one "
-                    "plot per condition, one line per "
-                    "run.",
+                    tooltip=(
+                        "The energies over the steps: one plot per condition, one line per run;"
+                        " cosines between the gradients, one plot per pair of conditions."
+                    ),
                 ),
                 io.String.Output(
                     display_name="summary",

@@ -49,9 +49,10 @@ def condition_inputs(satisfied_at: float | None = None) -> list[io.Input]:
             step=0.05,
             round=False,
             tooltip=(
-                "How strongly this condition pulls compared with the others. 1 is neutral: equal "
-                "weights pull equally, whatever the energies' sizes. 0 switches it off; 0.3 to 3 "
-                "is a useful range. How far all of them go together is set at the sampler."
+                "How strongly this condition pulls compared with the others: 1 is "
+                "neutral, whatever the energies' sizes; 0 switches it off. 0.3 to 3 is "
+                "a useful range. How far all of them go together is 'strength' of "
+                "Z-Magic Settings."
             ),
         ),
         io.Float.Input(
@@ -82,7 +83,8 @@ def condition_inputs(satisfied_at: float | None = None) -> list[io.Input]:
             "region",
             optional=True,
             tooltip=(
-                "Where the condition applies: white counts, black does not, gray in between. Any "
+                "Where in the picture that is being made, not in a reference, the "
+                "condition applies: white counts, black does not, gray in between. Any "
                 "size. Not connected: the whole picture."
             ),
         ),
@@ -101,9 +103,10 @@ def condition_inputs(satisfied_at: float | None = None) -> list[io.Input]:
             optional=True,  # for workflows from before it was there
             advanced=True,
             tooltip=(
-                "The energy that is good enough: a picture below it is not pulled any further by "
-                "this condition, which only adds artifacts. The report of a run says what its "
-                "energies are. -1 is never."
+                "The energy that is good enough: a picture below it is not pulled any "
+                "further by this condition, and the others go on alone. The report "
+                "tells the energies of finished pictures ('end' in report_json). -1 is "
+                "never."
             ),
         ),
     ]

@@ -56,8 +56,9 @@ class ZMagicFaceIdentity(EnergyNode):
                 io.Image.Input(
                     "reference",
                     tooltip=(
-                        "Photographs of one person. Several in a batch are averaged, which makes "
-                        "the likeness depend less on the light and expression of one of them."
+                        "Photographs of one person. Several in a batch are averaged, which "
+                        "makes the likeness depend less on the light and expression of one of "
+                        "them. One without a face is left out, with a warning."
                     ),
                 ),
                 sockets.FaceLocation.Input(
@@ -144,8 +145,9 @@ class ZMagicLandmarks(EnergyNode):
                     options=list(POINT_GROUPS),
                     default="all",
                     tooltip=(
-                        "Which points count. eyes and mouth: the expression; contour: the outline "
-                        "of jaw and cheeks."
+                        "Which points count. eyes and mouth: the expression; contour: the "
+                        "outline of jaw and cheeks. Parts are known for networks of 68 and 106 "
+                        "points."
                     ),
                 ),
                 sockets.FaceLocation.Input(

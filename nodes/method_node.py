@@ -93,11 +93,10 @@ class ZMagicMethod(Node):
                 ),
                 choice(
                     "step_rule",
-                    "The length of a correction. posterior: a share of the posterior spread. "
-                    "residual: a share of the remaining noise, far more in the first steps and "
-                    "less in the last; in all about the same. classifier: the score itself. "
-                    "freedom: a share of the CFG difference. polyak: by the energies' values. "
-                    "spherical: to the sphere of the step's noise (DSG; sampler euler).",
+                    "The length of a correction: by the posterior spread (posterior), the remaining"
+                    " noise (residual), the score itself (classifier), the CFG difference "
+                    "(freedom), the energies' values (polyak), or to the sphere of the step's "
+                    "noise (spherical, for the sampler euler). The help page says more.",
                 ),
                 count(
                     "guide_every",

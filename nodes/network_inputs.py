@@ -33,10 +33,10 @@ def network_inputs(free_size: int) -> list[io.Input]:
             options=[*NORMALIZATIONS, CUSTOM],
             default="imagenet",
             tooltip=(
-                "The scale of colors that the network was trained on. imagenet: most networks "
-                "from PyTorch. -1 to 1 and 0 to 1: plain scales. custom: 'mean' and 'std' below. "
-                "The network's own documentation says which; with a wrong one it recognizes "
-                "little."
+                "The scale of colors that the network was trained on, as its "
+                "documentation says; with a wrong one it recognizes little. imagenet: "
+                "most networks from PyTorch; -1 to 1 and 0 to 1: plain scales; custom: "
+                "'mean' and 'std' below."
             ),
         ),
         io.Int.Input(
@@ -73,8 +73,9 @@ def network_inputs(free_size: int) -> list[io.Input]:
             default="127.5",
             advanced=True,
             tooltip=(
-                "For the normalization 'custom': what the difference is divided by, one "
-                "number or three."
+                "For the normalization 'custom': what the difference is divided by, one"
+                " number or three. A network that takes 0 to 255 itself wants mean 0 "
+                "and std 1."
             ),
         ),
     ]

@@ -88,7 +88,7 @@ class ZMagicLoadOnnx(LoaderNode):
                     advanced=True,
                     tooltip=(
                         "How pictures of another shape become the network's input. stretch: "
-                        "everything is seen, a little distorted. crop: the middle, undistorted. "
+                        "everything is seen, a little distorted; crop: the middle, undistorted; "
                         "pad: everything, undistorted, with black beside it."
                     ),
                 ),
@@ -181,8 +181,8 @@ class ZMagicOnnxEnergy(EnergyNode):
                     optional=True,
                     tooltip=(
                         "For networks that were trained on faces: where the face is (Locate "
-                        "Face). They see a square around it. Not connected: the picture, or the "
-                        "region's bounding box."
+                        "Face). They see a square around it, followed through the run. Not "
+                        "connected: the picture, or the region's bounding box."
                     ),
                 ),
                 io.Float.Input(

@@ -179,9 +179,10 @@ class ZMagicStyle(EnergyNode):
                     "blocks",
                     default="3",
                     tooltip=(
-                        "After which blocks of the network style is compared, separated by commas, "
-                        "1 is the first. OpenCLIP: blocks of its image tower; FreeDoM and Z-Magic "
-                        "use 3. ONNX: activations (ReLU) of the file. Later ones see larger forms."
+                        "After which blocks of the network style is compared, separated by "
+                        "commas, 1 is the first; later ones see larger forms. OpenCLIP: blocks "
+                        "of its image tower; FreeDoM and Z-Magic use 3. ONNX: activations "
+                        "(ReLU) of the file."
                     ),
                 ),
                 io.String.Input(

@@ -39,9 +39,9 @@ class ZMagicBrightnessMap(EnergyNode):
                 io.Image.Input(
                     "reference",
                     tooltip=(
-                        "The map: black where the picture should be dark, white where it should "
-                        "be bright. Any size: scaled to fill the picture, what overhangs is cut. "
-                        f"{REFERENCE_BATCH}"
+                        "The map: black where the picture should be dark, white where it should"
+                        " be bright, gray in between. Any size: scaled to fill the picture, "
+                        f"what overhangs is cut. {REFERENCE_BATCH}"
                     ),
                 ),
                 io.Float.Input(
@@ -215,9 +215,8 @@ class ZMagicSharpness(EnergyNode):
                     step=0.05,
                     round=False,
                     tooltip=(
-                        "How strong fine detail is beside coarser detail. -1: none is left, out "
-                        "of focus. -0.5 to -0.2: most photographs. 0: crisp all over, as much "
-                        "detail at all sizes. 1: noise."
+                        "How strong fine detail is beside coarser detail. -1: out of focus; "
+                        "-0.5 to -0.2: most photographs; 0: crisp all over; 1: noise."
                     ),
                 ),
                 io.Float.Input(

@@ -37,9 +37,10 @@ def reference_mask_input(of: str) -> io.Mask.Input:
         "reference_mask",
         optional=True,
         tooltip=(
-            f"Which part of '{of}' counts: white does, black does not. Load Image's MASK is white "
-            "where the picture is transparent: put Invert Mask in between. Not connected: all of "
-            "it, or what the picture's own alpha channel shows."
+            f"Which part of '{of}' counts: white does, black does not. What you "
+            "paint in Load Image's mask editor is white, and so is what is "
+            "transparent: for that put Invert Mask in between. Not connected: all "
+            "of it, or what the picture's own alpha channel shows."
         ),
     )
 

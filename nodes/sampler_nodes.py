@@ -31,10 +31,11 @@ def _vae_input() -> io.Vae.Input:
         "vae",
         optional=True,
         tooltip=(
-            "Turns each prediction of the model into the picture that the conditions see: the "
-            "model's own VAE, or a TAESD loaded with Load VAE (much cheaper, nearly as good "
-            "for guiding). If TAESD is installed for this model it is taken in place of a "
-            "VAE, as 'decoder' of Z-Magic Settings says."
+            "Turns each prediction of the model into the picture that the "
+            "conditions see: the model's own VAE, or a TAESD loaded with Load VAE "
+            "(much cheaper, nearly as good). A TAESD that is installed for this "
+            "model is taken in its place, as 'decoder' of Z-Magic Settings says. "
+            "Not connected: TAESD, else linear RGB."
         ),
     )
 
@@ -227,9 +228,12 @@ class ZMagicSampler(Node):
                     max=64,
                     optional=True,
                     advanced=True,
-                    tooltip="Seeds that are guided for the first quarter of the steps; the one "
-                    "that satisfies the conditions best is sampled. Each costs a quarter of a "
-                    "guided picture. The report says which seed it was. 1 is this seed alone.",
+                    tooltip=(
+                        "Seeds that are guided for the first quarter of the steps; the one that"
+                        " satisfies the conditions best is sampled from its beginning. Each "
+                        "costs a quarter of a guided picture, and the report says which seed it"
+                        " was. 1 is this seed alone."
+                    ),
                 ),
             ],
             outputs=[

@@ -148,8 +148,8 @@ class ZMagicSegmentation(EnergyNode):
                     "target_image",
                     optional=True,
                     tooltip=(
-                        "What should be where, in one of the forms of 'target_is'. Any size: "
-                        f"scaled to fill the picture. {REFERENCE_BATCH} Connect this or masks."
+                        "What should be where, in one of the forms of 'target_is', scaled to "
+                        f"fill the picture. {REFERENCE_BATCH} Connect this or masks."
                     ),
                 ),
                 io.Combo.Input(
@@ -158,9 +158,9 @@ class ZMagicSegmentation(EnergyNode):
                     default=PHOTOGRAPH,
                     tooltip=(
                         "photograph: the segmenter parses it, and the picture gets its layout. "
-                        "color map: painted in the classes' colors; other colors leave the "
-                        "class free. index map: gray levels 0, 1, 2, ... of 255 are the numbers "
-                        "of the classes, 255 leaves the class free."
+                        "color map: painted in the classes' colors; index map: gray levels 0, 1, "
+                        "2 and so on are their numbers. Other colors, and 255, leave the class "
+                        "free."
                     ),
                 ),
                 io.Autogrow.Input(
@@ -179,8 +179,9 @@ class ZMagicSegmentation(EnergyNode):
                         max=MOST_MASKS,
                     ),
                     tooltip=(
-                        "Instead of a target image: one mask for each class that matters. Where "
-                        "all are black, any class will do."
+                        "Instead of a target image: one mask for each class that matters. Where"
+                        " all are black, any class will do; where they overlap, each has its "
+                        "share."
                     ),
                 ),
                 io.String.Input(

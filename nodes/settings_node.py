@@ -62,12 +62,11 @@ class ZMagicSettings(Node):
                     options=list(PRESETS),
                     default="balanced",
                     tooltip=(
-                        "balanced: dependent conditions, one backward through the model a step, "
-                        "whatever their number. quality: every step guided three times. fast: no "
-                        "backward through the model, every fourth step only. "
-                        "faithful: the paper's chain through the model. The baselines (FreeDoM, "
-                        "MPGD, DSG, TFG, UGD) treat conditions as independent, for comparison; DSG "
-                        "needs the sampler euler."
+                        "balanced: one backward through the model a step, whatever the number "
+                        "of conditions; quality: every step guided three times; fast: no "
+                        "backward through the model, every fourth step only; faithful: the "
+                        "paper's chain through the model. The baselines treat conditions as "
+                        "independent, for comparison."
                     ),
                 ),
                 io.Float.Input(
@@ -79,11 +78,9 @@ class ZMagicSettings(Node):
                     round=False,
                     tooltip=(
                         "How far a step follows the conditions, as a share of the posterior "
-                        "spread: how much of the picture is still open. The same unit for all "
-                        "presets but DSG, whose rate it is (0 to 1): twice the number that "
-                        "FreeDoM publishes. 0 is plain sampling with a report; 0.2 to 0.5 is good "
-                        "for 'balanced', less for 'quality', which guides each step three times; "
-                        "too much looks painted over."
+                        "spread: how much of the picture is still open. 0 is plain sampling "
+                        "with a report; 0.2 to 0.5 is good for 'balanced', less for 'quality', "
+                        "more for 'fast'. Too much looks painted over."
                     ),
                 ),
                 io.Boolean.Input(
@@ -127,8 +124,9 @@ class ZMagicSettings(Node):
                     advanced=True,
                     tooltip=(
                         "Memory of the gradients. small: blocks of the models keep only their "
-                        "inputs and run again in each backward; a fifth to a tenth of the model's "
-                        "share, half of the VAE's. fast: they keep all. auto: fast if that fits."
+                        "inputs and run again in each backward; a fifth to a tenth of the "
+                        "model's share, half of the VAE's. fast: they keep all; auto: fast if "
+                        "that fits."
                     ),
                 ),
                 Method.Input(

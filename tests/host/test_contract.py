@@ -13,12 +13,26 @@ import zmagic
 PACK = Path(__file__).resolve().parents[2]
 NODES = asyncio.run(asyncio.run(zmagic.comfy_entrypoint()).get_node_list())
 WORKFLOWS = sorted((PACK / "workflows" / "api").glob("*.json"))
+LONGEST = 310  # characters of a tooltip: eight lines at 300 pixels
+PAGES_HOW = "run 'python scripts/help_pages.py'"
 
 
 def inputs(node) -> dict:
     """Name to (type, options) of every input that is not a growing one's slot."""
     types = node.INPUT_TYPES()
     return {**types.get("required", {}), **types.get("optional", {})}
+
+
+@pytest.fixture(scope="module")
+def texts(pytestconfig):
+    """The module ``scripts/node_texts.py``."""
+    return pytestconfig.zmagic_script("node_texts")
+
+
+@pytest.fixture(scope="module")
+def pages(pytestconfig):
+    """The module ``scripts/help_pages.py``."""
+    return pytestconfig.zmagic_script("help_pages")
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -38,29 +52,28 @@ def test_schema(node):
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_help_page_names_every_input(node):
-    page = (PACK / "web" / "docs" / f"{node.__name__}.md").read_text(encoding="ascii")
-    assert page.startswith(f"# {node.GET_SCHEMA().display_name}\n")
-    for name in inputs(node):
-        assert name in page or name == "chains", name
+def test_tooltips_can_be_read_in_a_narrow_column(texts, node):
+    """Three short sentences at most, wherever they are shown: beside a node or in a table."""
+    schema = node.GET_SCHEMA()
+    for text in (*texts.inputs(schema), *texts.outputs(schema)):
+        for tooltip in text.sentences:
+            sentences = re.findall(r"[.!?](?= |$)", tooltip)
+            assert 1 <= len(sentences) <= 3 and len(tooltip) <= LONGEST, (text.key, tooltip)
+    assert len(schema.description) <= LONGEST
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_the_table_of_a_help_page_has_the_order_of_the_node(node):
-    page = (PACK / "web" / "docs" / f"{node.__name__}.md").read_text(encoding="ascii")
-    order = names(node.GET_SCHEMA().inputs)
-    tables = re.findall(r"^\| input \|.*\n\|[-|]+\|\n((?:\|.*\n)*)", page, re.MULTILINE)
-    cells = [line.split(" | ")[0].strip("| ") for table in tables for line in table.splitlines()]
-    rows = [[name for name in re.split(r", | and ", cell) if name in order] for cell in cells]
-    places = [min(map(order.index, row)) for row in rows if row]
-    assert places == sorted(places)
+def test_a_region_is_said_to_be_one_of_the_picture_that_is_made(node):
+    regions = [each for each in node.GET_SCHEMA().inputs if each.id == "region"]
+    for region in regions:
+        assert "picture that is being made, not in a reference" in region.tooltip
 
 
-def names(sockets) -> list[str]:
-    """Inputs in their order, then those of each choice of a dynamic one, once each."""
-    choices = [each for s in sockets for each in getattr(s, "options", None) or []]
-    inner = [name for each in choices if hasattr(each, "inputs") for name in names(each.inputs)]
-    return list(dict.fromkeys([*(socket.id for socket in sockets), *inner]))
+@pytest.mark.parametrize("node", NODES)
+def test_the_table_of_a_help_page_is_what_the_node_says(pages, node):
+    page = (pages.FOLDER / f"{node.__name__}.md").read_text(encoding="ascii")
+    assert page.startswith(f"# {node.GET_SCHEMA().display_name}\n")
+    assert page == pages.with_table(page, pages.table(node.GET_SCHEMA())), PAGES_HOW
 
 
 def test_there_is_no_help_page_without_a_node():

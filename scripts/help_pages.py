@@ -1,0 +1,91 @@
+"""The tables of the help pages: ``python scripts/help_pages.py`` writes them from the nodes.
+
+A page in ``web/docs`` has a table of the node's inputs and outputs between two marks. Names and
+sentences are those of the node, where ComfyUI shows them as tooltips: whoever changes a tooltip
+runs this. A test says when a page has another table.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import headless
+from node_texts import Text, inputs, node_schemas, outputs
+
+__all__ = ["BEGIN", "END", "FOLDER", "HEADINGS", "table", "with_table"]
+
+FOLDER = headless.PACK / "web" / "docs"
+BEGIN = "<!-- inputs and outputs, written by scripts/help_pages.py -->"
+END = "<!-- end of inputs and outputs -->"
+HEADINGS = ("input", "output", "meaning")
+
+Translate = Callable[[str], str]
+
+
+def table(schema: Any, translated: Translate = str) -> str:
+    """A node's inputs and outputs as a page has them, in Markdown.
+
+    Args:
+        schema: of the node.
+        translated: gives an English name or tooltip in the language of the page.
+    """
+    parts = ("input", inputs(schema)), ("output", outputs(schema))
+    tables = [_table(heading, texts, translated) for heading, texts in parts if texts]
+    return "\n\n".join(tables)
+
+
+def with_table(page: str, content: str) -> str:
+    """The page with ``content`` between its marks.
+
+    Raises ValueError where it has not exactly one pair of them.
+    """
+    marked = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+    found, count = marked.subn(lambda _: f"{BEGIN}\n\n{content}\n\n{END}", page)
+    if count != 1:
+        raise ValueError(f"expected one pair of the lines '{BEGIN}' and '{END}', found {count}")
+    return found
+
+
+def _table(heading: str, texts: list[Text], translated: Translate) -> str:
+    rows = [
+        f"| {translated(heading)} | {translated('meaning')} |",
+        "|---|---|",
+        *(f"| {_name(text, translated)} | {_meaning(text, translated)} |" for text in texts),
+    ]
+    return "\n".join(rows)
+
+
+def _name(text: Text, translated: Translate) -> str:
+    if text.slots:
+        return ", ".join([*text.slots[:2], "..."])
+    return translated(text.name)
+
+
+def _meaning(text: Text, translated: Translate) -> str:
+    """The sentences; in front of them the choices under which the node has the input."""
+    of = f"*{', '.join(text.choices)}*: " if text.choices else ""
+    return of + _literal(" ".join(map(translated, text.sentences)))
+
+
+def _literal(text: str) -> str:
+    """Text in a cell of a table as Markdown, so that it reads as it is."""
+    return re.sub(r"([|*<\\])", r"\\\1", text)
+
+
+def main() -> int:
+    """Write the table of every page of ``web/docs`` anew."""
+    headless.load_host_on("cpu")
+    headless.load_pack()
+    for name, schema in node_schemas().items():
+        page = FOLDER / f"{name}.md"
+        text = with_table(page.read_text(encoding="utf-8"), table(schema))
+        page.write_text(text, encoding="utf-8", newline="\n")
+    print(f"{FOLDER}: the tables are those of the nodes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
