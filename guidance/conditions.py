@@ -42,6 +42,7 @@ class Condition:
         region: ``[1 or B, H, W]`` mask in [0, 1] of any resolution, or None for the whole image.
         satisfied_at: the energy below which the condition does not pull, picture by picture; None:
             it always does.
+        warnings: sentences about how it was set up, for the report of every run.
 
     Raises:
         ValueError: a value is outside its range.
@@ -54,6 +55,7 @@ class Condition:
     end: float = 1.0
     region: Tensor | None = None
     satisfied_at: float | None = None
+    warnings: tuple[str, ...] = ()
     fitted_region: Callable[..., Tensor] = field(init=False, repr=False)  # see region_at
 
     def __post_init__(self) -> None:
@@ -142,7 +144,7 @@ def begin_step(conditions: Iterable[Condition], step: int | None, seed: int = 0)
 
 
 def reports(conditions: Iterable[Condition], kind: str) -> list[str]:
-    """Sentences of the energies about their run, each behind the name of its condition.
+    """Sentences of conditions and of their energies, each behind the name of its condition.
 
     Args:
         conditions: the conditions of the run.
@@ -151,7 +153,10 @@ def reports(conditions: Iterable[Condition], kind: str) -> list[str]:
     return [
         f"{condition.name}: {sentence}"
         for condition in conditions
-        for sentence in getattr(condition.energy, kind, list)()
+        for sentence in (
+            *(condition.warnings if kind == "warnings" else ()),
+            *getattr(condition.energy, kind, list)(),
+        )
     ]
 
 

@@ -12,10 +12,13 @@ from torch import Tensor
 from ..guidance.conditions import Condition
 from ..guidance.energies import Energy
 from ..guidance.errors import named
+from ..guidance.faces.location import FaceLocator
 from ..guidance.pictures.references import ordinary
+from ..host.mask_origins import loaded_with
 from ..host.model_files import usable_name
 from ..host.networks import stamp_of
 from .condition_inputs import CATEGORY, SEARCH_ALIASES, condition_inputs, conditions_output
+from .notices import notify
 from .picture_inputs import masks
 from .titles import display_name, title
 
@@ -64,10 +67,12 @@ class Made:
     Attributes:
         energy: the energy of the condition that the node appends.
         shown: the outputs beside the conditions, such as the crop that a network sees.
+        warnings: sentences that the node shows.
     """
 
     energy: Energy
     shown: tuple[Tensor, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class EnergyNode(Node):
@@ -79,9 +84,12 @@ class EnergyNode(Node):
     Attributes:
         SATISFIED_AT: the energy below which the condition does not pull, unless the user says
             otherwise; None: it always does.
+        OWN_LAYOUT: the input whose picture is not laid over the one that is made, so that a place
+            in it says nothing of a place there; None: there is no such input.
     """
 
     SATISFIED_AT: float | None = None
+    OWN_LAYOUT: str | None = None
 
     @classmethod
     def energy(cls, **inputs) -> Energy | Made:
@@ -95,6 +103,7 @@ class EnergyNode(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         schema = super().define_schema()
+        schema.hidden = [*schema.hidden, io.Hidden.prompt]
         schema.category = CATEGORY
         schema.search_aliases = [*SEARCH_ALIASES, *schema.search_aliases]
         schema.inputs = [*schema.inputs, *condition_inputs(cls.SATISFIED_AT)]
@@ -124,8 +133,26 @@ class EnergyNode(Node):
         name = display_name(cls).removesuffix(" Energy")
         enough = cls.SATISFIED_AT if satisfied_at is None else satisfied_at
         enough = enough if enough is not None and enough >= 0.0 else None
-        condition = Condition(name, made.energy, weight, start, end, mask, enough)
+        astray = cls._region_of_reference(inputs.get("face_location"))
+        notify(cls, [*made.warnings, *astray])
+        condition = Condition(name, made.energy, weight, start, end, mask, enough, astray)
         return io.NodeOutput((*(conditions or ()), condition), *made.shown)
+
+    @classmethod
+    def _region_of_reference(cls, face_location: FaceLocator | None) -> tuple[str, ...]:
+        """A sentence if the region was painted on the reference, as users do by mistake."""
+        number, graph = (getattr(cls.hidden, name, None) for name in ("unique_id", "prompt"))
+        framed_alike = face_location is not None and face_location.fixed_in_reference
+        if cls.OWN_LAYOUT is None or not graph or framed_alike:
+            return ()
+        loader = loaded_with(graph, number, "region", cls.OWN_LAYOUT)
+        if loader is None:
+            return ()
+        return (
+            "connect the mask to 'reference_mask' in place of 'region'.\nIt was made on "
+            f"'{cls.OWN_LAYOUT}' itself (node {loader}), but a region is a place in the picture "
+            "that is being made",
+        )
 
 
 class LoaderNode(Node):

@@ -18,7 +18,6 @@ from . import sockets
 from .bases import EnergyNode, Made
 from .condition_inputs import REFERENCE_BATCH
 from .face_references import faces_at
-from .notices import notify
 from .parsing.landmarks import parse_landmarks
 from .picture_inputs import pictures, reference_mask_input, refuse_mask_alone
 
@@ -27,6 +26,8 @@ __all__ = ["NODES"]
 
 class ZMagicFaceIdentity(EnergyNode):
     """Pull the face in the picture towards the person in photographs."""
+
+    OWN_LAYOUT = "reference"
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -98,12 +99,13 @@ class ZMagicFaceIdentity(EnergyNode):
         embedding = reference_embedding(recognizer, photographs, faces)
         energy = FaceIdentity(recognizer, embedding, locator, layout=faces[0])
         crops = aligned_crops(photographs, faces, recognizer.size)
-        notify(cls, warnings)
-        return Made(energy, (_image(crops),))
+        return Made(energy, (_image(crops),), tuple(warnings))
 
 
 class ZMagicLandmarks(EnergyNode):
     """Pull the points of the face towards those of a target."""
+
+    OWN_LAYOUT = "target_image"
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -204,9 +206,8 @@ class ZMagicLandmarks(EnergyNode):
         layout = Faces.stacked([faces[kept.index(r) if r in kept else 0] for r in range(count)])
         crops = _nothing(landmark_network).repeat(count, 1, 1, 1)
         crops[kept] = _image(_seen(landmark_network, seen, faces)).to(crops)
-        notify(cls, warnings)
         energy = Landmarks(landmark_network, target, locator, points, layout)
-        return Made(energy, (crops,))
+        return Made(energy, (crops,), tuple(warnings))
 
 
 NODES = [ZMagicFaceIdentity, ZMagicLandmarks]

@@ -33,7 +33,6 @@ from .bases import EnergyNode, LoaderNode, Made
 from .condition_inputs import REFERENCE_BATCH
 from .face_references import faces_at
 from .network_inputs import input_options, network_inputs
-from .notices import notify
 from .parsing.numbers import numbers_in
 from .picture_inputs import pictures
 
@@ -232,11 +231,10 @@ class ZMagicOnnxEnergy(EnergyNode):
                 photographs = photographs[kept]
             target = outputs_for(network, photographs, layout, face_margin)
             target = target if scores is None else scores.probabilities(target)
-        notify(cls, warnings)
         energy = NetworkOutput(network.network, network.preprocessing, target, distance, scores)
         if face_location is not None:
             energy = FaceOutput(energy, face_location, layout, face_margin)
-        return Made(energy)
+        return Made(energy, warnings=tuple(warnings))
 
 
 NODES = [ZMagicLoadOnnx, ZMagicOnnxEnergy]

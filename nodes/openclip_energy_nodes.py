@@ -20,7 +20,6 @@ from ..host.similarity_towers import (
 )
 from . import sockets
 from .bases import EnergyNode, Made
-from .notices import notify
 from .parsing.numbers import parse_blocks, parse_weights
 from .parsing.prompts import parse_prompts
 from .picture_inputs import grayed, pictures_and_mask, reference_mask_input
@@ -130,7 +129,6 @@ class ZMagicText(EnergyNode):
         with advised(AT_LOADER):
             targets = openclip.texts(texts)
             warnings = [cut(text, end) for text in texts if (end := openclip.texts.unread(text))]
-        notify(cls, warnings)
         weights = [weight for _, weight in positive] + [-weight for _, weight in negative]
         energy = Text(
             openclip.image,
@@ -141,11 +139,13 @@ class ZMagicText(EnergyNode):
             smallest_crop,
             warnings,
         )
-        return Made(energy)
+        return Made(energy, warnings=tuple(warnings))
 
 
 class ZMagicStyle(EnergyNode):
     """Pull the picture's textures and colors towards those of style pictures."""
+
+    OWN_LAYOUT = "reference"
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -234,6 +234,8 @@ class ZMagicStyle(EnergyNode):
 
 class ZMagicImageSimilarity(EnergyNode):
     """Pull the picture towards what reference pictures show."""
+
+    OWN_LAYOUT = "reference"
 
     @classmethod
     def schema(cls) -> io.Schema:
@@ -332,13 +334,15 @@ class ZMagicImageSimilarity(EnergyNode):
             tower = tower_of_openclip(openclip)
         else:
             tower = tower_of_clip_vision(clip_vision, size)
-        notify(cls, [_one_size(tower, size)] if size and not tower.any_size else [])
+        warnings = (_one_size(tower, size),) if size and not tower.any_size else ()
         shown = grayed(references, mask)
         if match == PATCHES:
             patches = tower.reference_patches(shown, mask, weights)
-            return Made(PatchSimilarity(tower.patches, tower.preprocessing, patches))
+            energy = PatchSimilarity(tower.patches, tower.preprocessing, patches)
+            return Made(energy, warnings=warnings)
         targets = tower.embeddings(shown, mask)
-        return Made(ImageSimilarity(tower.whole, tower.preprocessing, targets, weights))
+        energy = ImageSimilarity(tower.whole, tower.preprocessing, targets, weights)
+        return Made(energy, warnings=warnings)
 
 
 NODES = [ZMagicText, ZMagicStyle, ZMagicImageSimilarity]

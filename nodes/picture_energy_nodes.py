@@ -15,6 +15,8 @@ __all__ = ["NODES"]
 class ZMagicColorPalette(EnergyNode):
     """Pull the picture's colors towards a palette."""
 
+    OWN_LAYOUT = "reference"
+
     @classmethod
     def schema(cls) -> io.Schema:
         return io.Schema(

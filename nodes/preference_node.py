@@ -12,8 +12,7 @@ from ..host.model_files import usable_name
 from ..host.networks import stamp_of
 from ..host.openclip import OpenClip
 from . import sockets
-from .bases import EnergyNode
-from .notices import notify
+from .bases import EnergyNode, Made
 from .openclip_energy_nodes import AT_LOADER, cut
 
 __all__ = ["NODES"]
@@ -99,14 +98,14 @@ class ZMagicPreference(EnergyNode):
         return stamp_of(lambda: find_aesthetic_head(head), head)
 
     @classmethod
-    def energy(cls, openclip: OpenClip, scorer: dict, head: str) -> Preference:
+    def energy(cls, openclip: OpenClip, scorer: dict, head: str) -> Made:
         chosen = {name: value for name, value in scorer.items() if name != "scorer"}
         if scorer["scorer"] == AESTHETIC:
             scores, notices = _aesthetic(openclip, head)
         else:
             scores, notices = _OF_TEXTS[scorer["scorer"]](openclip, **chosen)
-        notify(cls, notices)
-        return Preference(openclip.image, openclip.preprocessing, scores)
+        energy = Preference(openclip.image, openclip.preprocessing, scores)
+        return Made(energy, warnings=tuple(notices))
 
 
 NODES = [ZMagicPreference]

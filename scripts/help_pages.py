@@ -25,15 +25,16 @@ HEADINGS = ("input", "output", "meaning")
 Translate = Callable[[str], str]
 
 
-def table(schema: Any, translated: Translate = str) -> str:
+def table(schema: Any, translated: Translate = str, named: Translate = str) -> str:
     """A node's inputs and outputs as a page has them, in Markdown.
 
     Args:
         schema: of the node.
-        translated: gives an English name or tooltip in the language of the page.
+        translated: gives an English sentence in the language of the page.
+        named: gives the name of an input or output as the page has it.
     """
     parts = ("input", inputs(schema)), ("output", outputs(schema))
-    tables = [_table(heading, texts, translated) for heading, texts in parts if texts]
+    tables = [_table(heading, texts, translated, named) for heading, texts in parts if texts]
     return "\n\n".join(tables)
 
 
@@ -49,19 +50,19 @@ def with_table(page: str, content: str) -> str:
     return found
 
 
-def _table(heading: str, texts: list[Text], translated: Translate) -> str:
+def _table(heading: str, texts: list[Text], translated: Translate, named: Translate) -> str:
     rows = [
         f"| {translated(heading)} | {translated('meaning')} |",
         "|---|---|",
-        *(f"| {_name(text, translated)} | {_meaning(text, translated)} |" for text in texts),
+        *(f"| {_name(text, named)} | {_meaning(text, translated)} |" for text in texts),
     ]
     return "\n".join(rows)
 
 
-def _name(text: Text, translated: Translate) -> str:
+def _name(text: Text, named: Translate) -> str:
     if text.slots:
         return ", ".join([*text.slots[:2], "..."])
-    return translated(text.name)
+    return named(text.name)
 
 
 def _meaning(text: Text, translated: Translate) -> str:

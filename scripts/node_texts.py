@@ -21,7 +21,8 @@ class Text:
         name: what stands beside the socket or widget.
         sentences: its tooltip; where slots grow, of all of them and of each.
         choices: those of ``method`` under which the node has it; none: it always has.
-        slots: the names of the first slots, where they grow.
+        slots: the names of the slots, where they grow.
+        slot: what those begin with.
     """
 
     key: str
@@ -29,6 +30,7 @@ class Text:
     sentences: tuple[str, ...]
     choices: tuple[str, ...] = ()
     slots: tuple[str, ...] = ()
+    slot: str = ""
 
 
 def node_schemas() -> dict[str, Any]:
@@ -57,7 +59,7 @@ def _input(each: Any) -> Text:
     if not hasattr(template, "names"):
         return Text(each.id, each.id, (each.tooltip,))
     sentences = each.tooltip, template.input.tooltip
-    return Text(each.id, each.id, sentences, slots=tuple(template.names))
+    return Text(each.id, each.id, sentences, slots=tuple(template.names), slot=template.input.id)
 
 
 def _of_choices(each: Any) -> list[Text]:

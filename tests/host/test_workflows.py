@@ -126,6 +126,32 @@ def test_demo_workflows_need_no_file_of_the_user(name):
 
 
 @pytest.mark.slow
+def test_a_region_that_was_painted_on_the_reference_is_told_in_the_report(server, pytestconfig):
+    """Load Image's mask of the very reference; ComfyUI's mask editor makes what it marks clear."""
+    state = pytestconfig.zmagic_script("packages").STATE
+    with Image.open(PACK / "demo_models" / "photograph.jpg") as photograph:
+        painted = photograph.convert("RGBA").resize((64, 64))
+    painted.putalpha(
+        Image.fromarray(np.uint8(255 * (np.arange(64) > 31)).repeat(64).reshape(64, 64))
+    )
+    painted.save(state / "server" / "input" / "painted.png")
+    nodes = workflow("text_and_identity_demo", steps=1)
+    nodes["90"] = {"class_type": "LoadImage", "inputs": {"image": "painted.png"}}
+    (face,) = [i for i, n in nodes.items() if n["class_type"] == "ZMagicFaceIdentity"]
+    color = {"colors": "", "lightness": 0.5, "weight": 1.0, "start": 0.0, "end": 1.0}
+    links = {"conditions": [face, 0], "reference": ["90", 0], "region": ["90", 1]}
+    nodes["91"] = {"class_type": "ZMagicColorPalette", "inputs": color | links}
+    (sampler,) = [i for i, n in nodes.items() if n["class_type"] == "ZMagicSampler"]
+    nodes[sampler]["inputs"]["conditions"] = ["91", 0]
+    nodes["92"] = {"class_type": "PreviewAny", "inputs": {"source": [sampler, 2]}}
+    report = json.loads(server.run(nodes)["92"]["text"][0])
+    (warning,) = [w for w in report["warnings"] if w.startswith("Color Palette: ")]
+    assert "'reference_mask'" in warning and "(node 90)" in warning
+    log = (server.output / "server.log").read_text(encoding="utf-8")
+    assert "Color Palette Energy (node 91): connect the mask to 'reference_mask'" in log
+
+
+@pytest.mark.slow
 def test_a_report_behind_ksampler_and_the_latent_goes_on(server):
     nodes = workflow("ksampler", steps=1)
     by_class(nodes, "KSampler")["seed"] = 11
