@@ -31,9 +31,10 @@ __all__ = [
     "Language",
     "faults_of",
     "files",
-    "languages",
+    "left_to_do",
     "page_digest",
     "phrases_of",
+    "update",
 ]
 
 LOCALES = headless.PACK / "locales"
@@ -77,11 +78,6 @@ class Language:
     def pages(self) -> list[str]:
         """The nodes that have a help page in this language."""
         return sorted(page.parent.name for page in help_pages.FOLDER.glob(f"*/{self.code}.md"))
-
-
-def languages() -> list[Language]:
-    """Those that ``locales`` has, by their codes."""
-    return [Language(folder.name) for folder in sorted(LOCALES.iterdir()) if folder.is_dir()]
 
 
 def phrases_of(schemas: dict[str, Any]) -> list[str]:

@@ -16,6 +16,11 @@ from PIL import Image
 
 PACK = Path(__file__).resolve().parents[2]
 NAME = "z-magic-archive"
+FOR_TRANSLATORS = {
+    str(file.relative_to(PACK).as_posix())
+    for name in ("pages.json", "phrases.json")
+    for file in PACK.glob(f"locales/*/{name}")
+}
 LEFT_OUT = {
     ".ci",
     ".github",
@@ -76,9 +81,10 @@ def python(*arguments: object, cwd: Path, **variables: str) -> subprocess.Comple
 def test_it_has_what_users_need_and_nothing_else(archive):
     names = {path.name for path in archive.iterdir()}
     assert not names & LEFT_OUT
+    assert not [file for file in FOR_TRANSLATORS if (archive / file).exists()]
     assert {"__init__.py", "LICENSE", "README.md", "pyproject.toml", "requirements.txt"} <= names
-    for folder in ("demo_models", "guidance", "host", "nodes", "web", "workflows"):
-        files = {file for file in listed() if file.startswith(f"{folder}/")}
+    for folder in ("demo_models", "guidance", "host", "locales", "nodes", "web", "workflows"):
+        files = {file for file in listed() if file.startswith(f"{folder}/")} - FOR_TRANSLATORS
         assert files and all((archive / file).is_file() for file in files)
 
 
