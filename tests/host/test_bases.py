@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import inspect
 from pathlib import Path
 
 import comfy.model_management
@@ -53,6 +54,12 @@ def test_every_node_knows_its_number(node):
     assert issubclass(node, Node)
     assert io.Hidden.unique_id in node.GET_SCHEMA().hidden
     assert issubclass(node, EnergyNode) == node.GET_SCHEMA().display_name.endswith(" Energy")
+
+
+@pytest.mark.parametrize("node", [node for node in NODES if issubclass(node, EnergyNode)])
+def test_energies_return_their_warnings(node):
+    """One that showed them itself would see them replaced by those of the shared inputs."""
+    assert "notify(" not in inspect.getsource(node.energy)
 
 
 @pytest.mark.parametrize("kind", [ValueError, FileNotFoundError])
