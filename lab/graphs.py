@@ -15,6 +15,7 @@ import json
 import re
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def main() -> int:
     parser.add_argument(
         "--thumbnails",
         action="store_true",
-        help="Measure nothing and write workflows/NAME.jpg, the picture shown beside a graph.",
+        help="Measure nothing and write the picture that is shown beside a graph in Templates.",
     )
     options = parser.parse_args()
     tried = options.seeds, options.strengths
@@ -165,12 +166,14 @@ def sayings(prompt: str) -> dict[str, object]:
 
 def write_thumbnail(name: str, folder: Path, server) -> None:
     """Write the first picture that the graph saves beside it, as large as it is shown."""
-    print(f"{name}: {WORKFLOWS / name}.jpg", flush=True)
+    texts = tomllib.loads((WORKFLOWS / "graphs.toml").read_text(encoding="utf-8"))
+    file = WORKFLOWS / f"{texts[name]['name']}.jpg"
+    print(f"{name}: {file}", flush=True)
     with Image.open(_saved(api(name), folder, server)) as picture:
         factor = min(ENLARGED, WIDEST / picture.width)
         size = (round(picture.width * factor), round(picture.height * factor))
         large = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    large.save(WORKFLOWS / f"{name}.jpg", quality=90)
+    large.save(file, quality=90)
 
 
 def _report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,16 @@ from PIL import Image
 __all__ = [
     "RENDERERS",
     "load_graph",
+    "note_heights",
     "opened_frontend",
     "overlaps",
     "rectangles",
     "settle",
     "show_pictures",
-    "write_picture",
+    "show_reports",
+    "unread_texts",
+    "wires_behind_nodes",
+    "write_pictures",
 ]
 
 # The frontend draws nodes on a canvas, or as elements of the page ("Nodes 2.0").
@@ -28,6 +33,7 @@ RENDERERS = {"canvas": False, "nodes 2.0": True}
 
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 START_MILLISECONDS = 600_000  # a busy machine may need minutes
+MOST_LOOKS = 100
 SETTLE_MILLISECONDS = 400  # between two looks at nodes that may still be growing
 
 READY = """window.app && window.app.graph && window.LiteGraph
@@ -36,15 +42,23 @@ LOAD = "async graph => { await app.loadGraphData(graph); }"
 
 # Shows news as if the host had sent it: what a node has saved, or a sampler's picture so far.
 # It takes the same way through the frontend as in a run.
-SHOW = """async ([saved, sampled, texts, picture]) => {
+SHOW = """async ([saved, sampled, picture]) => {
     const blob = await (await fetch(`/view?filename=${picture}&type=input`)).blob();
     const images = [{filename: picture, subfolder: '', type: 'input'}];
-    const tell = (id, output) => app.api.dispatchCustomEvent(
-        'executed', {node: id, display_node: id, output, prompt_id: '1'});
-    saved.forEach(id => tell(id, {images}));
-    texts.forEach(id => tell(id, {text: [Array(200).fill('text').join(' ')]}));
+    saved.forEach(id => app.api.dispatchCustomEvent(
+        'executed', {node: id, display_node: id, output: {images}, prompt_id: '1'}));
     sampled.forEach(id => app.api.dispatchCustomEvent('b_preview_with_metadata', {
         blob, nodeId: id, displayNodeId: id, parentNodeId: id, realNodeId: id, jobId: '1'}));
+    app.canvas.setDirty(true, true);
+}"""
+REPORTS = """([saved, pictured, texts, picture, report]) => {
+    const tell = (id, output) => app.api.dispatchCustomEvent(
+        'executed', {node: id, display_node: id, output, prompt_id: '1'});
+    const image = filename => ({images: [{filename, subfolder: '', type: 'input'}]});
+    const sentence = 'Text +38 %, Face Identity +61 % towards the goal; 12 of 12 looks';
+    saved.forEach(id => tell(id, image(picture)));
+    pictured.forEach(id => tell(id, {...image(report), text: [sentence]}));
+    texts.forEach(id => tell(id, {text: [Array(200).fill('text').join(' ')]}));
     app.canvas.setDirty(true, true);
 }"""
 ZOOM = """scale => {
@@ -55,7 +69,8 @@ ZOOM = """scale => {
 # Left, top, width and height with the title, in pixels of the graph.
 ON_CANVAS = """() => Object.fromEntries(app.graph.nodes.map(node => [String(node.id), [
     node.pos[0], node.pos[1] - LiteGraph.NODE_TITLE_HEIGHT,
-    node.size[0], node.size[1] + LiteGraph.NODE_TITLE_HEIGHT]]))"""
+    node.collapsed ? node._collapsed_width ?? node.size[0] : node.size[0],
+    (node.collapsed ? 0 : node.size[1]) + LiteGraph.NODE_TITLE_HEIGHT]]))"""
 IN_PAGE = """() => {
     const {scale, offset} = app.canvas.ds;
     return Object.fromEntries([...document.querySelectorAll('[data-node-id]')].map(element => {
@@ -65,6 +80,66 @@ IN_PAGE = """() => {
             box.width / scale, box.height / scale]];
     }));
 }"""
+# A note alone, at each width; how tall it must be to show all of its text, with the title.
+NOTE = """async ([text, widths]) => {
+    app.graph.clear();
+    const note = LiteGraph.createNode('MarkdownNote');
+    app.graph.add(note);
+    note.pos = [100, 100];
+    note.widgets[0].value = text;
+    app.canvas.ds.scale = 1;
+    app.canvas.ds.offset = [0, 0];
+    const heights = [];
+    for (const width of [widths[0], ...widths]) {  // the first one is only being made
+        note.setSize([width, 90]);
+        app.canvas.setDirty(true, true);
+        await new Promise(resolve => setTimeout(resolve, 300));
+        const shown = document.querySelector('[data-node-id] .comfy-markdown-content')
+            ?? note.widgets[0].element.querySelector('.tiptap');
+        const parts = [...shown.children].map(child => child.getBoundingClientRect());
+        const bottom = Math.max(...parts.map(part => part.bottom));
+        heights.push(Math.ceil(bottom - Math.min(...parts.map(part => part.top))));
+    }
+    return heights.slice(1);
+}"""
+NOTE_FRAME = 56  # pixels above and below the text of a note, with the title
+
+# Wires that are drawn over the inside of nodes: which node, and how often its points are hit.
+BEHIND = """([boxes, edge]) => {
+    const all = Object.values(boxes);
+    const left = Math.min(...all.map(box => box[0])), top = Math.min(...all.map(box => box[1]));
+    const pen = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+    pen.canvas.width = Math.ceil(Math.max(...all.map(box => box[0] + box[2])) - left);
+    pen.canvas.height = Math.ceil(Math.max(...all.map(box => box[1] + box[3])) - top);
+    pen.translate(-left, -top);
+    pen.lineWidth = 3;
+    const paths = [...app.canvas.renderedPaths].map(part => part.path).filter(path => path);
+    paths.forEach(path => pen.stroke(path));
+    const hit = Object.entries(boxes).filter(([, [x, y, width, height]]) => {
+        const inside = [x - left + edge, y - top + 4, width - 2 * edge, height - 8].map(Math.round);
+        return pen.getImageData(...inside).data.some(value => value);
+    });
+    return {wires: paths.length, hit: hit.map(([id]) => id)};
+}"""
+EDGE = 18  # pixels at the sides of a node, where its slots are
+
+# Texts of several lines that are longer than what shows them, by the beginning of each.
+UNREAD = """() => {
+    const shown = [...document.querySelectorAll('[data-node-id] textarea, .comfy-multiline-input'
+        + ', .dom-widget .tiptap, [data-node-id] .comfy-markdown-content')];
+    return shown.filter(part => part.clientHeight && part.scrollHeight > part.clientHeight + 4)
+        .map(part => (part.value ?? part.innerText).slice(0, 40));
+}"""
+
+LOOK_AT = """([left, top]) => {
+    app.canvas.ds.scale = 1;
+    app.canvas.ds.offset = [200 - left, 200 - top];
+    app.canvas.setDirty(true, true);
+}"""
+LOOK_MILLISECONDS = 150
+
+REPORT = "report.png"  # of the shape of a report
+
 SCALE = 0.25  # all of a graph is in the window: elsewhere no element of the page is made
 
 
@@ -102,8 +177,8 @@ def load_graph(page: Any, graph: dict) -> None:
     settle(page)
 
 
-def show_pictures(page: Any, graph: dict, picture: str) -> None:
-    """Let every node that shows something after a run show it: pictures, previews, texts.
+def show_pictures(page: Any, graph: dict, picture: str = "example.png") -> None:
+    """Let every node that shows a picture in a run or after it show one.
 
     Args:
         page: with the graph opened.
@@ -111,23 +186,47 @@ def show_pictures(page: Any, graph: dict, picture: str) -> None:
         picture: a file in the host's input folder.
     """
     shown = nodes_that_show(graph)
-    page.evaluate(SHOW, [shown["pictures"], shown["previews"], shown["texts"], picture])
+    page.evaluate(SHOW, [shown["pictures"], shown["previews"], picture])
     settle(page)
+
+
+def show_reports(page: Any, graph: dict, picture: str = "example.png") -> None:
+    """Let every node that shows something after a run do so: pictures, reports, texts.
+
+    Args:
+        page: with the graph opened anew: previews go when a run is over.
+        graph: its content.
+        picture: what is shown as made; a file in the host's input folder.
+    """
+    shown = nodes_that_show(graph)
+    kinds = (shown[kind] for kind in ("pictures", "reports", "texts"))
+    page.evaluate(REPORTS, [*kinds, picture, REPORT])
+    settle(page)
+
+
+def note_heights(page: Any, text: str, widths: list[int]) -> dict[int, int]:
+    """How tall a note must be at each width to show all of its text, with the title."""
+    heights = page.evaluate(NOTE, [text, widths])
+    return {w: h + NOTE_FRAME for w, h in zip(widths, heights, strict=True)}
 
 
 def settle(page: Any) -> None:
     """Wait until no node changes any more, as drawn by either renderer."""
     before = None
-    while before != (now := (page.evaluate(ON_CANVAS), page.evaluate(IN_PAGE))):
+    for _ in range(MOST_LOOKS):
+        if before == (now := (page.evaluate(ON_CANVAS), page.evaluate(IN_PAGE))):
+            return
         before = now
         page.wait_for_timeout(SETTLE_MILLISECONDS)
+    raise TimeoutError("the nodes of the graph do not come to rest")
 
 
 def nodes_that_show(graph: dict) -> dict[str, list[str]]:
-    """Ids of the nodes that show pictures, previews of sampling, and texts when they have run."""
+    """Ids of the nodes that show pictures, previews of sampling, reports and texts."""
     kinds = {
         "pictures": ("SaveImage", "PreviewImage"),
         "previews": ("KSampler", "SamplerCustomAdvanced", "ZMagicSampler"),
+        "reports": ("ZMagicSampler", "ZMagicReport"),
         "texts": ("PreviewAny",),
     }
     return {
@@ -155,8 +254,42 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     )
 
 
-def write_picture(folder: Path, name: str, size: tuple[int, int]) -> None:
-    """A picture of ``size`` (width, height) for the host's input folder."""
+def wires_behind_nodes(
+    page: Any, boxes: dict[str, tuple[float, float, float, float]], scale: float
+) -> list[str]:
+    """Ids of the nodes that a wire is drawn behind.
+
+    Args:
+        page: with the graph opened.
+        boxes: see ``rectangles``.
+        scale: at which all of the graph is in the window: elsewhere no wire is drawn.
+
+    Raises RuntimeError if no wire is drawn at all.
+    """
+    page.evaluate(ZOOM, scale)
+    settle(page)
+    found = page.evaluate(BEHIND, [boxes, EDGE])
+    if not found["wires"]:
+        raise RuntimeError("no wire is drawn")
+    return sorted(found["hit"], key=int)
+
+
+def unread_texts(page: Any, boxes: dict[str, tuple[float, float, float, float]]) -> list[str]:
+    """The beginnings of texts of several lines that are cut off, wherever they are."""
+    unread: set[str] = set()
+    for left, top, *_ in boxes.values():
+        page.evaluate(LOOK_AT, [left, top])
+        page.wait_for_timeout(LOOK_MILLISECONDS)
+        unread |= set(page.evaluate(UNREAD))
+    return sorted(unread)
+
+
+def write_pictures(folder: Path) -> None:
+    """Write the pictures that graphs name and nodes show here into the host's input folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with Image.open(PACK / "demo_models" / "photograph.jpg") as photograph:
-        photograph.resize(size).save(folder / name)
+        # The usual shape of a portrait, so that what shows it is as tall as it gets.
+        photograph.resize((512, 768)).save(folder / "example.png")
+        photograph.resize((800, 640)).save(folder / REPORT)
+    for picture in (PACK / "examples").glob("*.jpg"):
+        shutil.copy(picture, folder)

@@ -1,75 +1,58 @@
 """Turn the API-format workflows into graph files: ``python scripts/make_workflows.py``.
 
-For each ``workflows/api/NAME.json`` the host's own frontend, in headless Chromium, makes the graph,
-measures its nodes in both renderers with pictures in them, and turns ``workflows/NAME.json`` back
-into a prompt, which must equal the one it came from: what a user drags in does the same as what a
-service posts.
+For each ``workflows/api/NAME.json`` the host's own frontend, in headless Chromium, makes the graph
+and measures its nodes in both renderers with pictures in them. The graph is laid out in groups,
+gets the note and the name that ``workflows/graphs.toml`` has for it, and is turned back into a
+prompt, which must equal the one it came from: what a user drags in does the same as what a service
+posts.
 
 Needs a Chromium (CHROMIUM names its executable).
 """
 
+import argparse
 import json
 import sys
+import tomllib
 
 from api_client import running_server
 from frontend import (
     RENDERERS,
     load_graph,
+    note_heights,
     opened_frontend,
     rectangles,
     show_pictures,
-    write_picture,
+    show_reports,
+    write_pictures,
 )
+from graph_layout import NOTE, Layout, note_widths, widths
+from graph_notes import Texts, files_of, note_of, read_texts
 from headless import PACK
 from packages import STATE
 from playwright.sync_api import Page
 
 WORKFLOWS = PACK / "workflows"
-API_FILES = sorted(WORKFLOWS.glob("api/*.json"))
 
 SHOWING_PICTURES = ("LoadImage", "PreviewImage", "SaveImage")
 TITLE = 30  # pixels of a node's title, which its size does not count
 
-# Where the frontend offers to download a model that a graph names: file, folder under models, link.
-HUB = "https://huggingface.co"
-MODELS = (
-    (
-        "v1-5-pruned-emaonly-fp16.safetensors",
-        "checkpoints",
-        f"{HUB}/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/"
-        "v1-5-pruned-emaonly-fp16.safetensors",
-    ),
-    (
-        "sd_xl_base_1.0.safetensors",
-        "checkpoints",
-        f"{HUB}/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors",
-    ),
-    (
-        "flux1-dev-fp8.safetensors",
-        "checkpoints",
-        f"{HUB}/Comfy-Org/flux1-dev/resolve/main/flux1-dev-fp8.safetensors",
-    ),
-    (
-        "ViT-B-32_laion2b_s34b_b79k.safetensors",
-        "clip_vision",
-        f"{HUB}/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/open_clip_model.safetensors",
-    ),
-    *(
-        (name, "insightface", f"{HUB}/fal/AuraFace-v1/resolve/main/{name}")
-        for name in ("glintr100.onnx", "scrfd_10g_bnkps.onnx", "2d106det.onnx")
-    ),
-)
+# The window that a graph is first seen in, and what the frontend has at its left and upper side.
+WINDOW, FRAME = (1600, 900), (62, 44)
 
-COLUMN, GAP = 380, 30  # pixels between the left sides of columns, and between the nodes of one
+# The registry's name of this pack, so that ComfyUI's Manager can offer what a graph lacks.
+REGISTERED = tomllib.loads((PACK / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-# A picture of the usual shape of a portrait, so that what shows it is as tall as it gets.
-PICTURE, PICTURE_SIZE = "example.png", (512, 768)
-
-LOAD_API = "async ([api, name]) => { await app.loadApiJson(api, name); }"
+# Pictures of the graph before must not stay in nodes of the same ids.
+LOAD_API = """async ([api, name]) => {
+    app.clean();
+    await app.loadApiJson(api, name);
+    return app.graph.serialize();
+}"""
 # Sizes as small as a node's content allows, and seeds that stay: a second run repeats the first.
-SETTLE = """() => {
+SETTLE = """([widths, folded]) => {
     for (const node of app.graph.nodes) {
-        node.setSize(node.computeSize());
+        if (folded.includes(node.title)) node.flags.collapsed = true;
+        node.setSize([widths[node.id], node.computeSize()[1]]);
         for (const widget of node.widgets ?? [])
             if (widget.name === 'control_after_generate') widget.value = 'fixed';
     }
@@ -84,22 +67,31 @@ ROUND_TRIP = """async graph => {
 
 
 def main() -> int:
-    """Write all graph files; the exit status tells whether every round trip was exact."""
+    """Write the graph files; the exit status tells whether every round trip was exact."""
+    parser = argparse.ArgumentParser(description="Write workflows/*.json from workflows/api.")
+    parser.add_argument("names", nargs="*", help="Prompts in workflows/api. Default: all.")
+    texts = read_texts()
+    names = parser.parse_args().names or list(texts)
     work = PACK / ".host" / "make_workflows"
-    write_picture(STATE / "server" / "input", PICTURE, PICTURE_SIZE)
+    write_pictures(STATE / "server" / "input")
     graphs: dict[str, dict] = {}
-    boxes: dict[str, list[dict]] = {file.stem: [] for file in API_FILES}
+    boxes: dict[str, list[dict]] = {name: [] for name in names}
+    notes: dict[str, list[dict]] = {name: [] for name in names}
     with running_server(work, work / "server.log", cpu=True) as server:
         for renderer in RENDERERS:
             with opened_frontend(server, renderer) as page:
-                for name in boxes:
+                for name in names:
                     if name not in graphs:
-                        graphs[name] = _graph(page, name)
-                    boxes[name].append(_measured(page, renderer, graphs[name]))
+                        graphs[name] = _graph(page, name, texts[name])
+                    boxes[name] += _measured(page, renderer, graphs[name])
+                    note = note_of(_api(name), texts[name])
+                    notes[name].append(note_heights(page, note, note_widths()))
         for name, graph in graphs.items():
-            _arrange(graph, _columns(_api(name)), boxes[name])
+            _arrange(graph, boxes[name], notes[name], note_of(_api(name), texts[name]))
+            _describe(graph, _api(name))
+            _offer(graph, _api(name), texts[name])
         with opened_frontend(server, "canvas") as page:
-            exact = [_write(page, name, graph) for name, graph in graphs.items()]
+            exact = [_write(page, name, texts[name], graph) for name, graph in graphs.items()]
     return 0 if all(exact) else 1
 
 
@@ -107,74 +99,96 @@ def _api(name: str) -> dict:
     return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def _graph(page: Page, name: str) -> dict:
-    page.evaluate(LOAD_API, [_api(name), name])
-    return page.evaluate(SETTLE)
+def _graph(page: Page, name: str, texts: Texts) -> dict:
+    made = page.evaluate(LOAD_API, [_api(name), name])
+    wide = {str(node): width for node, width in widths(made).items()}
+    return page.evaluate(SETTLE, [wide, texts.folded])
 
 
-def _measured(page: Page, renderer: str, graph: dict) -> dict[str, tuple[float, ...]]:
-    """Return where each node is with its picture, if it shows one."""
+def _measured(page: Page, renderer: str, graph: dict) -> list[dict[str, tuple[float, ...]]]:
+    """Return where each node is in a run, and after it."""
     load_graph(page, graph)
-    show_pictures(page, graph, PICTURE)
-    return rectangles(page, renderer)
+    show_pictures(page, graph)
+    running = rectangles(page, renderer)
+    load_graph(page, graph)
+    show_reports(page, graph)
+    return [running, rectangles(page, renderer)]
 
 
-def _arrange(graph: dict, columns: list[list[str]], boxes: list[dict]) -> None:
-    """Put the nodes into columns with room for what each renderer makes of them.
+def _arrange(graph: dict, boxes: list[dict], note_heights: list[dict], text: str) -> None:
+    """Give everything its place, with room for what each renderer makes of it.
 
     What always shows a picture has its size from the start; what shows one for the time of a run
     only has the room.
     """
-    nodes = {str(node["id"]): node for node in graph["nodes"]}
-    for column, ids in enumerate(columns):
-        top = 0.0
-        for node_id in ids:
-            node = nodes[node_id]
-            node["pos"] = [column * COLUMN, round(top)]
-            if node["type"] in SHOWING_PICTURES:
-                node["size"] = [node["size"][0], round(boxes[0][node_id][3]) - TITLE]
-            top += max(box[node_id][3] for box in boxes) + GAP
+    for node in graph["nodes"]:
+        if node["type"] in SHOWING_PICTURES:
+            node["size"][1] = round(boxes[0][str(node["id"])][3]) - TITLE
+    tallest = {width: max(heights[width] for heights in note_heights) for width in note_heights[0]}
+    note = {
+        "id": graph["last_node_id"] + 1,
+        "type": NOTE,
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": [],
+        "outputs": [],
+        "title": "Read me first",
+        "properties": {},
+        "widgets_values": [text],
+        "color": "#432",
+        "bgcolor": "#653",
+    }
+    graph["last_node_id"] += 1
+    Layout(graph, boxes, tallest).write(note)
 
 
-def _write(page: Page, name: str, graph: dict) -> bool:
+def _describe(graph: dict, api: dict) -> None:
+    """Say where nodes and files can be had."""
+    files = {file.name: file for file in files_of(api)}
+    for node in graph["nodes"]:
+        if node["type"].startswith("ZMagic"):
+            node["properties"] |= {"cnr_id": REGISTERED["name"], "ver": REGISTERED["version"]}
+        named = [files[str(v)] for v in node.get("widgets_values") or () if str(v) in files]
+        linked = [file for file in named if file.link]
+        if linked:
+            node["properties"]["models"] = [
+                {"name": file.name, "url": file.link, "directory": file.folder} for file in linked
+            ]
+
+
+def _offer(graph: dict, api: dict, texts: Texts) -> None:
+    """How the graph is first seen: all of it; and what ComfyUI's App mode shows of it."""
+    left = min(group["bounding"][0] for group in graph["groups"])
+    left = min(left, *(node["pos"][0] for node in graph["nodes"]))
+    right = max(group["bounding"][0] + group["bounding"][2] for group in graph["groups"])
+    bottom = max(group["bounding"][1] + group["bounding"][3] for group in graph["groups"])
+    width, height = (side - edge for side, edge in zip(WINDOW, FRAME, strict=True))
+    scale = round(min(width / (right - left), height / bottom, 1.0), 3)
+    ids = {node["_meta"]["title"]: int(name) for name, node in api.items()}
+    saved = [int(name) for name, node in api.items() if node["class_type"] == "SaveImage"]
+    graph["extra"] |= {
+        "ds": {"scale": scale, "offset": [round(FRAME[0] / scale - left), round(FRAME[1] / scale)]},
+        "linearMode": False,
+        "linearData": {
+            "inputs": [[ids[title], widget] for title, widget in texts.inputs],
+            "outputs": saved,
+        },
+    }
+
+
+def _write(page: Page, name: str, texts: Texts, graph: dict) -> bool:
     """Write the graph file; whether it makes the prompt that it came from."""
     api = _api(name)
     result = page.evaluate(ROUND_TRIP, graph)
     exact = not result["missing"] and _essence(result["prompt"]) == _essence(api)
-    _link_models(graph)
     text = json.dumps(graph, indent=1) + "\n"
-    (WORKFLOWS / f"{name}.json").write_text(text, encoding="utf-8")
-    print(f"{name}: {len(graph['nodes'])} nodes, {'exact' if exact else 'NOT EXACT'}")
+    (WORKFLOWS / f"{texts.name}.json").write_text(text, encoding="utf-8")
+    print(f"{texts.name}: {len(api)} nodes, {'exact' if exact else 'NOT EXACT'}")
     if not exact:
         print(f"  missing types: {result['missing']}", file=sys.stderr)
         _explain(_essence(result["prompt"]), _essence(api))
     return exact
-
-
-def _link_models(graph: dict) -> None:
-    """Tell the frontend where the files are that the graph's loaders name."""
-    for node in graph["nodes"]:
-        named = [model for model in MODELS if model[0] in (node.get("widgets_values") or ())]
-        if named:
-            node["properties"]["models"] = [
-                {"name": name, "url": link, "directory": folder} for name, folder, link in named
-            ]
-
-
-def _columns(api: dict) -> list[list[str]]:
-    """Node ids by their distance from the inputs, so that wires run to the right."""
-    depth: dict[str, int] = {}
-
-    def depth_of(node_id: str) -> int:
-        if node_id not in depth:
-            links = [v[0] for v in api[node_id]["inputs"].values() if isinstance(v, list)]
-            depth[node_id] = 1 + max(map(depth_of, links), default=-1)
-        return depth[node_id]
-
-    columns: list[list[str]] = [[] for _ in range(1 + max(map(depth_of, api)))]
-    for node_id in api:
-        columns[depth[node_id]].append(node_id)
-    return columns
 
 
 def _essence(prompt: dict) -> dict:

@@ -14,10 +14,10 @@ def frontend(pytestconfig):
 
 @pytest.fixture(scope="session")
 def server(pytestconfig, frontend, tmp_path_factory):
-    """A host that has the picture which the graphs name, of the shape that needs most room."""
+    """A host that has the pictures which the graphs name, and those that nodes show here."""
     folder = tmp_path_factory.mktemp("browser")
     state = pytestconfig.zmagic_script("packages").STATE
-    frontend.write_picture(state / "server" / "input", "example.png", (512, 768))
+    frontend.write_pictures(state / "server" / "input")
     running = pytestconfig.zmagic_script("api_client").running_server
     with running(folder, folder / "server.log", cpu=True) as server:
         yield server

@@ -2,13 +2,20 @@
 
 import json
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-GRAPHS = [file.stem for file in sorted(WORKFLOWS.glob("*.json"))]
+TEXTS = tomllib.loads((WORKFLOWS / "graphs.toml").read_text(encoding="utf-8"))
+APIS = {texts["name"]: api for api, texts in TEXTS.items()}
 PATIENCE = 600.0  # seconds for a run of two steps, on a busy machine
+
+WINDOW = (1600, 900)
+SMALLEST_SCALE = 0.7  # at less the frontend draws no texts
+
+NOTES = ("MarkdownNote",)
 
 PROMPT = "async () => (await app.graphToPrompt()).output"
 SEEDS = """() => app.graph.nodes.flatMap(node => (node.widgets ?? [])
@@ -43,7 +50,7 @@ def missing(server, content: dict) -> set[str]:
         (node["type"], value)
         for node in content["nodes"]
         for value in node.get("widgets_values") or ()
-        if str(value).endswith((".safetensors", ".onnx"))
+        if str(value).endswith((".safetensors", ".onnx")) and node["type"] not in NOTES
     }
     return {file for kind, file in named if file not in json.dumps(described[kind]["input"])}
 
@@ -56,27 +63,53 @@ def covered(frontend, page, renderer, content: dict) -> list[str]:
     return [f"{kinds[a]} {a} and {kinds[b]} {b}" for a, b in frontend.overlaps(boxes)]
 
 
-@pytest.mark.parametrize("name", GRAPHS)
-def test_no_node_covers_another_and_the_graph_is_its_api_file(frontend, page, renderer, name):
+def scale_of(boxes: dict, groups: list[dict]) -> float:
+    """The largest scale at which all nodes and groups fit into the window."""
+    frames = [*boxes.values(), *(group["bounding"] for group in groups)]
+    sides = [
+        max(frame[axis] + frame[axis + 2] for frame in frames) - min(f[axis] for f in frames)
+        for axis in (0, 1)
+    ]
+    return min(window / side for window, side in zip(WINDOW, sides, strict=True))
+
+
+def test_there_is_a_graph_for_every_prompt_and_no_other():
+    assert {file.stem for file in (WORKFLOWS / "api").glob("*.json")} == set(TEXTS)
+    assert {file.stem for file in WORKFLOWS.glob("*.json")} == set(APIS)
+
+
+@pytest.mark.parametrize("name", APIS)
+def test_nothing_is_covered_and_all_can_be_read(frontend, page, renderer, name):
     content = graph(name)
     frontend.load_graph(page, content)
     assert covered(frontend, page, renderer, content) == []
-    frontend.show_pictures(page, content, "example.png")
-    assert covered(frontend, page, renderer, content) == []
 
     # What a user drags in does what a service posts, and does it again.
-    api = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    api = json.loads((WORKFLOWS / "api" / f"{APIS[name]}.json").read_text(encoding="utf-8"))
     prompt = page.evaluate(PROMPT)
     assert {i: (node["class_type"], node["inputs"]) for i, node in prompt.items()} == {
         i: (node["class_type"], node["inputs"]) for i, node in api.items()
     }
     assert set(page.evaluate(SEEDS)) <= {"fixed"}
 
+    frontend.show_pictures(page, content)
+    assert covered(frontend, page, renderer, content) == []
+    boxes = frontend.rectangles(page, renderer)
+    assert scale_of(boxes, content["groups"]) >= SMALLEST_SCALE
+    assert frontend.unread_texts(page, boxes) == []
+    kinds = {str(node["id"]): node["type"] for node in content["nodes"]}
+    behind = frontend.wires_behind_nodes(page, boxes, SMALLEST_SCALE * 0.8)
+    assert [f"{kinds[node]} {node}" for node in behind] == []
+
+    frontend.load_graph(page, content)
+    frontend.show_reports(page, content)
+    assert covered(frontend, page, renderer, content) == []
+
 
 def test_the_frontend_lists_all_missing_files_at_once(frontend, page, server):
     """The list has more than the checkpoint, so that nobody meets one error after the other."""
     listed = {}
-    for name in GRAPHS:
+    for name in APIS:
         content = graph(name)
         if not (expected := missing(server, content)):
             continue
@@ -94,7 +127,7 @@ def test_the_frontend_lists_all_missing_files_at_once(frontend, page, server):
 
 @pytest.mark.slow
 def test_a_run_covers_nothing_and_a_second_one_has_the_same_seeds(frontend, page, renderer, server):
-    content = graph("ksampler")
+    content = graph(TEXTS["ksampler"]["name"])
     frontend.load_graph(page, content)
     seeds = page.evaluate(PROMPT)["6"]["inputs"]["seed"]
     before = set(server.get("/history"))

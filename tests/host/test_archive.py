@@ -83,7 +83,8 @@ def test_it_has_what_users_need_and_nothing_else(archive):
     assert not names & LEFT_OUT
     assert not [file for file in FOR_TRANSLATORS if (archive / file).exists()]
     assert {"__init__.py", "LICENSE", "README.md", "pyproject.toml", "requirements.txt"} <= names
-    for folder in ("demo_models", "guidance", "host", "locales", "nodes", "web", "workflows"):
+    folders = ("demo_models", "guidance", "host", "locales", "nodes", "subgraphs", "web")
+    for folder in (*folders, "workflows"):
         files = {file for file in listed() if file.startswith(f"{folder}/")} - FOR_TRANSLATORS
         assert files and all((archive / file).is_file() for file in files)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import nodes as host_nodes
@@ -15,6 +16,7 @@ NODES = asyncio.run(asyncio.run(zmagic.comfy_entrypoint()).get_node_list())
 WORKFLOWS = sorted((PACK / "workflows" / "api").glob("*.json"))
 LONGEST = 310  # characters of a tooltip: eight lines at 300 pixels
 PAGES_HOW = "run 'python scripts/help_pages.py'"
+TEXTS = tomllib.loads((PACK / "workflows" / "graphs.toml").read_text(encoding="utf-8"))
 
 
 def inputs(node) -> dict:
@@ -81,6 +83,12 @@ def test_there_is_no_help_page_without_a_node():
     assert pages == {node.__name__ for node in NODES}
 
 
+def graph_of(api: Path) -> dict:
+    """The graph file's content that belongs to a prompt."""
+    name = TEXTS[api.stem]["name"]
+    return json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 def test_example_workflows_use_known_nodes_and_inputs_and_have_a_graph_twin(file):
     ours = {node.__name__: node for node in NODES}
@@ -91,17 +99,14 @@ def test_example_workflows_use_known_nodes_and_inputs_and_have_a_graph_twin(file
         if kind in ours:
             known = set(inputs(ours[kind]))
             assert {name.split(".")[0] for name in node["inputs"]} <= known, kind
-    graph = json.loads((PACK / "workflows" / file.name).read_text(encoding="utf-8"))
-    assert sorted(node["type"] for node in graph["nodes"]) == sorted(
-        node["class_type"] for node in api.values()
-    )
+    kinds = [node["type"] for node in graph_of(file)["nodes"]]
+    assert sorted(kinds) == sorted(["MarkdownNote", *(node["class_type"] for node in api.values())])
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 def test_graphs_say_where_their_models_are(file):
     """The frontend offers to download what is missing, from links of these hosts alone."""
-    graph = json.loads((PACK / "workflows" / file.name).read_text(encoding="utf-8"))
-    for node in graph["nodes"]:
+    for node in graph_of(file)["nodes"]:
         named = [v for v in node.get("widgets_values") or () if str(v).endswith(FILES)]
         linked = node["properties"].get("models", [])
         if node["type"] != "ZMagicLoadSegmenter":  # its network is on no hub under that name

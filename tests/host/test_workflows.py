@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import time
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from .model_folder import CHECKPOINT, write_models
 PACK = Path(__file__).resolve().parents[2]
 WORKFLOWS = PACK / "workflows" / "api"
 
-# A photograph that ComfyUI's own input folder has.
+TEXTS = tomllib.loads((PACK / "workflows" / "graphs.toml").read_text(encoding="utf-8"))
+
+# A picture that ComfyUI's own input folder has.
 EXAMPLE = "example.png"
 # Pixels of the pictures that stock workflows make here.
 SIDE = 64
@@ -37,6 +40,8 @@ def server(tmp_path_factory, face_networks, pytestconfig):
         server.models = folder / "models"
         with Image.open(PACK / "demo_models" / "photograph.jpg") as photograph:
             photograph.save(state / "server" / "input" / EXAMPLE)
+        for picture in (PACK / "examples").glob("*.jpg"):
+            shutil.copy(picture, state / "server" / "input")
         yield server
     shutil.rmtree(folder / "models")  # 400 MB
 
@@ -122,7 +127,7 @@ def test_the_sheet_of_the_demo_tells_the_prompt_that_guides():
 def test_demo_workflows_need_no_file_of_the_user(name):
     loaders = {n["class_type"] for n in workflow(name).values() if "Load" in n["class_type"]}
     assert loaders == {"ZMagicLoadDemo", "ZMagicLoadDemoNetworks"}
-    assert (WORKFLOWS.parent / f"{name}.jpg").is_file()
+    assert (WORKFLOWS.parent / f"{TEXTS[name]['name']}.jpg").is_file()
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ def test_what_cannot_be_varied_is_said_in_a_sentence(sweep, graph, text, sentenc
 
 def test_a_graph_of_the_frontend_and_wrong_seeds_are_refused(sweep):
     with pytest.raises(ValueError, match="Export"):
-        sweep.read_graph(PACK / "workflows" / "text_and_identity_demo.json")
+        sweep.read_graph(PACK / "workflows" / "01 Text and face, runs at once.json")
     for text in ("0", "few", "-1,2"):
         with pytest.raises(ValueError, match="--seeds: expected how many"):
             sweep.seeds_of(text)
