@@ -56,6 +56,8 @@ def page(request, frontend, server):
 
 def insert(page, name: str) -> None:
     """Add a blueprint as a user does: double click, its name, the first result."""
+    page.evaluate("app.canvas.ds.offset = [-9000, -9000]; app.canvas.setDirty(true, true)")
+    page.wait_for_timeout(300)  # no node is where the click goes
     page.mouse.dblclick(1200, 700)
     box = page.get_by_placeholder("Add a node")
     box.wait_for()
