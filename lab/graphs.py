@@ -6,7 +6,6 @@ hair rather red than black, brown, blond or gray? The exit status is 0 if every 
 prompt's.
 
     python -m lab.graphs NAME --seeds 8 --strengths 0.2 0.3 0.4   # looks for better settings
-    python -m lab.graphs --thumbnails     # pictures beside the graphs, from what they ship
 """
 
 import argparse
@@ -15,12 +14,10 @@ import json
 import re
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from scripts.headless import available_device
 
@@ -44,8 +41,6 @@ SAYINGS = {
 WITHOUT_CONTRARY = {"with a beard": True, "smiling": True}  # of the values that are not words
 
 SAVING = ("SaveImage", "PreviewImage", "PreviewAny")
-# Pictures of the demo model are small; a sheet of many is not.
-ENLARGED, WIDEST = 4, 1024
 
 
 def main() -> int:
@@ -57,8 +52,7 @@ def main() -> int:
     parser.add_argument(
         "names",
         nargs="*",
-        help="Graphs, as they are called in workflows/api. Default: all that have a text; with "
-        "--thumbnails all that need no file of yours.",
+        help="Graphs, as they are called in workflows/api. Default: all that have a text.",
     )
     parser.add_argument(
         "--seeds", type=int, help="Try the seeds from 1 to this one, not the one that ships."
@@ -69,33 +63,23 @@ def main() -> int:
         type=float,
         help="Try these strengths of the guidance, not the one that ships.",
     )
-    parser.add_argument(
-        "--thumbnails",
-        action="store_true",
-        help="Measure nothing and write the picture that is shown beside a graph in Templates.",
-    )
     options = parser.parse_args()
     tried = options.seeds, options.strengths
     with tempfile.TemporaryDirectory() as folder, _server(Path(folder)) as server:
-        if options.thumbnails:
-            for name in options.names or graphs(with_text=False):
-                write_thumbnail(name, Path(folder), server)
-            return 0
         evaluator = Evaluator()
         verdicts = [
             _report(name, variants(api(name), *tried), evaluator, Path(folder), server)
-            for name in options.names or graphs(with_text=True)
+            for name in options.names or graphs()
         ]
     return 0 if all(verdicts) else 1
 
 
-def graphs(with_text: bool) -> list[str]:
-    """Names of the graphs that need no file of the user; those with a text alone, if asked."""
+def graphs() -> list[str]:
+    """Names of the graphs that need no file of the user and have a text."""
     return [
         file.stem
         for file in sorted((WORKFLOWS / "api").glob("*.json"))
-        if _inputs(api(file.stem), "ZMagicLoadDemo") is not None
-        and (not with_text or prompt_of(api(file.stem)))
+        if _inputs(api(file.stem), "ZMagicLoadDemo") is not None and prompt_of(api(file.stem))
     ]
 
 
@@ -162,18 +146,6 @@ def sayings(prompt: str) -> dict[str, object]:
     answers = {question: match[1] for question, match in found.items() if match}
     answers = {question: WITHOUT_CONTRARY.get(word, word) for question, word in answers.items()}
     return {q: value for q, value in answers.items() if value in QUESTIONS[q].prompts}
-
-
-def write_thumbnail(name: str, folder: Path, server) -> None:
-    """Write the first picture that the graph saves beside it, as large as it is shown."""
-    texts = tomllib.loads((WORKFLOWS / "graphs.toml").read_text(encoding="utf-8"))
-    file = WORKFLOWS / f"{texts[name]['name']}.jpg"
-    print(f"{name}: {file}", flush=True)
-    with Image.open(_saved(api(name), folder, server)) as picture:
-        factor = min(ENLARGED, WIDEST / picture.width)
-        size = (round(picture.width * factor), round(picture.height * factor))
-        large = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    large.save(file, quality=90)
 
 
 def _report(

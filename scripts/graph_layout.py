@@ -23,7 +23,7 @@ TALLEST = 1062  # pixels of a column; what is more goes into one beside it
 WHOLE = 1270  # pixels of the graph: 900 in a window, at a scale of 0.7 and more
 
 # Of nodes in each column of graph_groups.
-WIDTHS = (250, 272, 272, 245, 400, 255)
+WIDTHS = (262, 272, 272, 245, 400, 262)
 NARROWEST_NOTE = 290
 
 
@@ -89,7 +89,7 @@ class Layout:
             left, top = places[node["id"]]
             node["pos"] = [left, top + TITLE]
         bottom = max(self._bottom(column) for column in columns)
-        left, top, width = self._place_of_note(columns, max(bottom, WHOLE - MARGIN))
+        left, top, width = self._place_of_note(columns, bottom, max(bottom, WHOLE - MARGIN))
         note["pos"] = [left, top + TITLE]
         note["size"] = [width, self.note_heights[width] - TITLE]
         self.graph["nodes"].append(note)
@@ -173,18 +173,22 @@ class Layout:
     def _bottom(self, column: Column) -> int:
         return max(top + self.heights[name] for name, top in column.tops.items())
 
-    def _place_of_note(self, columns: list[Column], bottom: int) -> tuple[int, int, int]:
+    def _place_of_note(
+        self, columns: list[Column], bottom: int, lowest: int
+    ) -> tuple[int, int, int]:
         """Left, top and width of a place below nodes, else left of all."""
+        places = []
         for first, last in self._runs():
             left, right = columns[first].left, columns[last].right
             top = max(self._bottom(column) for column in columns[first : last + 1]) + APART
             height = self.note_heights.get(right - left)
-            if height and top + height <= bottom:
-                return left, top, right - left
-        return -NARROWEST_NOTE - BESIDE, 0, NARROWEST_NOTE
+            if height and top + height <= lowest:
+                places.append((max(top + height, bottom), left, top, right - left))
+        # The graph as low as it gets; of such places the left one, which is seen first.
+        return min(places)[1:] if places else (-NARROWEST_NOTE - BESIDE, 0, NARROWEST_NOTE)
 
     def _runs(self) -> Iterator[tuple[int, int]]:
-        """Neighboring columns of one group, the narrow runs first."""
+        """First and last of one or two neighboring columns of one group."""
         groups = [group_of(stack.column) for stack in self.stacks]
         for more in (0, 1):
             for first in range(len(groups) - more):

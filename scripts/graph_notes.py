@@ -5,15 +5,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
-from headless import PACK, load_host, load_pack
+from graph_files import ModelFile, files_of
+from headless import PACK
 
-__all__ = ["ModelFile", "Texts", "files_of", "note_of", "read_texts"]
-
-HUB = "https://huggingface.co"
-AURAFACE = f"{HUB}/fal/AuraFace-v1/resolve/main"
-RESEARCH = "non-commercial research only"
+__all__ = ["Texts", "note_of", "read_texts"]
 
 SHIPPED = PACK / "examples"  # pictures for Load Image
 
@@ -29,92 +25,10 @@ class Texts:
     folded: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """A file that a graph names, and where it is from.
-
-    Args:
-        name: as it must be called.
-        folder: inside ComfyUI's ``models``.
-        link: what downloads it; of this alone the frontend offers a download.
-        size: in words.
-        license: in words.
-        where: in place of a link, what the node itself says where it cannot find the file.
-        instead: another file for the same, where its license is another.
-    """
-
-    name: str
-    folder: str
-    link: str
-    size: str
-    license: str
-    where: str = ""
-    instead: str = ""
-
-
-CHECKPOINTS = (
-    ModelFile(
-        "v1-5-pruned-emaonly-fp16.safetensors",
-        "checkpoints",
-        f"{HUB}/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/"
-        "v1-5-pruned-emaonly-fp16.safetensors",
-        "2.1 GB",
-        "CreativeML Open RAIL-M",
-    ),
-    ModelFile(
-        "sd_xl_base_1.0.safetensors",
-        "checkpoints",
-        f"{HUB}/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors",
-        "6.9 GB",
-        "CreativeML Open RAIL++-M",
-    ),
-    ModelFile(
-        "flux1-dev-fp8.safetensors",
-        "checkpoints",
-        f"{HUB}/Comfy-Org/flux1-dev/resolve/main/flux1-dev-fp8.safetensors",
-        "17 GB",
-        "FLUX.1 [dev] Non-Commercial",
-    ),
-)
-FACES = (
-    ModelFile(
-        "glintr100.onnx",
-        "insightface",
-        f"{AURAFACE}/glintr100.onnx",
-        "261 MB",
-        "Apache-2.0",
-        instead="the pack buffalo_l (research only)",
-    ),
-    ModelFile(
-        "scrfd_10g_bnkps.onnx",
-        "insightface",
-        f"{AURAFACE}/scrfd_10g_bnkps.onnx",
-        "17 MB",
-        RESEARCH,
-        instead="version-RFB-320.onnx (MIT), which aligns less exactly",
-    ),
-    ModelFile(
-        "2d106det.onnx",
-        "insightface",
-        f"{AURAFACE}/2d106det.onnx",
-        "5 MB",
-        RESEARCH,
-        instead="a network for 68 points of your own",
-    ),
-)
-
-
 def read_texts() -> dict[str, Texts]:
     """The texts of every graph, by the name of its prompt in ``workflows/api``."""
     content = (PACK / "workflows" / "graphs.toml").read_text(encoding="utf-8")
     return {api: Texts(**texts) for api, texts in tomllib.loads(content).items()}
-
-
-def files_of(api: dict) -> list[ModelFile]:
-    """The model files that a prompt names, in its order."""
-    values = [value for node in api.values() for value in node["inputs"].values()]
-    named = dict.fromkeys(value for value in values if isinstance(value, str))
-    return [_known_files()[value] for value in named if value in _known_files()]
 
 
 def note_of(api: dict, texts: Texts) -> str:
@@ -127,35 +41,6 @@ def note_of(api: dict, texts: Texts) -> str:
             f"**After a run** {_reporter(api)} shows {texts.report}.",
         ]
     )
-
-
-@cache
-def _known_files() -> dict[str, ModelFile]:
-    """Those of this table, and those that the nodes know where to get."""
-    load_host()
-    load_pack()
-    from zmagic.host.image_networks import SEGMENTER_SOURCE
-    from zmagic.host.openclip_weights import PUBLISHED
-
-    clip = [
-        ModelFile(
-            name,
-            "clip_vision",
-            f"{source.where.replace(', ', '/resolve/main/')}",
-            source.size,
-            source.license,
-        )
-        for name, source in PUBLISHED.items()
-    ]
-    parser = ModelFile(
-        SEGMENTER_SOURCE.name,
-        "onnx",
-        "",
-        SEGMENTER_SOURCE.size,
-        SEGMENTER_SOURCE.license,
-        SEGMENTER_SOURCE.where,
-    )
-    return {file.name: file for file in (*CHECKPOINTS, *FACES, *clip, parser)}
 
 
 def _reporter(api: dict) -> str:

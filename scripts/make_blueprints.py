@@ -16,10 +16,11 @@ from pathlib import Path
 
 from api_client import running_server
 from frontend import opened_frontend
+from graph_files import describe, registered
 from graph_groups import columns_of
 from graph_layout import WIDTHS
 from headless import PACK
-from make_workflows import LOAD_API, REGISTERED, SETTLE
+from make_workflows import LOAD_API, SETTLE
 from playwright.sync_api import Page
 
 __all__ = ["blueprint", "definition"]
@@ -63,6 +64,7 @@ def write(page: Page, file: Path, about: dict) -> None:
     graph = page.evaluate(SETTLE, [widths, []])
     for node in graph["nodes"]:
         node["title"] = api[str(node["id"])]["_meta"]["title"]
+    describe(graph["nodes"], api)
     inside = definition(graph, columns, about)
     held = page.evaluate(HOLD, blueprint(inside, about))
     held["extra"] = {
@@ -87,7 +89,7 @@ def blueprint(inside: dict, about: dict) -> dict:
         "inputs": [],
         "outputs": [],
         "title": about["name"],
-        "properties": {"cnr_id": REGISTERED["name"], "ver": REGISTERED["version"]},
+        "properties": {**registered()},
         "widgets_values": [],
     }
     return {
@@ -108,9 +110,6 @@ def definition(graph: dict, columns: dict[int, int], about: dict) -> dict:
     right = _place(graph, columns)
     entries = [_entry(i, socket, titles, links) for i, socket in enumerate(about["inputs"])]
     exits = [_exit(i, socket, titles, links) for i, socket in enumerate(about["outputs"])]
-    for node in graph["nodes"]:
-        if node["type"].startswith("ZMagic"):
-            node["properties"] |= {"cnr_id": REGISTERED["name"], "ver": REGISTERED["version"]}
     return {
         "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"z-magic/{about['name']}")),
         "version": 1,

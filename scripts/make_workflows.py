@@ -4,7 +4,8 @@ For each ``workflows/api/NAME.json`` the host's own frontend, in headless Chromi
 and measures its nodes in both renderers with pictures in them. The graph is laid out in groups,
 gets the note and the name that ``workflows/graphs.toml`` has for it, and is turned back into a
 prompt, which must equal the one it came from: what a user drags in does the same as what a service
-posts.
+posts. A graph that needs files gets a drawing as its picture in Templates (``make_pictures.py``
+takes those of the others), and the lists of graphs in the README and for comfy-test are made anew.
 
 Needs a Chromium (CHROMIUM names its executable).
 """
@@ -12,7 +13,6 @@ Needs a Chromium (CHROMIUM names its executable).
 import argparse
 import json
 import sys
-import tomllib
 
 from api_client import running_server
 from frontend import (
@@ -25,8 +25,11 @@ from frontend import (
     show_reports,
     write_pictures,
 )
+from graph_drawings import draw
+from graph_files import describe, files_of
 from graph_layout import NOTE, Layout, note_widths, widths
-from graph_notes import Texts, files_of, note_of, read_texts
+from graph_lists import prompt_of, write_lists
+from graph_notes import Texts, note_of, read_texts
 from headless import PACK
 from packages import STATE
 from playwright.sync_api import Page
@@ -36,11 +39,10 @@ WORKFLOWS = PACK / "workflows"
 SHOWING_PICTURES = ("LoadImage", "PreviewImage", "SaveImage")
 TITLE = 30  # pixels of a node's title, which its size does not count
 
-# The window that a graph is first seen in, and what the frontend has at its left and upper side.
-WINDOW, FRAME = (1600, 900), (62, 44)
-
-# The registry's name of this pack, so that ComfyUI's Manager can offer what a graph lacks.
-REGISTERED = tomllib.loads((PACK / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+# The window that a graph is first seen in, what the frontend has at its left and upper side, and
+# its menus above the graph, which may cover the groups' titles where space is scarce.
+WINDOW, FRAME, MENUS = (1600, 900), (62, 40), 50
+SCARCE = 0.7
 
 # Pictures of the graph before must not stay in nodes of the same ids.
 LOAD_API = """async ([api, name]) => {
@@ -72,6 +74,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="Prompts in workflows/api. Default: all.")
     texts = read_texts()
     names = parser.parse_args().names or list(texts)
+    if unknown := set(names) - set(texts):
+        parser.error(f"without an entry in workflows/graphs.toml: {', '.join(sorted(unknown))}")
     work = PACK / ".host" / "make_workflows"
     write_pictures(STATE / "server" / "input")
     graphs: dict[str, dict] = {}
@@ -84,23 +88,20 @@ def main() -> int:
                     if name not in graphs:
                         graphs[name] = _graph(page, name, texts[name])
                     boxes[name] += _measured(page, renderer, graphs[name])
-                    note = note_of(_api(name), texts[name])
+                    note = note_of(prompt_of(name), texts[name])
                     notes[name].append(note_heights(page, note, note_widths()))
         for name, graph in graphs.items():
-            _arrange(graph, boxes[name], notes[name], note_of(_api(name), texts[name]))
-            _describe(graph, _api(name))
-            _offer(graph, _api(name), texts[name])
+            _arrange(graph, boxes[name], notes[name], note_of(prompt_of(name), texts[name]))
+            describe(graph["nodes"], prompt_of(name))
+            _offer(graph, prompt_of(name), texts[name])
         with opened_frontend(server, "canvas") as page:
             exact = [_write(page, name, texts[name], graph) for name, graph in graphs.items()]
+    write_lists()
     return 0 if all(exact) else 1
 
 
-def _api(name: str) -> dict:
-    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
-
-
 def _graph(page: Page, name: str, texts: Texts) -> dict:
-    made = page.evaluate(LOAD_API, [_api(name), name])
+    made = page.evaluate(LOAD_API, [prompt_of(name), name])
     wide = {str(node): width for node, width in widths(made).items()}
     return page.evaluate(SETTLE, [wide, texts.folded])
 
@@ -143,20 +144,6 @@ def _arrange(graph: dict, boxes: list[dict], note_heights: list[dict], text: str
     Layout(graph, boxes, tallest).write(note)
 
 
-def _describe(graph: dict, api: dict) -> None:
-    """Say where nodes and files can be had."""
-    files = {file.name: file for file in files_of(api)}
-    for node in graph["nodes"]:
-        if node["type"].startswith("ZMagic"):
-            node["properties"] |= {"cnr_id": REGISTERED["name"], "ver": REGISTERED["version"]}
-        named = [files[str(v)] for v in node.get("widgets_values") or () if str(v) in files]
-        linked = [file for file in named if file.link]
-        if linked:
-            node["properties"]["models"] = [
-                {"name": file.name, "url": file.link, "directory": file.folder} for file in linked
-            ]
-
-
 def _offer(graph: dict, api: dict, texts: Texts) -> None:
     """How the graph is first seen: all of it; and what ComfyUI's App mode shows of it."""
     left = min(group["bounding"][0] for group in graph["groups"])
@@ -164,11 +151,15 @@ def _offer(graph: dict, api: dict, texts: Texts) -> None:
     right = max(group["bounding"][0] + group["bounding"][2] for group in graph["groups"])
     bottom = max(group["bounding"][1] + group["bounding"][3] for group in graph["groups"])
     width, height = (side - edge for side, edge in zip(WINDOW, FRAME, strict=True))
-    scale = round(min(width / (right - left), height / bottom, 1.0), 3)
+    scale = min(width / (right - left), (height - MENUS) / bottom, 1.0)
+    upper = FRAME[1] + MENUS
+    if scale < SCARCE:
+        scale, upper = min(width / (right - left), height / bottom), FRAME[1]
+    scale = round(scale, 3)
     ids = {node["_meta"]["title"]: int(name) for name, node in api.items()}
     saved = [int(name) for name, node in api.items() if node["class_type"] == "SaveImage"]
     graph["extra"] |= {
-        "ds": {"scale": scale, "offset": [round(FRAME[0] / scale - left), round(FRAME[1] / scale)]},
+        "ds": {"scale": scale, "offset": [round(FRAME[0] / scale - left), round(upper / scale)]},
         "linearMode": False,
         "linearData": {
             "inputs": [[ids[title], widget] for title, widget in texts.inputs],
@@ -179,11 +170,13 @@ def _offer(graph: dict, api: dict, texts: Texts) -> None:
 
 def _write(page: Page, name: str, texts: Texts, graph: dict) -> bool:
     """Write the graph file; whether it makes the prompt that it came from."""
-    api = _api(name)
+    api = prompt_of(name)
     result = page.evaluate(ROUND_TRIP, graph)
     exact = not result["missing"] and _essence(result["prompt"]) == _essence(api)
     text = json.dumps(graph, indent=1) + "\n"
     (WORKFLOWS / f"{texts.name}.json").write_text(text, encoding="utf-8")
+    if files_of(api):
+        draw(page, graph, texts.name, WORKFLOWS / f"{texts.name}.jpg")
     print(f"{texts.name}: {len(api)} nodes, {'exact' if exact else 'NOT EXACT'}")
     if not exact:
         print(f"  missing types: {result['missing']}", file=sys.stderr)

@@ -5,7 +5,9 @@ import time
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 TEXTS = tomllib.loads((WORKFLOWS / "graphs.toml").read_text(encoding="utf-8"))
@@ -104,6 +106,21 @@ def test_nothing_is_covered_and_all_can_be_read(frontend, page, renderer, name):
     frontend.load_graph(page, content)
     frontend.show_reports(page, content)
     assert covered(frontend, page, renderer, content) == []
+
+
+def test_a_graph_is_drawn_where_there_is_no_result(page, renderer, pytestconfig, tmp_path):
+    if renderer != "canvas":
+        pytest.skip("drawings are made on the canvas")
+    drawings = pytestconfig.zmagic_script("graph_drawings")
+    name = TEXTS["text_and_identity_sdxl"]["name"]
+    drawings.draw(page, graph(name), name, tmp_path / "drawing.jpg")
+    with (
+        Image.open(tmp_path / "drawing.jpg") as drawn,
+        Image.open(WORKFLOWS / f"{name}.jpg") as kept,
+    ):
+        assert drawn.size == kept.size
+        # Letters may be of another font, and rounded otherwise; an empty drawing differs by 40.
+        assert np.abs(np.asarray(drawn, float) - np.asarray(kept, float)).mean() < 12.0
 
 
 def test_the_frontend_lists_all_missing_files_at_once(frontend, page, server):

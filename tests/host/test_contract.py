@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import folder_paths
 import nodes as host_nodes
 import pytest
 
@@ -95,12 +96,21 @@ def test_example_workflows_use_known_nodes_and_inputs_and_have_a_graph_twin(file
     api = json.loads(file.read_text(encoding="utf-8"))
     for node in api.values():
         kind = node["class_type"]
-        assert kind in ours or kind in host_nodes.NODE_CLASS_MAPPINGS or kind in CORE_EXTRAS
+        assert kind in ours or kind in host_nodes.NODE_CLASS_MAPPINGS or f'"{kind}"' in CORE_EXTRAS
         if kind in ours:
             known = set(inputs(ours[kind]))
             assert {name.split(".")[0] for name in node["inputs"]} <= known, kind
     kinds = [node["type"] for node in graph_of(file)["nodes"]]
     assert sorted(kinds) == sorted(["MarkdownNote", *(node["class_type"] for node in api.values())])
+
+
+def test_the_lists_of_graphs_are_those_of_the_graphs(pytestconfig):
+    """The README's table, and the graphs for comfy-test, which has no checkpoint."""
+    for file, text in pytestconfig.zmagic_script("graph_lists").listed().items():
+        assert file.read_text(encoding="utf-8") == text, "run scripts/make_workflows.py"
+    settings = tomllib.loads((PACK / "comfy-test.toml").read_text(encoding="utf-8"))
+    free = settings["test"]["workflows"]["cpu"]
+    assert free and all("runs at once" in name for name in free)
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
@@ -114,26 +124,17 @@ def test_graphs_say_where_their_models_are(file):
         for model in linked:
             assert model["url"].startswith("https://huggingface.co/")
             assert model["url"].endswith(FILES)
-            assert model["directory"] in ("checkpoints", "clip_vision", "insightface")
+            assert model["directory"] in folder_paths.folder_names_and_paths
 
 
 # What the frontend takes for the name of a model file, and lists where it is missing.
 FILES = (".safetensors", ".onnx")
 
-# Nodes of the host that it registers from comfy_extras when its server starts.
-CORE_EXTRAS = {
-    "BasicScheduler",
-    "EmptySD3LatentImage",
-    "FluxGuidance",
-    "ImageCropV2",
-    "KSamplerSelect",
-    "MaskComposite",
-    "PreviewAny",
-    "PrimitiveInt",
-    "RandomNoise",
-    "SamplerCustomAdvanced",
-    "SolidMask",
-}
+# Where the host's own nodes are that it registers when its server starts.
+CORE_EXTRAS = "".join(
+    file.read_text(encoding="utf-8")
+    for file in Path(host_nodes.__file__).parent.glob("comfy_extras/nodes_*.py")
+)
 
 
 def test_source_is_ascii():

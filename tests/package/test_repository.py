@@ -35,11 +35,14 @@ def test_the_oldest_comfyui_of_the_metadata_is_the_one_that_is_refused_below():
     assert SETUP["tool"]["comfy"]["requires-comfyui"] == f">={OLDEST_HOST}"
 
 
-def test_the_graphs_of_comfy_test_are_those_that_need_no_checkpoint():
-    settings = tomllib.loads((PACK / "comfy-test.toml").read_text(encoding="utf-8"))
-    graphs = (PACK / "workflows").glob("*.json")
-    free = [graph.name for graph in graphs if "ckpt_name" not in graph.read_text(encoding="utf-8")]
-    assert settings["test"]["workflows"]["cpu"] == sorted(free)
+def test_every_graph_has_a_small_picture():
+    graphs = {file.stem for file in (PACK / "workflows").glob("*.json")}
+    pictures = {file.stem: file for file in (PACK / "workflows").glob("*.jpg")}
+    assert graphs == pictures.keys()
+    assert {name for name, file in pictures.items() if file.stat().st_size > 100_000} == set()
+    with Image.open(PACK / "docs" / "graph.jpg") as picture:
+        assert picture.width >= 1000
+    assert (PACK / "docs" / "graph.jpg").stat().st_size < 150_000
 
 
 def test_the_public_tests_are_make_test_on_three_systems():
