@@ -13,12 +13,15 @@ __all__ = ["MARK", "draw", "photograph"]
 SIDE = 512  # pixels of a drawing, which Templates show as a square
 MARK = "Drawing of the graph, not a result"
 QUALITY = 80
+LOADING = 1000  # milliseconds for pictures in nodes
 
 # The graph as the canvas draws it, cut to its groups; without what is not drawn there: long texts.
 CUT = """async ([left, top, width, height]) => {
     const {canvas, ds} = app.canvas, ratio = window.devicePixelRatio;
     ds.scale = Math.min(canvas.width / ratio / width, canvas.height / ratio / height);
     ds.offset = [-left, -top];
+    // Files that this machine lacks are no part of the drawing.
+    for (const node of app.graph.nodes) node.has_errors = false;
     app.canvas.draw(true, true);
     const part = document.createElement('canvas');
     [part.width, part.height] = [width, height].map(side => Math.round(side * ds.scale * ratio));
@@ -55,6 +58,8 @@ def draw(page: Any, graph: dict, name: str, target: Path) -> None:
         target: a JPEG file.
     """
     load_graph(page, graph)
+    page.evaluate(CUT, _frame(graph))  # pictures in nodes are loaded when they are first drawn
+    page.wait_for_timeout(LOADING)
     picture = page.evaluate(CUT, _frame(graph))
     text = {"name": escape(name.lstrip("0123456789 ")), "mark": MARK}
     card = page.context.new_page()

@@ -23,7 +23,7 @@ TALLEST = 1062  # pixels of a column; what is more goes into one beside it
 WHOLE = 1270  # pixels of the graph: 900 in a window, at a scale of 0.7 and more
 
 # Of nodes in each column of graph_groups.
-WIDTHS = (262, 272, 272, 245, 400, 262)
+WIDTHS = (250, 272, 272, 245, 400, 255)
 NARROWEST_NOTE = 290
 
 

@@ -151,11 +151,11 @@ def _offer(graph: dict, api: dict, texts: Texts) -> None:
     right = max(group["bounding"][0] + group["bounding"][2] for group in graph["groups"])
     bottom = max(group["bounding"][1] + group["bounding"][3] for group in graph["groups"])
     width, height = (side - edge for side, edge in zip(WINDOW, FRAME, strict=True))
-    scale = min(width / (right - left), (height - MENUS) / bottom, 1.0)
-    upper = FRAME[1] + MENUS
-    if scale < SCARCE:
-        scale, upper = min(width / (right - left), height / bottom), FRAME[1]
-    scale = round(scale, 3)
+    whole = min(width / (right - left), height / bottom, 1.0)
+    below = min(whole, (height - MENUS) / bottom)  # the menus
+    covered = below < min(SCARCE, whole)
+    scale = round(whole if covered else below, 3)
+    upper = FRAME[1] + MENUS * (not covered)
     ids = {node["_meta"]["title"]: int(name) for name, node in api.items()}
     saved = [int(name) for name, node in api.items() if node["class_type"] == "SaveImage"]
     graph["extra"] |= {
