@@ -14,6 +14,7 @@ SIDE = 512  # pixels of a drawing, which Templates show as a square
 MARK = "Drawing of the graph, not a result"
 QUALITY = 80
 LOADING = 1000  # milliseconds for pictures in nodes
+DONE = 6000  # milliseconds until nodes are drawn at another scale, and news of a run are gone
 
 # The graph as the canvas draws it, cut to its groups; without what is not drawn there: long texts.
 CUT = """async ([left, top, width, height]) => {
@@ -81,6 +82,7 @@ def photograph(page: Any, server: Any, graph: dict, target: Path, quality: int) 
         page.wait_for_timeout(500)
     page.evaluate(FIT, graph["extra"]["ds"])
     settle(page)
+    page.wait_for_timeout(DONE)
     page.screenshot(path=target, type="jpeg", quality=quality)
     page.evaluate(SETTINGS, True)
 
