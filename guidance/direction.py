@@ -92,15 +92,17 @@ def balanced_direction(
     if path in NO_BACKPROP:  # the prediction takes the place of x
         assert prediction is not None
         start, stages, cut = prediction, stages[1:], cut - 1
-    before = Tape(stages[:cut], start, meter)
-    field = EnergyField(
-        stages[cut:],
-        active,
-        meter,
-        shifts=look.shifts,
-        second_order=settings.second_order,
-    )
-    point = field.at(before.output)
+    names = tuple(condition.name for condition in active)
+    with meter.piece("look", path, names):
+        before = Tape(stages[:cut], start, meter)
+        field = EnergyField(
+            stages[cut:],
+            active,
+            meter,
+            shifts=look.shifts,
+            second_order=settings.second_order,
+        )
+        point = field.at(before.output)
     if prediction is None:
         prediction = (before.outputs + point.tape.outputs[1:])[1].detach()
     energies = [point.energies[j].detach() for j in range(len(active))]
@@ -112,30 +114,33 @@ def balanced_direction(
     }
     if not kept:
         return _nothing_to_gain(before, prediction, active, record)
-    if len(kept) < len(active):
-        point = point.only(kept)
-    own = condition_gradients(point, [active[j].weight for j in kept], done[kept])
-    tasks = dependent_tasks(
-        point.field,
-        point,
-        own,
-        dependence=settings.dependence,
-        tasks=settings.tasks,
-        order=settings.order,
-        look_ahead=_look_ahead(settings.look_ahead, path, look.level),
-    )
-    pulled = point.tape.pulled
-    own = own.spread(kept, len(active), before.output) if len(kept) < len(active) else own
-    del point
-    direction, weights, products = _combine(tasks, settings)
-    direction = before.pull_back(direction, last=True)
+    # What is left to do follows from what it is to be done for.
+    with meter.piece("tasks", path, tuple(names[j] for j in kept)):
+        if len(kept) < len(active):
+            point = point.only(kept)
+        own = condition_gradients(point, [active[j].weight for j in kept], done[kept])
+        tasks = dependent_tasks(
+            point.field,
+            point,
+            own,
+            dependence=settings.dependence,
+            tasks=settings.tasks,
+            order=settings.order,
+            look_ahead=_look_ahead(settings.look_ahead, path, look.level),
+        )
+        pulled = point.tape.pulled
+        own = own.spread(kept, len(active), before.output) if len(kept) < len(active) else own
+        del point
+        direction, weights, products = _combine(tasks, settings)
+        direction = before.pull_back(direction, last=True)
+        between = cosines([g.detach() for g in own.vectors])
     merits = own.scales * torch.stack(energies).to(own.scales)
     merit = torch.where(own.valid, merits, 0.0).sum(0)
     ranks = torch.zeros_like(own.scales, dtype=torch.long)
     for rank, j in zip(tasks.ranks, kept, strict=True):
         ranks[j] = rank
     record |= {
-        "cosines": cosines([g.detach() for g in own.vectors]),
+        "cosines": between,
         "task_cosines": _task_cosines(products, len(active), settings),
         "balance": rounded(weights),
         "order": ranks.T,

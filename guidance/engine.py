@@ -38,7 +38,6 @@ from .operations import FORWARD, RunCost
 from .progress import Pace, Watch
 from .random_streams import RandomStreams
 from .run_report import RunReport
-from .satisfaction import can_be_satisfied
 from .schedule import SAME_SIGMA, NoiseLevel, Schedule
 from .settings import NO_BACKPROP, PRESETS, GuidanceSettings
 from .sphere import Landing
@@ -125,7 +124,7 @@ class GuidedRun:
         self._landing = Landing(schedule) if settings.step_rule == "spherical" else None
         self._strength = RunStrength(settings)
         self._cost = RunCost(count_operations)
-        self._evaluations = 0
+        self._plain_predictions = 0  # that were guided
         self._guided_steps = 0  # predictions that were corrected, however often each was repeated
 
     @property
@@ -260,7 +259,8 @@ class GuidedRun:
     def _tell_cost(self) -> None:
         plain, checks = self.trace.plain_forwards, self.trace.extra_forwards
         steps = self.trace.predictions = plain + self._guided_steps
-        shares = self._cost.shares(steps, plain + checks.get(f"{DENOISER} check", 0), DENOISER)
+        alone = plain + checks.get(f"{DENOISER} check", 0) + self._plain_predictions
+        shares = self._cost.shares(steps, alone, DENOISER)
         if shares is not None:
             shares["total"] = sum(shares.values())
             self.trace.cost = {part: rounded(share) for part, share in shares.items()}
@@ -292,17 +292,11 @@ class GuidedRun:
         active, denoiser = self._active(sigma), Denoiser(model)
         around = neighbors(self.settings, self.streams, x, sigma, level, repeat)
         shifts = self._random_shifts(len(x), sigma, repeat)
-        look = Look(x, level, active, shifts, Meter(), neighbors=around)
+        look = Look(x, level, active, shifts, Meter(cost=self._cost), neighbors=around)
         names = (condition.name for condition in active)
         kind = (self._jacobian.path, self._strength.is_open, *names)
         place = (self.step_at(sigma), repeat, self._travel.repeats(sigma))
-        self._evaluations += 1
-        # What an evaluation takes depends on what turns out to be satisfied: each is counted.
-        costs = (*kind, self._evaluations) if can_be_satisfied(active) else kind
-        with (
-            self._pace.evaluation(kind, *place) as look.meter.before,
-            self._cost.evaluation(costs) as look.meter.operations,
-        ):
+        with self._pace.evaluation(kind, *place) as look.meter.before:
             path, made = self._direction(self._jacobian.path, look, denoiser)
             state = self._state(look, made, denoiser, sigma, repeat)
 
@@ -315,8 +309,6 @@ class GuidedRun:
             strong = replace(self.settings, strength=self._strength.value)
             better = corrected(state, strong, path in NO_BACKPROP, look_at)
         look.meter.reused += denoiser.reused_first
-        computed = look.meter.computed().get(DENOISER, 0)
-        self._cost.learn(costs, look.meter.operations, DENOISER, computed)
         self._report.watch_gradients(active, made.own, made.record["satisfied"])
         self._report.watch_prediction(made.prediction)
         self._report.record(
@@ -340,10 +332,10 @@ class GuidedRun:
             return self._energies(latent, look.active, look.meter, look.shifts)
 
         try:
-            with torch.no_grad():
+            names = [condition.name for condition in look.active]
+            with torch.no_grad(), look.meter.piece("calibration", *names):
                 # Energies of a neighborhood are no measure for those of one prediction.
                 here = energies_of(made.prediction) if look.neighbors else made.record["energies"]
-                names = [condition.name for condition in look.active]
                 probe = Probe(names, here, made.own.valid, energies_of)
                 found = self._strength.find(state, probe, number)
         except RuntimeError as error:
@@ -381,9 +373,9 @@ class GuidedRun:
                 if smaller is None:
                     raise
                 path, warning = smaller
+                self._cost.change()
             # Out here the memory of the failed pass is free again.
             self.warn(warning)
-            look.meter.operations = None  # what failed is no part of what such evaluations take
 
     def _direction_by(self, path: str, look: Look, denoiser: Denoiser) -> Direction:
         """The balanced direction; the denoiser has gradients only where the path needs them."""
@@ -395,11 +387,14 @@ class GuidedRun:
 
     @torch.no_grad()
     def _plain_prediction(self, look: Look, denoiser: Denoiser) -> Tensor:
-        """The denoiser's prediction of x, computed only if it is not there."""
-        if denoiser.first is not None:
-            return denoiser.first
-        with look.meter.running(DENOISER, FORWARD):
-            return denoiser(look.x)
+        """The denoiser's prediction of x, computed only if no failed try has left it."""
+        if denoiser.first is None:
+            once = look.meter.piece(DENOISER, times=0)
+            with once, look.meter.running(DENOISER, FORWARD):
+                denoiser(look.x)
+        assert denoiser.first is not None
+        self._plain_predictions += not denoiser.reused_first
+        return denoiser.first
 
     def _slope_is_right(self, pulled: PullBack | None, model: Model) -> bool:
         """Check once a run, after the first step with a gradient through the denoiser."""

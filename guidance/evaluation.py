@@ -7,7 +7,7 @@ and one vector-Jacobian product brings the result back through the stages before
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ from .errors import named
 from .jacobian_check import PullBack
 from .neighborhood import smoothed
 from .norms import expand_like, peak
-from .operations import BACKWARD, FORWARD, OperationCounter
+from .operations import BACKWARD, FORWARD, OperationCounter, RunCost
 from .progress import nothing
 from .wording import one_line
 
@@ -80,9 +80,9 @@ class Stage:
 class Meter:
     """Counts evaluations: forwards and backwards per stage, and energy calls.
 
-    ``reused`` are those forwards of the denoiser that a cache of other code answered;
-    ``operations`` counts what they take, None: nothing does. ``before`` is called in front of
-    every piece of work; what it raises ends the evaluation.
+    ``reused`` are those forwards of the denoiser that a cache of other code answered. ``before`` is
+    called in front of every piece of work; what it raises ends the evaluation. ``cost`` learns what
+    the pieces take in operations, None: nobody does.
     """
 
     forwards: Counter = field(default_factory=Counter)
@@ -90,7 +90,20 @@ class Meter:
     energy_calls: int = 0
     reused: int = 0
     before: Callable[[], None] = nothing
-    operations: OperationCounter | None = None
+    cost: RunCost | None = None
+    _operations: OperationCounter | None = field(default=None, init=False)
+
+    @contextmanager
+    def piece(self, *kind: Hashable, times: int = 1) -> Iterator[None]:
+        """Work of a kind that always takes the same operations; see ``RunCost.piece``."""
+        if self.cost is None:
+            yield
+            return
+        with self.cost.piece(*kind, times=times) as self._operations:
+            try:
+                yield
+            finally:
+                self._operations = None
 
     @contextmanager
     def running(self, stage: str, direction: str, calls: int = 1) -> Iterator[None]:
@@ -98,10 +111,10 @@ class Meter:
         self.before()
         counts = self.forwards if direction == FORWARD else self.backwards
         counts[stage] += calls
-        if self.operations is None:
+        if self._operations is None:
             yield
             return
-        with self.operations.part(stage, direction):
+        with self._operations.part(stage, direction):
             yield
 
     def computed(self) -> dict[str, int]:

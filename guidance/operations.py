@@ -1,8 +1,8 @@
 """What guidance costs: operations by the part of a step that runs them, as it happens.
 
 The counts are those of torch's FlopCounterMode: a multiplication and an addition are two
-operations; what is neither a product of matrices nor a convolution counts as nothing. One
-evaluation of each kind is counted, since all of a kind do the same.
+operations; what is neither a product of matrices nor a convolution counts as nothing. An
+evaluation is made of pieces, and one of each kind is counted, since all of a kind do the same.
 """
 
 import logging
@@ -77,13 +77,15 @@ class OperationCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.totals: Counter[tuple[str, str]] = Counter()
+        self.runs: Counter[tuple[str, str]] = Counter()  # evaluations of each part
         self.is_whole = True
         self._part = (NETWORKS, "")
 
     @contextmanager
     def part(self, name: str, direction: str) -> Iterator[None]:
-        """Operations inside are those of the stage ``name``."""
+        """Operations inside are those of one run of the stage ``name``."""
         outer, self._part = self._part, (name, direction)
+        self.runs[self._part] += 1
         try:
             yield
         finally:
@@ -119,51 +121,53 @@ class RunCost:
 
     def __init__(self, counted: bool = True):
         self._counted = counted
-        self._known: dict[Hashable, Counter[tuple[str, str]]] = {}
+        self._known: dict[Hashable, OperationCounter] = {}
         self._times: Counter[Hashable] = Counter()
-        self._forward = 0  # operations of one evaluation of the model
+        self._way = 0
 
     @contextmanager
-    def evaluation(self, kind: Hashable) -> Iterator[OperationCounter | None]:
-        """One guided evaluation; the first of its kind is counted, and yields the counter."""
-        self._times[kind] += 1
-        if not self._counted or kind in self._known:
-            yield None
-            return
-        with OperationCounter() as counter:
-            yield counter
-        self._counted &= counter.is_whole
+    def piece(self, *kind: Hashable, times: int = 1) -> Iterator[OperationCounter | None]:
+        """A piece of guided work; the first of its kind is counted, and yields the counter.
 
-    def learn(
-        self, kind: Hashable, counter: OperationCounter | None, stage: str, forwards: int
-    ) -> None:
-        """Remember what evaluations of a kind take, and one of the model in it.
+        One that fails is no part of the cost.
 
         Args:
-            kind: that of the guided evaluation.
-            counter: its counter, if it was counted as a whole and made at one try.
-            stage: the name of the model's stage.
-            forwards: how often the model was evaluated in it.
+            kind: pieces of one kind take the same operations.
+            times: how often it counts; 0: not here, but among the ``plain`` ones of ``shares``.
         """
-        if counter is None or not self._counted:
-            return
-        self._known[kind] = counter.totals
-        if forwards:
-            self._forward = counter.totals[stage, FORWARD] // forwards
+        kind = (self._way, *kind)
+        if not self._counted or kind in self._known:
+            yield None
+        else:
+            with OperationCounter() as counter:
+                yield counter
+            self._counted &= counter.is_whole
+            self._known[kind] = counter
+        self._times[kind] += times
+
+    def change(self) -> None:
+        """From here on all work is done in another way, and is counted anew."""
+        self._way += 1
 
     def shares(self, steps: int, plain: int, stage: str) -> dict[str, float] | None:
         """The operations of the run, in plain runs of as many steps; None if they are not known.
 
         Args:
             steps: evaluations of the model that the run would have taken without guidance.
-            plain: those that it took besides the guided evaluations.
+            plain: those that it took besides the pieces.
             stage: the name of the model's stage.
         """
-        known = self._counted and self._forward and self._times.keys() <= self._known.keys()
-        if not known or not steps:
+        forward = self._forward(stage)
+        if not self._counted or not forward or not steps:
             return None
-        total: Counter[str] = Counter({stage: plain * self._forward})
+        total: Counter[str] = Counter({stage: plain * forward})
         for kind, times in self._times.items():
-            for (part, _), operations in self._known[kind].items():
+            for (part, _), operations in self._known[kind].totals.items():
                 total[part] += times * operations
-        return {part: number / (steps * self._forward) for part, number in total.items()}
+        return {part: number / (steps * forward) for part, number in total.items()}
+
+    def _forward(self, stage: str) -> float:
+        """Operations of one evaluation of the model; a cache that answers for it takes fewer."""
+        made = (stage, FORWARD)
+        known = self._known.values()
+        return max((c.totals[made] / c.runs[made] for c in known if c.runs[made]), default=0.0)

@@ -1,9 +1,12 @@
 """What a run says that it costs, against counts by hand and by torch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.flop_counter import FlopCounterMode
 
 from zmagic.guidance import operations
@@ -119,3 +122,68 @@ def test_what_cannot_be_counted_costs_the_figure_and_nothing_else(world, monkeyp
     with torch.inference_mode(), OperationCounter() as counter:
         torch.matmul(x, x, out=torch.empty(3, 3))
     assert counter.is_whole and counter.totals.total() == 2 * 27
+
+
+class Changes:
+    """The energy of ``inner``; it is as good as 0 in the steps ``low``, in all pictures."""
+
+    def __init__(self, inner, low):
+        self.inner, self.low, self.step, self.counted = inner, low, None, []
+
+    def begin_run(self):
+        return self
+
+    def begin_step(self, step):
+        self.step = step
+
+    def __call__(self, image, region=None):
+        counting = isinstance(_get_current_dispatch_mode(), OperationCounter)
+        self.counted.append((self.step, counting))
+        kernel = torch.ones(4, 3, 3, 3, dtype=torch.float64)
+        more = nn.functional.conv2d(image, kernel).square().flatten(1).mean(1)
+        return (self.inner(image) + more) * (1e-9 if self.step in self.low else 1.0)
+
+
+def changing(world, *low):
+    """Conditions of which each is satisfied in some steps, and one that never is."""
+    first, *others = world.conditions(len(low) + 1)
+    asked = [
+        replace(each, energy=Changes(each.energy, steps), satisfied_at=1e-6)
+        for each, steps in zip(others, low, strict=True)
+    ]
+    return [replace(first, energy=Changes(first.energy, ())), *asked]
+
+
+SETTINGS = [
+    {"gradient_path": "full", "dependence": "finite_difference"},
+    {"gradient_path": "image", "dependence": "mutual", "time_travel": 2},
+    {"gradient_path": "image", "step_rule": "posterior", "mean_share": 0.5, "mean_steps": 3},
+    {"gradient_path": "image_no_backprop", "mean_steps": 2, "guide_every": 2},
+    {"gradient_path": "prediction", "calibrate": True, "step_rule": "posterior"},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("low", [((1, 2),), ((0,), (0, 2))], ids=str)
+def test_the_cost_is_that_of_all_that_ran_whatever_was_satisfied(world, settings, low):
+    run, x = world.run(changing(world, *low), **settings), world.latent(batch=2)
+    with OperationCounter() as plain:
+        world.denoise(x)
+    with OperationCounter() as everything:
+        for sigma in SCHEDULE.sigmas[:-1]:
+            run.predict(x, sigma, world.denoise)
+    steps = len(SCHEDULE.sigmas) - 1
+    expected = everything.totals.total() / (steps * plain.totals.total())
+    assert run.finish(x).cost["total"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_only_what_was_not_counted_yet_runs_under_the_counter(world):
+    conditions = changing(world, (1, 2), ())
+    run, x = world.run(conditions, gradient_path="image"), world.latent(batch=2)
+    for sigma in SCHEDULE.sigmas[:-1]:
+        run.predict(x, sigma, world.denoise)
+    # At the second step only the tasks of what is left are new: one look-ahead each.
+    for condition, new in zip(conditions, ({0, 1}, {0}, {0, 1}), strict=True):
+        seen = condition.energy.counted
+        assert {step for step, counting in seen if counting} == new
+        assert not seen[-1][1]

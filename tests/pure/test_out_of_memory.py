@@ -80,7 +80,7 @@ class Device:
         self.saved += 1
         return SAVED
 
-    def run(self, path, *, saves=True):
+    def run(self, path, *, saves=True, **settings):
         conditions = tuple(
             Condition(c.name, self._stage("energy", c.energy)) for c in self.world.conditions(2)
         )
@@ -92,7 +92,7 @@ class Device:
 
         return GuidedRun(
             conditions,
-            preset("faithful", gradient_path=path),
+            preset("faithful", gradient_path=path, **settings),
             decode=decoded,
             schedule=SCHEDULE,
             save_memory=self.save if saves else None,
@@ -136,6 +136,23 @@ def test_then_it_gives_up_the_jacobian_of_the_denoiser(world, path, without, bac
     assert len(run.trace.warnings) == failures
     assert without in run.trace.warnings[-1]
     assert [record.path for record in run.trace.steps] == [without] * 2
+
+
+@pytest.mark.parametrize("enough", [1, 2], ids=["saves", "gives_up"])
+@pytest.mark.parametrize("calibrate", [False, True])
+def test_the_cost_is_that_of_what_was_made_in_the_end(world, calibrate, enough):
+    device = Device(world, "denoiser", backward=False, enough=enough)
+    expected = "image" if enough == 1 else "image_no_backprop"
+    costs = []
+    for run, denoise in (
+        (device.run("image", calibrate=calibrate), device.denoise),
+        (world.run(world.conditions(2), gradient_path=expected, calibrate=calibrate), world.denoise),
+    ):
+        for sigma in SCHEDULE.sigmas[:2]:
+            prediction = run.predict(world.latent(), sigma, denoise)
+        costs.append(run.finish(prediction).cost)
+    assert device.failures == enough
+    assert costs[0] and costs[0] == costs[1]
 
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
