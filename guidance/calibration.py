@@ -7,37 +7,22 @@ condition's energy is lower than without a correction.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .denoiser_gradient import is_out_of_memory
+from .direction import Direction, Look
+from .run_report import RunReport
 from .settings import GuidanceSettings
 from .steps import StepState, step
 from .trace import Calibration, rounded
 from .transfers import fetched
 
-__all__ = ["FACTORS", "Probe", "RunStrength", "strongest_fall"]
+__all__ = ["FACTORS", "RunStrength", "strongest_fall"]
 
 # The strengths that are tried, in parts of the one that is set.
 FACTORS = (0.1, 0.2, 0.4, 0.8, 1.6)
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What a calibration looks at.
-
-    Args:
-        names: those of the n conditions that guide.
-        energies: theirs at the prediction, n times ``[B]``.
-        pulls: whether each has a gradient in each picture, ``[n, B]``.
-        energies_of: the n energies of another prediction, for as many pictures.
-    """
-
-    names: Sequence[str]
-    energies: Sequence[Tensor]
-    pulls: Tensor
-    energies_of: Callable[[Tensor], Sequence[Tensor]]
 
 
 class RunStrength:
@@ -45,14 +30,16 @@ class RunStrength:
 
     Args:
         settings: the settings of the run.
+        report: told what was found.
     """
 
-    def __init__(self, settings: GuidanceSettings):
+    def __init__(self, settings: GuidanceSettings, report: RunReport):
         self._set = settings.strength
         self._rule = settings.step_rule
         # A step to a sphere has the sphere's length.
         self._wanted = settings.calibrate and settings.step_rule != "spherical"
         self._found: Calibration | None = None
+        self._report = report
 
     @property
     def value(self) -> float:
@@ -64,49 +51,76 @@ class RunStrength:
         """Whether the next look is to find the strength."""
         return self._wanted and self._found is None
 
-    def find(self, state: StepState, probe: Probe, number: int) -> Calibration | None:
-        """Find the strength of the rest of the run, one for all pictures.
+    def find(
+        self,
+        state: StepState,
+        look: Look,
+        made: Direction,
+        energies_of: Callable[[Tensor], Sequence[Tensor]],
+        number: int,
+    ) -> None:
+        """Find the strength of the rest of the run, one for all pictures, and tell the report.
 
         The energies of a condition are averaged over the pictures in which it pulls: one picture
-        that does not answer leaves the others their strength.
+        that does not answer leaves the others their strength. Where none pulls the next look is to
+        find it; without the memory for it the strength stays as it is set.
 
         Args:
             state: where the step begins, and its direction.
-            probe: the energies there and elsewhere.
+            look: what is looked at; what this takes is counted in it.
+            made: the direction there.
+            energies_of: the energies of the n conditions of the look, n times ``[B]``, of another
+                prediction.
             number: the sampler step that is made.
-
-        Returns:
-            What was found; None if no condition pulls here, and the next look is to find it.
         """
+        try:
+            with torch.no_grad():
+                self._found = self._tried(state, look, made, energies_of, number)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            self._wanted = False
+            self._report.warn(
+                "not enough memory to calibrate: choose a TAESD or a smaller latent; strength "
+                f"stays {self._set:g}"
+            )
+        if self._found:
+            self._report.calibrated(self._found)
+
+    def _tried(
+        self,
+        state: StepState,
+        look: Look,
+        made: Direction,
+        energies_of: Callable[[Tensor], Sequence[Tensor]],
+        number: int,
+    ) -> Calibration | None:
+        names = [condition.name for condition in look.active]
         tried = [self._set * factor for factor in FACTORS]
-        looks = [torch.stack(tuple(probe.energies))]
-        for strength in tried:
-            moved = step(state, self._rule, strength)
-            looks.append(torch.stack(tuple(probe.energies_of(moved))))
-        goes = (moved != state.prediction).flatten(1).any(1)  # a direction of 0 does not
-        energies, pulls = fetched([torch.stack(looks), probe.pulls & goes])
+        moved = [step(state, self._rule, strength) for strength in tried]
+        goes = (moved[-1] != state.prediction).flatten(1).any(1)  # a direction of 0 does not
+        (pulls,) = fetched([made.own.valid & goes])
+        if not pulls.any():
+            return None
+        with look.meter.piece("calibration", *names):
+            # Energies of a neighborhood are no measure for those of one prediction.
+            here = energies_of(made.prediction) if look.neighbors else made.record["energies"]
+            looks = [torch.stack(list(here))]
+            looks += [torch.stack(list(energies_of(prediction))) for prediction in moved]
+        (energies,) = fetched([torch.stack(looks)])
         counts = pulls & torch.isfinite(energies[0])
-        guiding = [i for i in range(len(probe.names)) if counts[i].any()]
+        guiding = [i for i in range(len(names)) if counts[i].any()]
         if not guiding:
             return None
         means = torch.stack([energies[:, i, counts[i]].double().mean(1) for i in guiding])
         chosen = strongest_fall(means)
-        self._found = Calibration(
+        return Calibration(
             strength=rounded(tried[max(chosen, 0)]),
             step=number,
             tried=rounded(tried),
-            conditions=[probe.names[i] for i in guiding],
+            conditions=[names[i] for i in guiding],
             energies=rounded(means),
-            rising=[] if chosen >= 0 else _rising(means, [probe.names[i] for i in guiding]),
-        )
-        return self._found
-
-    def keep(self) -> str:
-        """Take the strength that is set for lack of memory; a sentence that says so."""
-        self._wanted = False
-        return (
-            "not enough memory to calibrate: choose a TAESD or a smaller latent; strength stays "
-            f"{self._set:g}"
+            rising=[] if chosen >= 0 else _rising(means, [names[i] for i in guiding]),
         )
 
     def forget(self) -> None:

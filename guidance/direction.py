@@ -5,7 +5,7 @@ taken behind the cut, and one vector-Jacobian product brings their balance back 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,6 +53,10 @@ class Look:
     meter: Meter
     prediction: Tensor | None = None
     neighbors: tuple[Tensor, ...] = ()
+
+    def at(self, prediction: Tensor) -> "Look":
+        """The same look at another prediction, which is not to be differentiated."""
+        return replace(self, prediction=prediction)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ d           = CAGrad(tasks)                           the default balance
 D'          = D + strength * posterior spread * d / RMS(d)    step rule ``posterior``, the default
 """
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .calibration import Probe, RunStrength
+from .calibration import RunStrength
 from .conditions import (
     Condition,
     active_conditions,
@@ -27,14 +26,15 @@ from .conditions import (
 )
 from .correction import corrected
 from .denoiser import Denoise, Denoiser, Model
-from .denoiser_gradient import DenoiserGradient, SaveMemory, is_out_of_memory
-from .direction import Decode, Direction, Look, balanced_direction
-from .evaluation import DENOISER, ERRORS, EnergyField, Meter, NotDifferentiable, Stage, Tape
-from .jacobian_check import PullBack, has_right_slope
+from .denoiser_gradient import SaveMemory
+from .direction import Decode, Direction, Look
+from .directions import Directions
+from .evaluation import DENOISER, EnergyField, Meter, Stage, Tape
+from .jacobian_check import PullBack
 from .momentum import Momentum
 from .neighborhood import neighbors
 from .norms import rms
-from .operations import FORWARD, RunCost
+from .operations import RunCost
 from .progress import Pace, Watch
 from .random_streams import RandomStreams
 from .run_report import RunReport
@@ -46,8 +46,6 @@ from .time_travel import TimeTravel
 from .trace import Trace, rounded
 
 __all__ = ["GuidedRun"]
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,19 +110,25 @@ class GuidedRun:
         self.decode = decode
         self.schedule = schedule
         self.streams = streams or RandomStreams()
-        self.gradients = gradients
         self._measure_steps = measure_steps
         self._steps = len(schedule.sigmas) - 1
         self._watch = watch or Watch()
         self._pace = Pace(self._watch.working)
         self._report = RunReport(settings, self._watch.looked)
         self._travel = TimeTravel(settings, schedule, self.streams)
-        self._jacobian = DenoiserGradient(settings.gradient_path, check_slope, save_memory)
-        self._momentum = Momentum(settings.momentum)
-        self._landing = Landing(schedule) if settings.step_rule == "spherical" else None
-        self._strength = RunStrength(settings)
         self._cost = RunCost(count_operations)
-        self._plain_predictions = 0  # that were guided
+        self._directions = Directions(
+            settings,
+            gradients=gradients,
+            check_slope=check_slope,
+            save_memory=save_memory,
+            cost=self._cost,
+            report=self._report,
+        )
+        self._momentum = Momentum(settings.momentum)
+        aims = settings.step_rule == "spherical"
+        self._landing = Landing(schedule, self.streams) if aims else None
+        self._strength = RunStrength(settings, self._report)
         self._guided_steps = 0  # predictions that were corrected, however often each was repeated
 
     @property
@@ -193,7 +197,7 @@ class GuidedRun:
         self._begin_step(self._active(sigma), sigma)
         self._guided_steps += 1
         made = self._repeated(x, sigma, model)
-        if not self._slope_is_right(made.pulled, model):
+        if not self._directions.slope_is_right(made.pulled, model):
             self._strength.forget()
             made = self._repeated(x, sigma, model)
         return made.corrected
@@ -259,7 +263,7 @@ class GuidedRun:
     def _tell_cost(self) -> None:
         plain, checks = self.trace.plain_forwards, self.trace.extra_forwards
         steps = self.trace.predictions = plain + self._guided_steps
-        alone = plain + checks.get(f"{DENOISER} check", 0) + self._plain_predictions
+        alone = plain + checks.get(f"{DENOISER} check", 0) + self._directions.plain_predictions
         shares = self._cost.shares(steps, alone, DENOISER)
         if shares is not None:
             shares["total"] = sum(shares.values())
@@ -294,18 +298,23 @@ class GuidedRun:
         shifts = self._random_shifts(len(x), sigma, repeat)
         look = Look(x, level, active, shifts, Meter(cost=self._cost), neighbors=around)
         names = (condition.name for condition in active)
-        kind = (self._jacobian.path, self._strength.is_open, *names)
+        kind = (self._directions.path, self._strength.is_open, *names)
         place = (self.step_at(sigma), repeat, self._travel.repeats(sigma))
         with self._pace.evaluation(kind, *place) as look.meter.before:
-            path, made = self._direction(self._jacobian.path, look, denoiser)
-            state = self._state(look, made, denoiser, sigma, repeat)
+            path, made = self._directions.through(look, denoiser, self.decode)
+            direction = self._momentum(made.direction)
+            state = StepState(x, made.prediction, direction, level, made.merit, denoiser.gap)
+            if self._landing:
+                state = self._landing.completed(state, sigma, repeat)
+
+            def energies_of(latent: Tensor) -> list[Tensor]:
+                return self._energies(latent, active, look.meter, shifts)
 
             def look_at(prediction: Tensor) -> Direction:
-                there = replace(look, prediction=prediction)
-                return self._direction(self._jacobian.without_jacobian, there, denoiser)[1]
+                return self._directions.behind(look.at(prediction), denoiser, self.decode)
 
             if self._strength.is_open:
-                self._calibrate(state, look, made, self.step_at(sigma))
+                self._strength.find(state, look, made, energies_of, self.step_at(sigma))
             strong = replace(self.settings, strength=self._strength.value)
             better = corrected(state, strong, path in NO_BACKPROP, look_at)
         look.meter.reused += denoiser.reused_first
@@ -324,100 +333,6 @@ class GuidedRun:
         if self._landing:
             self._landing.aim(x, better, sigma)
         return _Evaluated(made.prediction, better, made.pulled, denoiser.reused_first)
-
-    def _calibrate(self, state: StepState, look: Look, made: Direction, number: int) -> None:
-        """Find the strength of the run; what it takes is counted in the look."""
-
-        def energies_of(latent: Tensor) -> list[Tensor]:
-            return self._energies(latent, look.active, look.meter, look.shifts)
-
-        try:
-            names = [condition.name for condition in look.active]
-            with torch.no_grad(), look.meter.piece("calibration", *names):
-                # Energies of a neighborhood are no measure for those of one prediction.
-                here = energies_of(made.prediction) if look.neighbors else made.record["energies"]
-                probe = Probe(names, here, made.own.valid, energies_of)
-                found = self._strength.find(state, probe, number)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            found = None
-            self.warn(self._strength.keep())
-        if found:
-            self._report.calibrated(found)
-
-    def _state(
-        self, look: Look, made: Direction, denoiser: Denoiser, sigma: float, repeat: int
-    ) -> StepState:
-        """The values that the step rule needs."""
-        direction = self._momentum(made.direction)
-        state = StepState(look.x, made.prediction, direction, look.level, made.merit, denoiser.gap)
-        if not self._landing:
-            return state
-        lower = self.schedule.noise_level(self.schedule.next_sigma(sigma))
-        noise = self.streams.normal(look.x, sigma, repeat, "sphere")
-        return replace(state, lower=lower, noise=noise)
-
-    def _direction(self, path: str, look: Look, denoiser: Denoiser) -> tuple[str, Direction]:
-        """The balanced direction and its gradient path: the best from ``path`` on that there is a
-        gradient and memory for."""
-        while True:
-            try:
-                return path, self._direction_by(path, look, denoiser)
-            except NotDifferentiable as stop:
-                if stop.stage != DENOISER or path in NO_BACKPROP:
-                    raise
-                path, warning = self._jacobian.without_jacobian, self._jacobian.lose(stop.cause)
-            except RuntimeError as error:
-                smaller = self._jacobian.shrink(path) if is_out_of_memory(error) else None
-                if smaller is None:
-                    raise
-                path, warning = smaller
-                self._cost.change()
-            # Out here the memory of the failed pass is free again.
-            self.warn(warning)
-
-    def _direction_by(self, path: str, look: Look, denoiser: Denoiser) -> Direction:
-        """The balanced direction; the denoiser has gradients only where the path needs them."""
-        if path in NO_BACKPROP and look.prediction is None:
-            prediction = self._plain_prediction(look, denoiser)
-            look = replace(look, prediction=prediction.detach().clone())
-        with self.gradients():
-            return balanced_direction(look, denoiser, self.decode, self.settings, path)
-
-    @torch.no_grad()
-    def _plain_prediction(self, look: Look, denoiser: Denoiser) -> Tensor:
-        """The denoiser's prediction of x, computed only if no failed try has left it."""
-        if denoiser.first is None:
-            once = look.meter.piece(DENOISER, times=0)
-            with once, look.meter.running(DENOISER, FORWARD):
-                denoiser(look.x)
-        assert denoiser.first is not None
-        self._plain_predictions += not denoiser.reused_first
-        return denoiser.first
-
-    def _slope_is_right(self, pulled: PullBack | None, model: Model) -> bool:
-        """Check once a run, after the first step with a gradient through the denoiser."""
-        if not self._jacobian.unchecked or pulled is None:
-            return True
-        counts = self.trace.extra_forwards
-
-        def counted(x: Tensor) -> Tensor:
-            counts[f"{DENOISER} check"] = counts.get(f"{DENOISER} check", 0) + 1
-            return model.denoise(x)
-
-        try:
-            with self.gradients():  # where the prediction was made that it is compared with
-                right = has_right_slope(pulled, counted)
-        except ERRORS:  # of a node that cannot do without gradients here: it had them before
-            log.debug("the slope could not be checked", exc_info=True)
-            right = True
-        if model.was_reused:  # a cache answered: the comparison does not show the model
-            return True
-        self._jacobian.unchecked = False
-        if not right:
-            self.warn(self._jacobian.lose("its gradient is not the slope of its prediction"))
-        return right
 
     def _random_shifts(self, batch: int, sigma: float, repeat: int) -> list[tuple[int, int]]:
         reach = self.settings.random_shift

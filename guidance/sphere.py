@@ -1,13 +1,17 @@
-"""Whether a solver ends its steps where the step rule ``spherical`` aims.
+"""Where the step rule ``spherical`` aims, and whether a solver ends its steps there.
 
 The rule takes a first-order solver to a point of a sphere. Another solver mixes several predictions
 or adds noise of its own, and ends elsewhere; nothing else would show it.
 """
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from .norms import rms
+from .random_streams import RandomStreams
 from .schedule import SAME_SIGMA, Schedule
+from .steps import StepState
 
 __all__ = ["Landing"]
 
@@ -26,12 +30,19 @@ class Landing:
 
     Args:
         schedule: the noise levels of the sampler.
+        streams: the random draws of the run.
     """
 
-    def __init__(self, schedule: Schedule):
-        self._schedule = schedule
+    def __init__(self, schedule: Schedule, streams: RandomStreams):
+        self._schedule, self._streams = schedule, streams
         self._aim: tuple[float, Tensor] | None = None
         self._left = COMPARED
+
+    def completed(self, state: StepState, sigma: float, repeat: int) -> StepState:
+        """``state`` with what this rule needs besides: where the step goes, and fresh noise."""
+        lower = self._schedule.noise_level(self._schedule.next_sigma(sigma))
+        noise = self._streams.normal(state.x, sigma, repeat, "sphere")
+        return replace(state, lower=lower, noise=noise)
 
     def aim(self, x: Tensor, corrected: Tensor, sigma: float) -> None:
         """Remember where a first-order solver goes from ``x`` with the corrected prediction."""

@@ -160,6 +160,9 @@ def test_the_next_look_finds_it_where_nothing_pulls_at_the_first():
     assert run.trace.calibration is None
     run.predict(x, 1.0, flat)
     assert run.trace.calibration.step == 1
+    # Where nothing pulls nothing is tried.
+    decoded = [record.forwards["decoder"] for record in run.trace.steps]
+    assert decoded == [1, 1, 1 + len(FACTORS)]
 
 
 def test_the_energies_of_a_shifted_picture_are_compared_with_those_of_a_shifted_picture(world):

@@ -166,7 +166,19 @@ SETTINGS = [
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("low", [((1, 2),), ((0,), (0, 2))], ids=str)
 def test_the_cost_is_that_of_all_that_ran_whatever_was_satisfied(world, settings, low):
-    run, x = world.run(changing(world, *low), **settings), world.latent(batch=2)
+    assert_whole(world, world.run(changing(world, *low), **settings))
+
+
+def test_the_cost_is_that_of_all_that_ran_where_nothing_pulls_yet(world):
+    conditions = changing(world, (0,), (0,))[1:]
+    run = world.run(conditions, gradient_path="image", calibrate=True, step_rule="posterior")
+    assert_whole(world, run)
+    assert run.trace.calibration.step == 1
+
+
+def assert_whole(world, run):
+    """What a run tells that it cost is what a counter around all of it counts."""
+    x = world.latent(batch=2)
     with OperationCounter() as plain:
         world.denoise(x)
     with OperationCounter() as everything:

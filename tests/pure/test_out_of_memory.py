@@ -146,7 +146,10 @@ def test_the_cost_is_that_of_what_was_made_in_the_end(world, calibrate, enough):
     costs = []
     for run, denoise in (
         (device.run("image", calibrate=calibrate), device.denoise),
-        (world.run(world.conditions(2), gradient_path=expected, calibrate=calibrate), world.denoise),
+        (
+            world.run(world.conditions(2), gradient_path=expected, calibrate=calibrate),
+            world.denoise,
+        ),
     ):
         for sigma in SCHEDULE.sigmas[:2]:
             prediction = run.predict(world.latent(), sigma, denoise)
