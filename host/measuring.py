@@ -1,7 +1,7 @@
 """Energies of finished pictures, outside any sampling: no gradient, no diffusion model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.model_management
 import torch
@@ -16,6 +16,7 @@ from ..guidance.conditions import (
 )
 from ..guidance.evaluation import EnergyField, Meter
 from ..guidance.trace import rounded
+from .memory import looked_at
 from .networks import Network
 
 __all__ = ["Measured", "energies_of"]
@@ -31,31 +32,78 @@ class Measured:
 
 
 def energies_of(conditions: Sequence[Condition], pictures: Tensor) -> Measured:
-    """Measure pictures as a run measures what it has finished.
+    """Measure pictures as a run measures what it has finished, one after the other.
 
     Windows do not count, and conditions of weight 0 are left out. It can be interrupted between
-    two conditions.
+    two pictures, and between two conditions.
 
     Args:
-        conditions: in any number; their networks are loaded by the host.
-        pictures: ``[B, 3, H, W]`` RGB in [0, 1], ordinary tensors.
+        conditions: in any number; their networks are loaded by the host, which makes room for what
+            they compute.
+        pictures: ``[B, 3, H, W]`` RGB in [0, 1], ordinary tensors in ordinary memory.
 
     Raises:
         ValueError: what an energy or its region raise, behind the condition's name.
     """
-    present = tuple(c for c in begin_run(with_distinct_names(conditions)) if c.weight > 0.0)
-    networks = {network: None for c in present for network in c.networks}
-    patchers = [network.patcher for network in networks if isinstance(network, Network)]
-    comfy.model_management.load_models_gpu(list({id(p): p for p in patchers}.values()))
+    present = [c for c in with_distinct_names(conditions) if c.weight > 0.0]
+    energies, warnings = {}, []
+    for condition in present:
+        energies[condition.name], said = _of_each(condition, pictures)
+        warnings += _by_picture(said)
+    return Measured(energies, {c.name: c.weight for c in present}, warnings)
+
+
+def _of_each(condition: Condition, pictures: Tensor) -> tuple[list[float], list[list[str]]]:
+    """The energies of pictures, and the warnings of each; one list of these if they are of all.
+
+    A condition that asks for something else of each picture takes them together only, and refuses
+    a single one.
+    """
+    try:
+        _make_room(condition, pictures[:1])
+        found = [
+            _measured(_part(condition, b, len(pictures)), picture)
+            for b, picture in enumerate(pictures.split(1))
+        ]
+    except ValueError:
+        _make_room(condition, pictures)
+        found = [_measured(condition, pictures)]
+    return [energy for energies, _ in found for energy in energies], [said for _, said in found]
+
+
+def _make_room(condition: Condition, pictures: Tensor) -> None:
+    """Have the host load the networks, and free the memory that they take for such pictures."""
+    networks = [network for network in condition.networks if isinstance(network, Network)]
+    patchers = {id(network.patcher): network.patcher for network in networks}
+    need = looked_at(pictures.shape)
+    comfy.model_management.load_models_gpu(list(patchers.values()), memory_required=need)
+
+
+def _part(condition: Condition, picture: int, pictures: int) -> Condition:
+    """The condition with the region of one of the pictures, if it has one for each."""
+    if condition.region is None or len(condition.region) != pictures:
+        return condition
+    return replace(condition, region=condition.region[picture : picture + 1])
+
+
+def _measured(condition: Condition, pictures: Tensor) -> tuple[list[float], list[str]]:
+    """Energies of pictures at once, and what the energy warns of."""
     meter = Meter(before=comfy.model_management.throw_exception_if_processing_interrupted)
+    alone = begin_run((condition,))  # a face is where it is in these pictures, not in those before
     with torch.inference_mode(False), torch.no_grad():
         image = pictures.to(comfy.model_management.get_torch_device())
-        begin_step(present, None)
-        field = EnergyField([], present, meter)
-        found = [rounded(field.energy(j, image)) for j in range(len(present))]
-    names = [c.name for c in present]
-    return Measured(
-        dict(zip(names, found, strict=True)),
-        {c.name: c.weight for c in present},
-        reports(present, "warnings"),
-    )
+        begin_step(alone, None)
+        energies = rounded(EnergyField([], alone, meter).energy(0, image))
+    return energies, reports(alone, "warnings")
+
+
+def _by_picture(said: Sequence[Sequence[str]]) -> list[str]:
+    """The sentences of all pictures, each once; one that is not of all says of which."""
+    sentences = dict.fromkeys(sentence for each in said for sentence in each)
+    pictures = {s: [b for b, each in enumerate(said, start=1) if s in each] for s in sentences}
+    return [
+        sentence
+        if len(where) == len(said)
+        else f"picture {', '.join(map(str, where))} of {len(said)}: {sentence}"
+        for sentence, where in pictures.items()
+    ]

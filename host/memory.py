@@ -18,7 +18,7 @@ from .blocks import repeated_blocks
 from .decoders import USUAL_SCALE, is_tiny
 from .overrides import every_module
 
-__all__ = ["MEMORY", "Need", "RunMemory", "evaluations_of", "need_of"]
+__all__ = ["MEMORY", "Need", "RunMemory", "evaluations_of", "looked_at", "need_of"]
 
 MEMORY = ("auto", "fast", "small")
 
@@ -29,6 +29,9 @@ SMALL, TRANSFORMER, U_NET_BLOCK = 2.6, 31.0, 0.28
 # What a decoder saves, in numbers per pixel of the picture that it makes: fast, small.
 DECODERS = {"vae": (4300, 2200), "taesd": (470, 400), "linear_rgb": (16, 16)}
 PIXELS = USUAL_SCALE**2  # of the picture per pixel of the latent
+# Numbers per pixel of a picture that a network which looks at it, without a gradient, holds at most
+# at once: LPIPS on VGG16, which sees it at its own size, 376.
+LOOK = 450
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,12 @@ def _decoder_need(decoder: Any, shape: Sequence[int]) -> Need:
     if modules:
         kind = "taesd" if all(map(is_tiny, modules)) else "vae"
     return Need(*(pixels * size * numbers for numbers in DECODERS[kind]))
+
+
+def looked_at(pictures: Sequence[int]) -> float:
+    """Bytes that one look of a network at ``pictures [B, 3, H, W]`` takes, without a gradient."""
+    batch, _, height, width = pictures
+    return batch * height * width * LOOK * comfy.model_management.dtype_size(torch.float32)
 
 
 def evaluations_of(guider: Any) -> int:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from zmagic.guidance.conditions import Condition
-from zmagic.guidance.energies import FaceIdentity
+from zmagic.guidance.energies import FaceIdentity, ReferenceImage
+from zmagic.guidance.faces.detections import Detection
 from zmagic.guidance.faces.location import FaceLocator
 from zmagic.host.networks import Network
 from zmagic.nodes.keep_best_node import ZMagicKeepBest
@@ -82,9 +83,81 @@ def test_no_gradient_is_made_and_networks_of_the_host_are_loaded():
 
     conditions = (Condition("Face", Watched(own, reference, FaceLocator())),)
     kept(conditions, pictures)
-    assert seen == [(False, False, False)]
+    assert set(seen) == {(False, False, False)}
     loaded = [each.model for each in comfy.model_management.current_loaded_models]
     assert any(each is network.patcher for each in loaded)
+
+
+def test_a_batch_takes_the_memory_of_one_picture_and_the_host_is_asked_for_it(monkeypatch):
+    own = recognizer()
+    network = Network(own.network, "small")
+    own, seen, asked = type(own)(network, own.preprocessing), [], []
+    pictures = torch.rand(3, 40, 40, 3)
+    reference = own(pictures[1:2].movedim(-1, 1)[:, :, 4:36, 4:36].contiguous())[0].detach()
+    load = comfy.model_management.load_models_gpu
+
+    def loaded(models, memory_required=0, **options):
+        asked.append(memory_required)
+        return load(models, memory_required, **options)
+
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", loaded)
+
+    class Watched(FaceIdentity):
+        def __call__(self, image, region=None):
+            seen.append(len(image))
+            return super().__call__(image, region)
+
+    conditions = (Condition("Face", Watched(own, reference, FaceLocator())),)
+    kept(conditions, pictures)
+    assert seen == [1, 1, 1]
+    assert asked and all(size >= 40 * 40 * 3 * 4 for size in asked)
+    assert max(asked) < 2 * min(asked)
+
+
+def test_what_is_of_each_picture_stays_so():
+    """References and regions in the order of the batch; the others see one picture at a time."""
+    images = torch.rand(4, 8, 8, 3)
+    rows = torch.zeros(4, 8, 8)
+    for b in range(4):
+        rows[b, b] = 1.0
+    like = ReferenceImage(images[[0, 2, 1, 3]].movedim(-1, 1))
+
+    def energies(name, condition):
+        table = kept((condition,), images, keep=4)[2]["pictures"]
+        by_picture = sorted(table, key=lambda row: row["picture"])
+        return [row["energies"][name] for row in by_picture]
+
+    found = energies("Like", Condition("Like", like))
+    assert found[0] == found[3] == 0.0 and min(found[1:3]) > 0.0
+
+    def bright(image, region=None):
+        return (image.mean(1, keepdim=True) * region).flatten(1).sum(1)
+
+    found = energies("Row", Condition("Row", bright, region=rows))
+    expected = [images[b, b].mean(-1).sum().item() for b in range(4)]
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_face_that_is_not_found_is_told_of_its_picture(prompt_server):
+    """Nor is it taken to be where it was in the picture before."""
+
+    def detect(picture):
+        found = [Detection(torch.tensor([0.1, 0.1, 0.5, 0.5]))]
+        return found if picture.mean() > 0.3 else []
+
+    own = recognizer()
+    own = type(own)(Network(own.network, "small"), own.preprocessing)
+    pictures = torch.rand(3, 40, 40, 3)
+    pictures[1] *= 0.1
+    reference = own(pictures[1:2].movedim(-1, 1)[:, :, 4:36, 4:36].contiguous())[0].detach()
+    face = Condition("Face", FaceIdentity(own, reference, FaceLocator(detect=detect)))
+    node = in_graph(ZMagicKeepBest, "7")
+    together = kept((face,), pictures, node, keep=3)[2]["pictures"]
+    assert "picture 2 of 3: Face: no face was found" in sent(prompt_server)[-1][1]
+    for row in together:
+        b = row["picture"]
+        alone = kept((face,), pictures[b : b + 1], keep=1)[2]["pictures"][0]
+        assert row["energies"] == pytest.approx(alone["energies"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
