@@ -6,6 +6,8 @@ alone.
 
 from collections.abc import Mapping, Sequence
 
+from zmagic.guidance.ranking import best_first, scores
+
 __all__ = ["best_candidates", "candidates_for"]
 
 # One value for each picture of a batch.
@@ -15,20 +17,19 @@ Energies = Sequence[float]
 def best_candidates(tries: Sequence[Mapping[str, Energies]]) -> list[int]:
     """The place of the best try, for each picture of a batch.
 
-    Energies of different conditions have different units: each is divided by its mean over the
-    tries of that picture, and the smallest sum wins. Equal ones leave it to the first.
+    By the scores by which Keep Best and ``candidates`` choose, of conditions of one weight. Equal
+    ones leave it to the first.
 
     Args:
         tries: for each try the energies by condition.
     """
-    pictures = range(len(next(iter(tries[0].values()))))
-    return [_best([{name: e[k] for name, e in each.items()} for each in tries]) for k in pictures]
-
-
-def _best(tries: Sequence[Mapping[str, float]]) -> int:
-    means = {name: sum(each[name] for each in tries) / len(tries) for name in tries[0]}
-    sums = [sum(each[name] / mean for name, mean in means.items() if mean) for each in tries]
-    return min(range(len(tries)), key=sums.__getitem__)
+    names = list(tries[0])
+    weights = dict.fromkeys(names, 1.0)
+    pictures = range(len(tries[0][names[0]]))
+    return [
+        best_first(scores({name: [each[name][k] for each in tries] for name in names}, weights))[0]
+        for k in pictures
+    ]
 
 
 def candidates_for(operations: float, one: float, choosing: float) -> int:
