@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ..guidance.wording import quoted
 
 __all__ = [
+    "SEVERAL_TOGETHER",
     "grayed",
     "masks",
     "pictures",
@@ -22,6 +23,9 @@ __all__ = [
 
 # Decoders and resampling overshoot [0, 1] a little; what goes further has another scale.
 LOWEST, HIGHEST = -0.5, 1.5
+
+# Of references whose batch is no row of one for each image.
+SEVERAL_TOGETHER = "several pictures in a batch count together, for every image."
 
 # What a network sees where nothing of a reference counts: in the middle of every scale of colors.
 NEUTRAL = 0.5

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from zmagic.host import openclip_configs
-from zmagic.nodes.openclip_energy_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
+from zmagic.nodes.image_similarity_node import ZMagicImageSimilarity
+from zmagic.nodes.openclip_energy_nodes import ZMagicStyle, ZMagicText
 from zmagic.nodes.openclip_loader_node import ZMagicLoadOpenCLIP
 
 from .published_openclip import write_openclip

@@ -29,7 +29,8 @@ from zmagic.host.openclip import _Texts
 from zmagic.host.openclip_training import training_of
 from zmagic.host.openclip_weights import published_tag
 from zmagic.nodes.demo_nodes import ZMagicLoadDemo
-from zmagic.nodes.openclip_energy_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
+from zmagic.nodes.image_similarity_node import ZMagicImageSimilarity
+from zmagic.nodes.openclip_energy_nodes import ZMagicStyle, ZMagicText
 from zmagic.nodes.openclip_loader_node import ZMagicLoadOpenCLIP
 
 from .derivatives import one_thread, repeated, slope_of

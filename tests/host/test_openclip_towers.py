@@ -20,7 +20,8 @@ from zmagic.guidance.energies.style import mean_grams
 from zmagic.guidance.pictures.preprocessing import Preprocessing
 from zmagic.host.gradients import differentiable
 from zmagic.host.networks import Network
-from zmagic.nodes.openclip_energy_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
+from zmagic.nodes.image_similarity_node import ZMagicImageSimilarity
+from zmagic.nodes.openclip_energy_nodes import ZMagicStyle, ZMagicText
 from zmagic.nodes.openclip_loader_node import ZMagicLoadOpenCLIP
 
 from .architectures import random_weights

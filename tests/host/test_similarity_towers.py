@@ -18,7 +18,7 @@ from zmagic.guidance.settings import preset
 from zmagic.host.hooks import HostSettings, attach
 from zmagic.host.similarity_towers import tower_of_clip_vision
 from zmagic.nodes.demo_nodes import ZMagicLoadDemo, ZMagicLoadDemoNetworks
-from zmagic.nodes.openclip_energy_nodes import ZMagicImageSimilarity
+from zmagic.nodes.image_similarity_node import ZMagicImageSimilarity
 
 from .derivatives import one_thread, slope_of
 

@@ -13,10 +13,11 @@ from zmagic.guidance.trace import Trace
 from zmagic.nodes.compare_runs_node import ZMagicCompareRuns
 from zmagic.nodes.demo_nodes import ZMagicLoadDemoNetworks
 from zmagic.nodes.face_energy_nodes import ZMagicFaceIdentity, ZMagicLandmarks
+from zmagic.nodes.image_similarity_node import ZMagicImageSimilarity
 from zmagic.nodes.locate_face_node import ZMagicLocateFace
 from zmagic.nodes.method_node import ZMagicMethod
 from zmagic.nodes.onnx_nodes import ZMagicOnnxEnergy
-from zmagic.nodes.openclip_energy_nodes import ZMagicImageSimilarity, ZMagicStyle, ZMagicText
+from zmagic.nodes.openclip_energy_nodes import ZMagicStyle, ZMagicText
 from zmagic.nodes.pattern_energy_nodes import (
     ZMagicBrightnessMap,
     ZMagicSeamless,
