@@ -48,8 +48,8 @@ class GuidanceSettings:
 
     Args:
         strength: size of the corrections, >= 0, in the same unit for the step rules ``posterior``
-            and ``residual``, which all presets but DSG's have; 0 leaves the sampling untouched
-            (section 6).
+            and ``residual``, which all presets but DSG's have; by ``spherical`` a share, at most 1;
+            0 leaves the sampling untouched (section 6).
         calibrate: whether the run finds its strength at its first look, in a range around
             ``strength`` (``calibration``).
         gradient_path: where the chain rule of the pairs is evaluated (section 4): in the noisy
@@ -145,11 +145,22 @@ class GuidanceSettings:
                 "set time_travel to 1, or choose another step_rule: spherical ends a step on a "
                 f"sphere that the sampler does not reach from repeats, got {self.time_travel}"
             )
+        if self.strength > self.strongest:
+            raise ValueError(
+                "set strength to 1 or less, or choose another preset or step_rule: spherical (DSG) "
+                "takes it as the share of the conditions in the direction of a step, got "
+                f"{self.strength:g}"
+            )
 
     @property
     def backpropagates(self) -> bool:
         """Whether gradients run through the denoiser."""
         return self.gradient_path not in NO_BACKPROP
+
+    @property
+    def strongest(self) -> float:
+        """The largest strength that the step rule takes."""
+        return 1.0 if self.step_rule == "spherical" else math.inf
 
     @property
     def decodings(self) -> int:

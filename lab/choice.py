@@ -60,19 +60,23 @@ def choose(store: Store, task: str, names: Sequence[str], strengths: Sequence[fl
     return Choice({**plain, **kept, **same}, scores)
 
 
-def next_strengths(scores: Mapping[str, Mapping[float, float]]) -> dict[str, float]:
+def next_strengths(
+    scores: Mapping[str, Mapping[float, float]], strongest: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """What to try next: twice or half the best strength of a method whose best is at an end.
 
     Args:
         scores: method to the mean rank at each strength that was tried.
+        strongest: method to the largest strength that it takes; without: any up to ``STRONGEST``.
     """
     found = {}
     for name, tried in scores.items():
         best = min(tried, key=tried.__getitem__)
+        most = min(STRONGEST, (strongest or {}).get(name, STRONGEST))
         if len(tried) < 2:
             continue
-        if best == max(tried) and 2.0 * best <= STRONGEST:
-            found[name] = 2.0 * best
+        if best == max(tried) and best < most:
+            found[name] = min(2.0 * best, most)
         elif best == min(tried) and 0.5 * best >= WEAKEST:
             found[name] = 0.5 * best
     return found

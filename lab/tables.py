@@ -242,7 +242,9 @@ class Tables:
         """The jobs by which the grid of strengths grows, where the best is at an end of it."""
         jobs: list[Job] = []
         for task in self.plan.tasks if self.plan.tunings else ():
-            wanted = {name: (s,) for name, s in next_strengths(self.choice(task).scores).items()}
+            strongest = {each.name: each.settings.strongest for each in self.plan.rows(task)}
+            following = next_strengths(self.choice(task).scores, strongest)
+            wanted = {name: (strength,) for name, strength in following.items()}
             jobs += jobs_of_strengths(self.plan, self.tuned_on, task, wanted)
         return jobs
 

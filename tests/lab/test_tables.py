@@ -2,11 +2,13 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 from zmagic.guidance.plots import HEIGHT, WIDTH
+from zmagic.guidance.ranking import scores
 from zmagic.guidance.settings import PRESETS
 from zmagic.lab.candidates import best_candidates, candidates_for
 from zmagic.lab.choice import STRONGEST, WEAKEST, choose, next_strengths
@@ -204,6 +206,17 @@ def test_the_grid_does_not_grow_without_end(tmp_path):
     assert next_strengths({BASELINE: {0.2: 1.0}}) == {}  # nothing was tuned
 
 
+def test_the_grid_of_dsg_ends_at_1():
+    (dsg,) = (method for method in methods(2) if method.name == "DSG")
+    strongest = {dsg.name: dsg.settings.strongest}
+    assert next_strengths({"DSG": {0.4: 2.0, 0.8: 1.0}}, strongest) == {"DSG": 1.0}
+    assert next_strengths({"DSG": {0.4: 2.0, 1.0: 1.0}}, strongest) == {}
+    assert next_strengths({"DSG": {0.4: 2.0, 0.8: 3.0}}, strongest) == {"DSG": 0.2}
+    replace(dsg.settings, strength=1.0)
+    with pytest.raises(ValueError, match="set strength to 1 or less"):
+        replace(dsg.settings, strength=1.01)
+
+
 def test_best_of_n_takes_the_strength_of_the_method_that_makes_its_pictures(tmp_path):
     store = Store(tmp_path / "runs.jsonl")
     store.add((run, row) for run, row in all_runs() if run.method != BEST_FREEDOM)
@@ -221,6 +234,11 @@ def test_the_best_candidate_is_chosen_for_each_picture_whatever_the_units():
     scaled = [{**each, "style": [1e-6 * e for e in each["style"]]} for each in tries]
     assert best_candidates(scaled) == [1, 2]
     assert best_candidates([{"text": [0.0]}, {"text": [0.0]}]) == [0]
+    # As Keep Best: by standard deviations. By shares of the mean the second one would win.
+    near = {"a": [1.0, 1.1, 1.1], "b": [1.3, 1.0, 5.0]}
+    scored = scores(near, {"a": 1.0, "b": 1.0})
+    assert scored.index(min(scored)) == 0
+    assert best_candidates([{n: [near[n][k]] for n in near} for k in range(3)]) == [0]
 
 
 def test_every_row_has_the_solver_of_its_settings():

@@ -261,6 +261,7 @@ def test_the_neighborhood_stays_within_a_look(world, path):
         ({"step_rule": "spherical", "mean_share": 0.5}, "ends a step on a sphere"),
         ({"step_rule": "spherical", "mean_steps": 2}, "ends a step on a sphere"),
         ({"step_rule": "spherical", "time_travel": 2}, "set time_travel to 1"),
+        ({"step_rule": "spherical", "strength": 1.5}, "set strength to 1 or less.*got 1.5"),
         ({"smoothing_samples": 0}, "smoothing_samples must lie in"),
         ({"mean_share": 1.5}, "mean_share must lie in"),
     ],
