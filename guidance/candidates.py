@@ -3,6 +3,7 @@
 Best of N asks for N whole pictures; what a picture will be is decided early.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -11,6 +12,8 @@ from .ranking import best_first, scores
 from .trace import Candidate, Trace, rounded
 
 __all__ = ["chosen", "early_steps", "put_into", "seeds_of"]
+
+log = logging.getLogger(__name__)
 
 # The share of the steps after which candidates are compared.
 SHARE = 0.25
@@ -62,7 +65,14 @@ def put_into(trace: Trace, candidates: Sequence[Candidate], early: Sequence[Trac
     """Add the candidates, and what they cost, to the trace of the run that went on."""
     trace.candidates = list(candidates)
     if candidates[0].score is None:
-        trace.warn_once("the candidates could not be compared, the first one went on: no energies")
+        _warn(trace, "the candidates could not be compared, the first one went on: no energies")
+    elif trace.settings.get("strength") and not any(map(_guided, early)):
+        _warn(
+            trace,
+            "begin the guidance within the first quarter of the steps (guide_start, and start of "
+            "the conditions), or set candidates to 1: they were compared by that quarter, in which "
+            "nothing guided them",
+        )
     if not trace.cost:
         return
     if not all(each.cost for each in early):
@@ -71,3 +81,12 @@ def put_into(trace: Trace, candidates: Sequence[Candidate], early: Sequence[Trac
     extra = sum(each.cost["total"] * each.predictions for each in early) / trace.predictions
     total = trace.cost.pop("total")
     trace.cost |= {"candidates": rounded(extra), "total": rounded(total + extra)}
+
+
+def _guided(trace: Trace) -> bool:
+    return any(record.path != "measure" for record in trace.steps)
+
+
+def _warn(trace: Trace, message: str) -> None:
+    if trace.warn_once(message):
+        log.warning("Z-Magic: %s", message)

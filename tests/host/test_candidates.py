@@ -1,6 +1,7 @@
 """Several seeds at Z-Magic Sampler: the picture is that of the best one alone, and all are told."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from zmagic.nodes.sampler_nodes import ZMagicSampler
 from ..json_schema import faults
 from . import architectures
 from .test_compare import run
-from .test_hooks import EPS, conditions, guided, sample
+from .test_hooks import CHEAP, EPS, conditions, guided, sample
 from .test_notices import in_graph, prompt_server, sent
 
 __all__ = ["prompt_server"]  # a fixture
@@ -109,6 +110,29 @@ def test_conditions_without_weight_choose_nothing(specimen):
     report = run(specimen, (off,), candidates=2, steps=STEPS)[2]
     assert report["about"]["seed"] == SEED
     assert any("could not be compared" in warning for warning in report["warnings"])
+
+
+@pytest.mark.parametrize("where", ["settings", "conditions"])
+def test_a_guidance_that_begins_after_the_comparison_is_said(
+    specimen, prompt_server, caplog, where
+):
+    """The node, the log and the report; a guidance that begins in time says nothing."""
+    late, early = 0.6, 0.0
+    said = []
+    for start in (late, early):
+        conds, settings = conditions(), CHEAP
+        if where == "conditions":
+            conds = tuple(replace(each, start=start) for each in conds)
+        else:
+            settings = replace(CHEAP, guidance=replace(CHEAP.guidance, guide_start=start))
+        node = in_graph(ZMagicSampler, "7")
+        report = run(specimen, conds, node, candidates=2, steps=STEPS, settings=settings)[2]
+        said.append([w for w in report["warnings"] if "nothing guided them" in w])
+    (warning,), none = said
+    assert none == [] and warning.startswith("begin the guidance within the first quarter")
+    assert any(text.startswith(warning) for _, text, _ in sent(prompt_server))
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged.count(f"Z-Magic: {warning}") == 1
 
 
 def test_nothing_to_sample_has_no_candidates(specimen):

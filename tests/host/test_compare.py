@@ -30,7 +30,7 @@ def specimen():
 
 def run(specimen, conds=None, node=ZMagicSampler, model=None, sampler="euler", **options):
     """Latent, figure, report and unguided latent of Z-Magic Sampler."""
-    chosen = {"seed": 3, "steps": STEPS, "cfg": 3.0, "denoise": 1.0} | options
+    chosen = {"seed": 3, "steps": STEPS, "cfg": 3.0, "denoise": 1.0, "settings": CHEAP} | options
     with torch.inference_mode(), one_thread():
         latent, figure, report, unguided = node.execute(
             model or specimen.patcher,
@@ -40,7 +40,6 @@ def run(specimen, conds=None, node=ZMagicSampler, model=None, sampler="euler", *
             conditions() if conds is None else conds,
             sampler_name=sampler,
             scheduler="normal",
-            settings=CHEAP,
             **chosen,
         ).args
     return latent["samples"], figure, json.loads(report), unguided
