@@ -97,7 +97,8 @@ def balanced_direction(
         assert prediction is not None
         start, stages, cut = prediction, stages[1:], cut - 1
     names = tuple(condition.name for condition in active)
-    with meter.piece("look", path, names):
+    # The first look of an evaluation may do what the later ones rely on, such as find a face.
+    with meter.piece("look", path, names, meter.energy_calls == 0):
         before = Tape(stages[:cut], start, meter)
         field = EnergyField(
             stages[cut:],

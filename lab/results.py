@@ -5,10 +5,11 @@ that was cut short in the middle of a line is repeated, nothing else.
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from scripts.json_lines import JsonLines
 
 __all__ = ["Run", "Store", "markdown"]
 
@@ -46,6 +47,7 @@ class Store:
 
     def __init__(self, path: Path, others: Iterable[Path] = ()):
         self.path = path
+        self._lines = JsonLines(path)
         self._kept: dict[Run, dict] = {}
         for file in (*others, path):
             self._read(file)
@@ -63,7 +65,7 @@ class Store:
         return len(self._kept)
 
     def _read(self, path: Path) -> None:
-        for line in _whole_lines(path):
+        for line in JsonLines(path).read():
             row = json.loads(line)
             try:
                 self._kept[Run(**row["run"])] = row["measured"]
@@ -76,13 +78,7 @@ class Store:
     def add(self, rows: Iterable[tuple[Run, dict]]) -> None:
         """Keep what was measured; on the disk when this returns."""
         rows = list(rows)
-        lines = [json.dumps({"run": asdict(run), "measured": row}) + "\n" for run, row in rows]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        _cut_to_whole_lines(self.path)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write("".join(lines))
-            file.flush()
-            os.fsync(file.fileno())
+        self._lines.add({"run": asdict(run), "measured": row} for run, row in rows)
         self._kept.update(rows)
 
 
@@ -96,20 +92,3 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _whole_lines(path: Path) -> list[str]:
-    if not path.is_file():
-        return []
-    *whole, _ = path.read_text(encoding="utf-8").split("\n")  # what follows the last line's end
-    return whole
-
-
-def _cut_to_whole_lines(path: Path) -> None:
-    """Drop a line that an interruption left without its end."""
-    if not path.is_file():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)

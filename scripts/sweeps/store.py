@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from json_lines import JsonLines
+
 from .runs import Made
 from .variations import Variant
 
@@ -30,15 +32,16 @@ class SweepStore:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._file = folder / "rows.jsonl"
+        self._lines = JsonLines(folder / "rows.jsonl")
         self._rows: dict[str, dict] = {}
-        for number, line in enumerate(self._whole_lines(), 1):
+        for number, line in enumerate(self._lines.read(), 1):
             try:
                 row = json.loads(line)
                 self._rows[row["prompt"]] = row
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
-                    f"{self._file}, line {number}, is no row of a sweep; choose another --folder"
+                    f"{self._lines.path}, line {number}, is no row of a sweep; choose another "
+                    "--folder"
                 ) from error
 
     def __contains__(self, variant: Variant) -> bool:
@@ -78,31 +81,9 @@ class SweepStore:
             "files": names,
             "sha256": [hashlib.sha256(content).hexdigest() for content in made.pictures],
         }
-        self._append(json.dumps(row) + "\n")
+        self._lines.add([row])
         self._rows[variant.digest] = row
         return True
-
-    def _append(self, line: str) -> None:
-        known = self._file.stat().st_size if self._file.is_file() else 0
-        try:
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            with self._file.open("r+b") as file:
-                file.truncate(known)
-            raise
-
-    def _whole_lines(self) -> list[str]:
-        """The lines, without one that an interruption left without its end; it is cut off."""
-        if not self._file.is_file():
-            return []
-        content = self._file.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(self._file, whole)
-        return content[:whole].decode("utf-8").splitlines()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,6 +1,8 @@
 """The statistics of the tables, their store and their plan."""
 
+import errno
 import math
+import os
 import re
 from dataclasses import replace
 
@@ -138,6 +140,20 @@ def test_a_killed_run_goes_on_to_the_same_table(tmp_path):
 
     assert table_of(resumed) == table_of(whole)
     assert table_of(Store(killed.path)) == table_of(whole)  # from the file as well
+
+
+def test_a_full_disk_leaves_the_runs_that_were_there(tmp_path, monkeypatch):
+    rows, store = all_runs(), Store(tmp_path / "runs.jsonl")
+    store.add(rows[:3])
+    content = store.path.read_bytes()
+
+    def full(file):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        store.add(rows[3:])
+    assert store.path.read_bytes() == content and len(store) == 3
 
 
 def test_a_store_refuses_the_file_of_something_else(tmp_path):

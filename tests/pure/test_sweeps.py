@@ -132,7 +132,7 @@ def test_a_store_keeps_a_variant_once_and_goes_on_after_a_cut_line(sweep, graph,
     whole = file.read_bytes()
     file.write_bytes(whole + b'{"prompt": "half')
     store = sweep.SweepStore(tmp_path)
-    assert one in store and two not in store and file.read_bytes() == whole
+    assert one in store and two not in store
     assert (tmp_path / store.row(one)["files"][0]).read_bytes() == b"picture"
     assert store.add(made(sweep, two)) and len(file.read_text().splitlines()) == 2
     (tmp_path / store.row(one)["files"][0]).unlink()
