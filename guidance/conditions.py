@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .energy import Energy, RandomEnergy, RunEnergy, networks_of
+from .live_regions import LiveRegion
 from .schedule import SAME_SIGMA
 
 __all__ = [
@@ -39,7 +40,8 @@ class Condition:
             divides every gradient by its own RMS first, so equal weights pull equally.
         start, end: its window as fractions of the sampling, 0 <= start <= end <= 1, counted like
             ComfyUI's ``start_percent`` and ``end_percent``.
-        region: ``[1 or B, H, W]`` mask in [0, 1] of any resolution, or None for the whole image.
+        region: ``[1 or B, H, W]`` mask in [0, 1] of any resolution, one that follows the picture,
+            or None for the whole image.
         satisfied_at: the energy below which the condition does not pull, picture by picture; None:
             it always does.
         warnings: sentences about how it was set up, for the report of every run.
@@ -53,7 +55,7 @@ class Condition:
     weight: float = 1.0
     start: float = 0.0
     end: float = 1.0
-    region: Tensor | None = None
+    region: Tensor | LiveRegion | None = None
     satisfied_at: float | None = None
     warnings: tuple[str, ...] = ()
     fitted_region: Callable[..., Tensor] = field(init=False, repr=False)  # see region_at
@@ -68,24 +70,28 @@ class Condition:
             )
         if self.satisfied_at is not None and not math.isfinite(self.satisfied_at):
             raise ValueError(f"{self.name}: satisfied_at must be finite, got {self.satisfied_at}")
-        if self.region is not None and self.region.ndim != 3:
+        if not isinstance(self.region, Tensor):
+            return
+        if self.region.ndim != 3:
             raise ValueError(
                 f"{self.name}: region must be a mask [B, H, W], got {list(self.region.shape)}"
             )
-        if self.region is not None:
-            remembered = lru_cache(FITTED_KEPT)(partial(_fitted, self.region))
-            object.__setattr__(self, "fitted_region", remembered)
+        remembered = lru_cache(FITTED_KEPT)(partial(_fitted, self.region))
+        object.__setattr__(self, "fitted_region", remembered)
 
     @property
     def networks(self) -> tuple:
-        """The networks that the energy runs on; its caller must have them in memory by then."""
-        return networks_of(self.energy)
+        """The networks of energy and region; its caller must have them in memory by then."""
+        return networks_of(self.energy, self.region)
+
+    @property
+    def nowhere(self) -> bool:
+        """Whether the region is a mask without a single pixel."""
+        return isinstance(self.region, Tensor) and not bool((self.region > 0.0).any())
 
     def is_active(self, sigma: float, sigma_at: Callable[[float], float]) -> bool:
         """Whether the condition guides at noise level ``sigma``."""
-        if self.weight == 0.0 or self.start == self.end:
-            return False
-        if self.region is not None and not (self.region > 0.0).any():
+        if self.weight == 0.0 or self.start == self.end or self.nowhere:
             return False
         return lies_within(sigma, self.start, self.end, sigma_at)
 
@@ -121,11 +127,19 @@ def with_distinct_names(conditions: Iterable[Condition]) -> tuple[Condition, ...
 
 
 def begin_run(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
-    """The same conditions with energies whose state is this run's own."""
-    return tuple(
-        replace(c, energy=c.energy.begin_run()) if isinstance(c.energy, RunEnergy) else c
-        for c in conditions
-    )
+    """The same conditions with energies and live regions whose state is this run's own.
+
+    A region that several of them have is looked for once for all.
+    """
+    conditions = tuple(conditions)
+    live = {c.region: c.region.begin_run() for c in conditions if isinstance(c.region, LiveRegion)}
+    begun = []
+    for c in conditions:
+        energy = c.energy.begin_run() if isinstance(c.energy, RunEnergy) else c.energy
+        region = live[c.region] if isinstance(c.region, LiveRegion) else c.region
+        same = energy is c.energy and region is c.region
+        begun.append(c if same else replace(c, energy=energy, region=region))
+    return tuple(begun)
 
 
 def begin_step(conditions: Iterable[Condition], step: int | None, seed: int = 0) -> None:
@@ -141,14 +155,16 @@ def begin_step(conditions: Iterable[Condition], step: int | None, seed: int = 0)
             condition.energy.draw_from(seed)
         if isinstance(condition.energy, RunEnergy):
             condition.energy.begin_step(step)
+        if isinstance(condition.region, LiveRegion):
+            condition.region.begin_step(step)
 
 
 def reports(conditions: Iterable[Condition], kind: str) -> list[str]:
-    """Sentences of conditions and of their energies, each behind the name of its condition.
+    """Sentences of conditions, their energies and regions, each behind the name of its condition.
 
     Args:
         conditions: the conditions of the run.
-        kind: ``notes`` or ``warnings``, the method of the energy that is asked if it has it.
+        kind: ``notes`` or ``warnings``, the method that is asked of those that have it.
     """
     return [
         f"{condition.name}: {sentence}"
@@ -156,6 +172,7 @@ def reports(conditions: Iterable[Condition], kind: str) -> list[str]:
         for sentence in (
             *(condition.warnings if kind == "warnings" else ()),
             *getattr(condition.energy, kind, list)(),
+            *getattr(condition.region, kind, list)(),
         )
     ]
 
@@ -168,6 +185,8 @@ def region_at(condition: Condition, image: Tensor) -> Tensor | None:
     """
     if condition.region is None:
         return None
+    if isinstance(condition.region, LiveRegion):
+        return condition.region.at(image)
     masks = len(condition.region)
     if masks not in (1, len(image)):
         raise ValueError(f"region has {masks} masks, expected 1 or the batch size {len(image)}")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .conditions import Condition, lies_within
+from .live_regions import LiveRegion
 
 __all__ = ["Influence"]
 
@@ -86,6 +87,8 @@ class Influence:
                     f"{name} has no effect{where}: it was satisfied at every look, its energy "
                     f"below satisfied_at {condition.satisfied_at:g}; a smaller value lets it guide"
                 )
+            if isinstance(condition.region, LiveRegion):
+                continue  # where it was not found nothing pulls, which it says itself
             if idle:
                 where = f" at picture {_numbers(idle)}" if moved else ""
                 warnings.append(
@@ -102,7 +105,7 @@ def _reason(
 ) -> str:
     if condition.weight == 0.0:
         return "its weight is 0"
-    if condition.region is not None and not (condition.region > 0.0).any():
+    if condition.nowhere:
         return (
             "its region is empty, no pixel of the mask is above 0 (the mask that comes with a "
             "picture without transparency is empty)"
@@ -124,7 +127,7 @@ def _reason(
 
 def _pictures_without_region(condition: Condition) -> set[int]:
     """The pictures of a batch whose own mask is empty."""
-    if condition.region is None or len(condition.region) == 1:
+    if not isinstance(condition.region, Tensor) or len(condition.region) == 1:
         return set()
     full = (condition.region > 0.0).flatten(1).any(1).tolist()
     return {b for b, some in enumerate(full) if not some}

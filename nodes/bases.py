@@ -13,6 +13,7 @@ from ..guidance.conditions import Condition
 from ..guidance.energies import Energy
 from ..guidance.errors import named
 from ..guidance.faces.location import FaceLocator
+from ..guidance.live_regions import LiveRegion
 from ..guidance.pictures.references import ordinary
 from ..host.mask_origins import loaded_with
 from ..host.model_files import usable_name
@@ -117,7 +118,7 @@ class EnergyNode(Node):
         weight: float,
         start: float,
         end: float,
-        region: Tensor | None = None,
+        region: Tensor | LiveRegion | None = None,
         conditions: tuple[Condition, ...] | None = None,
         satisfied_at: float | None = None,
         **inputs,
@@ -129,13 +130,14 @@ class EnergyNode(Node):
             raise ValueError(
                 f"expected 'start' not after 'end', got start {start:g} and end {end:g}"
             )
-        mask = None if region is None else ordinary(masks(region, "region"))
+        if region is not None and not isinstance(region, LiveRegion):
+            region = ordinary(masks(region, "region"))
         name = display_name(cls).removesuffix(" Energy")
         enough = cls.SATISFIED_AT if satisfied_at is None else satisfied_at
         enough = enough if enough is not None and enough >= 0.0 else None
         astray = cls._region_of_reference(inputs.get("face_location"))
         notify(cls, [*made.warnings, *astray])
-        condition = Condition(name, made.energy, weight, start, end, mask, enough, astray)
+        condition = Condition(name, made.energy, weight, start, end, region, enough, astray)
         return io.NodeOutput((*(conditions or ()), condition), *made.shown)
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from .sockets import Conditions
+from .sockets import Conditions, Region
 
 __all__ = [
     "CATEGORY",
@@ -79,13 +79,14 @@ def condition_inputs(satisfied_at: float | None = None) -> list[io.Input]:
                 "last step. 0.8 leaves the last details to the model."
             ),
         ),
-        io.Mask.Input(
+        io.MultiType.Input(
             "region",
+            [io.Mask, Region],
             optional=True,
             tooltip=(
                 "Where in the picture that is being made, not in a reference, the "
-                "condition applies: white counts, black does not, gray in between. Any "
-                "size. Not connected: the whole picture."
+                "condition applies: white counts, black does not, gray in between. A mask of "
+                "any size, or what Region by Prompt finds. Not connected: the whole picture."
             ),
         ),
         Conditions.Input(

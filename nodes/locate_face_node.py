@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..guidance.faces.crops import Faces
+from ..guidance.faces.crowds import Crowd
 from ..guidance.faces.detections import CHOICES
 from ..guidance.faces.location import FALLBACKS, FaceLocator
 from ..guidance.faces.networks import LandmarkNetwork
@@ -124,7 +125,8 @@ def _methods() -> dict[str, list[io.Input]]:
         default=CHOICES[0],
         tooltip=(
             "Which of several faces. With a region at the energy, of those whose center lies in "
-            "the region."
+            "the region. most in the region: the one whose box lies most in it, so that several "
+            "people share this node; without a region the largest."
         ),
     )
     reference_is = io.Combo.Input(
@@ -284,7 +286,7 @@ def _in_fixed_box(x: float, y: float, width: float, height: float, **others) -> 
 
 
 def _near(
-    place: Faces | None = None,
+    place: Faces | Crowd | None = None,
     *,
     refresh_every: int,
     reference_is: str = CROPPED,

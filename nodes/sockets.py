@@ -11,6 +11,7 @@ __all__ = [
     "Method",
     "OnnxNetwork",
     "OpenClip",
+    "Region",
     "Segmenter",
     "Settings",
 ]
@@ -35,6 +36,9 @@ LandmarkNetwork = io.Custom("ZMAGIC_LANDMARK_NETWORK")
 
 # A guidance.faces.location.FaceLocator: where in a picture the face is.
 FaceLocation = io.Custom("ZMAGIC_FACE_LOCATION")
+
+# A guidance.live_regions.LiveRegion: a region that follows the picture.
+Region = io.Custom("ZMAGIC_REGION")
 
 # A host.image_networks.ImageNetwork whose first output is a map of class scores.
 Segmenter = io.Custom("ZMAGIC_SEGMENTER")

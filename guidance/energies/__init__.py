@@ -10,6 +10,7 @@ from .landmarks import Landmarks
 from .network_output import FaceOutput, NetworkOutput
 from .normals import Normals
 from .perceptual import Perceptual
+from .pose import Pose
 from .preference import Preference
 from .reference_image import ReferenceImage
 from .seamless import Seamless
@@ -33,6 +34,7 @@ __all__ = [
     "Normals",
     "PatchSimilarity",
     "Perceptual",
+    "Pose",
     "Preference",
     "RandomEnergy",
     "ReferenceImage",

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["CHOICES", "Detection", "Detector", "lies_in", "preferred"]
+__all__ = ["CHOICES", "IN_THE_REGION", "Detection", "Detector", "lies_in", "preferred", "share_in"]
 
-CHOICES = ("largest", "most central", "leftmost", "rightmost", "most certain")
+IN_THE_REGION = "most in the region"
+
+CHOICES = ("largest", "most central", "leftmost", "rightmost", "most certain", IN_THE_REGION)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,24 +35,31 @@ class Detection:
 Detector = Callable[[Tensor], list[Detection]]
 
 
-def preferred(detections: Sequence[Detection], choice: str, aspect: float) -> Detection:
-    """Choose the face that is meant; there is at least one.
+def preferred(
+    detections: Sequence[Detection], choice: str, aspect: float, mask: Tensor | None = None
+) -> Detection:
+    """Choose the face that is meant; there is at least one. Of equal ones it is the largest.
 
     Args:
         choice: which face is meant, one of CHOICES.
         aspect: the width of the picture divided by its height.
+        mask: the region ``[H, W]`` that a face should be in; None: all are alike in it.
     """
 
-    def value(detection: Detection) -> float:
+    def value(detection: Detection) -> tuple[float, float]:
         x0, y0, x1, y1 = detection.box.tolist()
         x, y = (x0 + x1) / 2.0, (y0 + y1) / 2.0
-        return {
-            "largest": (x1 - x0) * (y1 - y0),
+        size = (x1 - x0) * (y1 - y0)
+        if choice == IN_THE_REGION:
+            return (0.0 if mask is None else share_in(detection.box, mask), size)
+        values = {
+            "largest": size,
             "most central": -(((x - 0.5) * aspect) ** 2) - (y - 0.5) ** 2,
             "leftmost": -x,
             "rightmost": x,
             "most certain": detection.score,
-        }[choice]
+        }
+        return (values[choice], size)
 
     return max(detections, key=value)
 
@@ -62,3 +71,11 @@ def lies_in(box: Tensor, mask: Tensor) -> bool:
         min(int(place * side), side - 1) for place, side in zip((y, x), mask.shape, strict=True)
     )
     return bool(mask[row, column] > 0.5)
+
+
+def share_in(box: Tensor, mask: Tensor) -> float:
+    """How much of a box ``[4]`` in fractions lies in ``mask [H, W]``, in [0, 1]."""
+    edges = box.clamp(0.0, 1.0) * box.new_tensor((mask.shape[1], mask.shape[0]) * 2)
+    left, top, right, bottom = (int(edge) for edge in edges.round())
+    inside = mask[top : max(bottom, top + 1), left : max(right, left + 1)]
+    return float(inside.float().mean()) if inside.numel() else 0.0

@@ -8,7 +8,16 @@ from torch import Tensor
 
 from ..energy import networks_of
 from .crops import Faces, aligned_side
-from .detections import CHOICES, Detection, Detector, lies_in, preferred
+from .crowds import Crowd
+from .detections import (
+    CHOICES,
+    IN_THE_REGION,
+    Detection,
+    Detector,
+    lies_in,
+    preferred,
+    share_in,
+)
 
 __all__ = [
     "FALLBACKS",
@@ -34,6 +43,10 @@ MOST_LOOKS, STILL = 6, 0.05
 # most, or as narrow and low.
 LARGEST_CHANGE = 2.0
 
+# A face of which less than this share of the box lies in the region is somebody else's, where the
+# region chooses among faces.
+LEAST_SHARE = 0.3
+
 # A face whose aligned crop would reach further than this many longer sides of the picture is a
 # mistake of the detector: points in disorder fit the template only at an absurd scale.
 LARGEST_REACH = 4.0
@@ -54,8 +67,8 @@ class FaceLocator:
     Args:
         detect: the detector; None: the location is fixed.
         fixed: where the face is without a detector, one for all images or one for each image of
-            the batch; None: the center square of the region, or of the picture, is taken for an
-            aligned face.
+            the batch, or several of which the region chooses; None: the center square of the
+            region, or of the picture, is taken for an aligned face.
         fixed_in_reference: the references are framed like the picture: ``fixed`` is where the
             face is in them, too.
         every: the number of steps after which the face is looked for again, >= 1.
@@ -71,7 +84,7 @@ class FaceLocator:
     """
 
     detect: Detector | None = None
-    fixed: Faces | None = None
+    fixed: Faces | Crowd | None = None
     fixed_in_reference: bool = False
     every: int = 3
     choice: str = "largest"
@@ -132,7 +145,8 @@ class FaceLocator:
         """Find the face in ``picture [1, 3, H, W]`` by the detector or the points; else None.
 
         Args:
-            mask: ``[H, W]``: only faces that are detected where it is above 1/2 count.
+            mask: ``[H, W]``: only faces count whose center is where it is above 1/2; or, where the
+                region chooses, of which LEAST_SHARE is inside.
             place: where the face is without a detector, roughly.
         """
         picture = picture.detach().float()
@@ -143,10 +157,37 @@ class FaceLocator:
             return self._near(self.points, place, picture, aspect)
         detections = [each for each in self.detect(picture[0].cpu()) if each.is_sound()]
         if mask is not None:
-            detections = [each for each in detections if lies_in(each.box, mask)]
+            detections = [each for each in detections if self._is_in(each.box, mask)]
         if not detections:
             return None
-        return self._with_points(preferred(detections, self.choice, aspect), picture, aspect)
+        chosen = preferred(detections, self.choice, aspect, mask)
+        return self._with_points(chosen, picture, aspect)
+
+    def _is_in(self, box: Tensor, mask: Tensor) -> bool:
+        if self.choice == IN_THE_REGION:
+            return share_in(box, mask) >= LEAST_SHARE
+        return lies_in(box, mask)
+
+    def placed(self, image: Tensor, region: Tensor | None = None) -> Faces:
+        """The faces at fixed places, one for each of ``image [B, 3, H, W]``.
+
+        Args:
+            region: ``[1 or B, 1, H, W]``: chooses among several.
+
+        Raises:
+            ValueError: there are neither one nor B places, or no fixed place.
+        """
+        if isinstance(self.fixed, Faces):
+            return one_each(self.fixed, image)
+        if self.fixed is None or len(self.fixed) not in (1, len(image)):
+            held = 0 if self.fixed is None else len(self.fixed)
+            raise ValueError(
+                f"the location holds faces of {held} pictures, expected 1 or the batch size "
+                f"{len(image)}"
+            )
+        return Faces.stacked(
+            [self.fixed.chosen(b % len(self.fixed), mask_of(region, b)) for b in range(len(image))]
+        )
 
     def _with_points(self, detection: Detection, picture: Tensor, aspect: float) -> Faces:
         box = detection.box[None]
@@ -174,7 +215,7 @@ class FaceLocator:
     def _places(self, pictures: Tensor) -> Faces:
         """Where the faces of references are taken to be without a detector."""
         if self.fixed is not None and self.fixed_in_reference:
-            return one_each(self.fixed, pictures)
+            return self.placed(pictures)
         return Faces.whole(len(pictures), aspect_of(pictures))
 
 

@@ -155,7 +155,7 @@ class FaceTracker:
     def _assumed(self, image: Tensor, region: Tensor | None) -> Faces:
         """Where faces are assumed that were never found, one for each image."""
         if self.locator.fixed is not None:
-            return one_each(self.locator.fixed, image)
+            return self.locator.placed(image, region)
         centered = _centered(image, region)
         if self.locator.detect is None or self.layout is None:
             return centered

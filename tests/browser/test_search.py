@@ -18,6 +18,16 @@ OTHERS_TOO = {  # among all nodes of ComfyUI
     "face swap": "Face Identity Energy",
     "logo": "Sketch Energy",
     "region": "Segmentation Energy",
+    "QR code": "Brightness Map Energy",
+    "illusion": "Brightness Map Energy",
+    "seamless texture": "Seamless Energy",
+    "tileable": "Seamless Energy",
+    "symmetric": "Symmetry Energy",
+    "out of focus": "Sharpness Energy",
+    "LPIPS": "Perceptual (LPIPS) Energy",
+    "depth map": "Depth Energy",
+    "pose": "Pose Energy",
+    "aesthetic": "Preference Energy",
 }
 # ComfyUI has more than five nodes with each of these words in their names, and the frontend puts
 # names before other words for a node: these find ours where the box shows extensions only.

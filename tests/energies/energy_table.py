@@ -19,6 +19,7 @@ from zmagic.guidance.energies import (
     Normals,
     PatchSimilarity,
     Perceptual,
+    Pose,
     Preference,
     ReferenceImage,
     Seamless,
@@ -38,6 +39,8 @@ from zmagic.guidance.faces.location import FaceLocator
 from zmagic.guidance.pictures.class_scores import ClassScores
 from zmagic.guidance.pictures.label_maps import LabelMap
 from zmagic.guidance.pictures.regions import reference_view
+from zmagic.guidance.poses.looking import people_in
+from zmagic.guidance.poses.maps import points_of_maps
 
 from .small_networks import (
     CLIP_VIEW,
@@ -143,6 +146,22 @@ def normals(pictures: Tensor) -> Normals:
     return Normals(estimator, estimator(pictures))
 
 
+class PointMaps(Convolutions):
+    """A network that finds the key points of one person."""
+
+    size, points = (16, 12), 4
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        return points_of_maps(super().forward(crops), self.size)
+
+
+def pose(pictures: Tensor) -> Pose:
+    """Return an energy whose targets are the points of two people in each picture."""
+    finder = PointMaps(4, scale=0.3)
+    boxes = torch.tensor([[[0.1, 0.1, 0.5, 0.9], [0.5, 0.2, 1.1, 0.9]]])
+    return Pose(finder, people_in(finder, pictures, boxes.repeat(len(pictures), 1, 1), -1e9)[0])
+
+
 def segmentation(
     pictures: Tensor,
     distance: str = "cross entropy",
@@ -215,6 +234,7 @@ ENERGIES: dict[str, Callable[[Tensor], Energy]] = {
     "output by classes of tokens": lambda pictures: network_output(
         pictures, "tokens", "cross entropy"
     ),
+    "pose": pose,
     "depth": depth,
     "normals": normals,
     "segmentation": segmentation,

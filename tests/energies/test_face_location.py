@@ -12,7 +12,8 @@ import torch
 from torch.nn import functional as F
 
 from zmagic.guidance.faces.crops import Faces, aligned_crops
-from zmagic.guidance.faces.detections import CHOICES, Detection
+from zmagic.guidance.faces.crowds import Crowd
+from zmagic.guidance.faces.detections import CHOICES, IN_THE_REGION, Detection
 from zmagic.guidance.faces.detector_networks import read_detector
 from zmagic.guidance.faces.location import FaceLocator
 from zmagic.guidance.faces.networks import LandmarkNetwork
@@ -155,6 +156,22 @@ def test_choice_between_six(detect, group, choice, index):
     (faces,) = FaceLocator(detect, choice=choice).in_picture(group)
     expected = torch.tensor([GROUP[index]], dtype=torch.float64)
     torch.testing.assert_close(centers(faces), expected, atol=0.03, rtol=0.0)
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_the_region_chooses_the_face_that_lies_most_in_it(detect, group, index):
+    """Its center need not, and neighbors may be in it as well; before there is one, nobody is."""
+    x, y = GROUP[index]
+    region = part(group, x + 0.01, y - 0.15, x + 0.09, y + 0.15)
+    locator = FaceLocator(detect, choice=IN_THE_REGION)
+    (faces,) = locator.in_picture(group, region)
+    expected = torch.tensor([GROUP[index]], dtype=torch.float64)
+    torch.testing.assert_close(centers(faces), expected, atol=0.03, rtol=0.0)
+    crowd = Crowd([Faces.from_boxes(torch.stack([d.box for d in detect(group[0])]))], 640 / 443)
+    placed = FaceTracker(FaceLocator(fixed=crowd))(group, region)
+    assert torch.equal(placed.boxes, faces.boxes)
+    nobody = part(group, 0.0, 0.9, 1.0, 1.0)
+    assert locator.in_picture(group, nobody) == [None]
 
 
 def test_the_largest_face(detect, group):

@@ -43,7 +43,7 @@ LATENT_SCALE = 0.18215
 def write_sd15(folder: Path, name: str = "random_sd15.ckpt") -> Path:
     """Write the checkpoint into ``folder`` (about 50 MB) and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {**_unet(), **_autoencoder(), **_text_encoder()}
+    weights = {**_unet(), **autoencoder(), **_text_encoder()}
     torch.save(weights, folder / name)
     return folder / name
 
@@ -59,7 +59,8 @@ def _unet() -> dict[str, Tensor]:
     }
 
 
-def _autoencoder() -> dict[str, Tensor]:
+def autoencoder() -> dict[str, Tensor]:
+    """The weights of a TAESD as a checkpoint of SD1.5 or SD2 has them."""
     model = comfy.taesd.taesd.TAESD(latent_channels=4)
     with torch.no_grad():
         random_weights(model, seed=11)

@@ -16,6 +16,7 @@ const COLORS = {
     ZMAGIC_SEGMENTER: '#887948',
     ZMAGIC_ONNX_NETWORK: '#935d05',
     ZMAGIC_LPIPS_NETWORK: '#ee99dd',
+    ZMAGIC_REGION: '#b6b668',
 };
 
 /* Whenever it loads a palette, the frontend empties the entries of types that the palette lacks:
