@@ -75,16 +75,14 @@ class LiveRegion:
         if self._run is not None:
             self._run.step, self._run.current = step, None
 
-    @torch.no_grad()
     def at(self, image: Tensor) -> Tensor:
         """Where it is in ``image [B, 3, H, W]``: a constant ``[B, 1, H, W]`` like it."""
         run = self._run or _Run()
-        if run.current is None or len(run.current) != len(image):
-            run.current = self._looked(image.detach(), run)
-        mask = run.current.to(image)
-        if mask.shape[-2:] == image.shape[-2:]:
-            return mask
-        return F.interpolate(mask, size=image.shape[-2:], mode="bilinear", antialias=True)
+        # Outside inference mode, whoever asks first: what is seen is remembered for others.
+        with torch.inference_mode(False), torch.no_grad():
+            if run.current is None or len(run.current) != len(image):
+                run.current = self._looked(image.detach(), run)
+            return _fitted(run.current.to(image), image)
 
     def notes(self) -> list[str]:
         """A sentence for a report: in how many looks of this run it was found."""
@@ -162,14 +160,18 @@ class _Run:
 
     def seen_at(self, image: Tensor) -> Tensor:
         """A copy of what was seen, at the resolution of ``image``."""
-        seen = self.seen
-        assert seen is not None
-        if seen.shape[-2:] == image.shape[-2:]:
-            return seen.clone()
-        return F.interpolate(seen, size=image.shape[-2:], mode="bilinear", antialias=True)
+        assert self.seen is not None
+        return _fitted(self.seen, image).clone()
 
     def is_due(self, every: int) -> bool:
         """Whether all images are to be looked at."""
         if self.step is None or self.looked_at is None:
             return True
         return abs(self.step - self.looked_at) >= every
+
+
+def _fitted(masks: Tensor, image: Tensor) -> Tensor:
+    """Masks ``[B, 1, h, w]`` at the resolution of ``image [B, 3, H, W]``."""
+    if masks.shape[-2:] == image.shape[-2:]:
+        return masks
+    return F.interpolate(masks, size=image.shape[-2:], mode="bilinear", antialias=True)

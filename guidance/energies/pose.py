@@ -90,7 +90,7 @@ class Pose:
         weights = made_at(people.counts, image)  # [1 or B, P, K]
         if region is not None:
             weights = weights * _inside(region, made_at(people.points, image))
-        if self._asks is None:
+        if not self._asks:  # a region may be empty at first
             self._asks = bool((weights > 0.0).any())
         moving = only_region_moves(image, region)
         errors = torch.stack(

@@ -29,7 +29,7 @@ class People:
         aspect: the pictures' width divided by their height.
 
     Raises:
-        ValueError: the shapes are others, or nothing counts in one of the pictures.
+        ValueError: the shapes are others.
     """
 
     points: Tensor

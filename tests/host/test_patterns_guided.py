@@ -8,17 +8,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zmagic.guidance.conditions import Condition
-from zmagic.guidance.energies import BrightnessMap, Perceptual, Seamless, Sharpness, Symmetry
+from zmagic.guidance.energies import (
+    BrightnessMap,
+    Perceptual,
+    Pose,
+    Seamless,
+    Sharpness,
+    Symmetry,
+)
 from zmagic.guidance.networks.lpips import BACKBONES, Lpips
+from zmagic.guidance.poses.people import People
 from zmagic.guidance.settings import preset
 from zmagic.host.demo_model import (
+    WOMAN_FILE,
     demo_conditioning,
     load_autoencoder,
     load_photograph,
     load_unet,
 )
+from zmagic.host.demo_networks import demo_landmarks, demo_locator, demo_parser
 from zmagic.host.hooks import HostSettings, attach
 from zmagic.host.networks import Network
+from zmagic.host.pose_networks import onnx_finder
 
 from ..registry_packages import imported, package_folder
 
@@ -142,3 +153,35 @@ def qr_code(text: str, side: int) -> Tensor:
     highest.correction_level = cv2.QRCodeEncoder_CORRECT_LEVEL_H
     squares = torch.from_numpy(cv2.QRCodeEncoder.create(highest).encode(text)).float() / 255.0
     return F.interpolate(squares[None, None], size=(side, side)).expand(-1, 3, -1, -1).contiguous()
+
+
+# Of the classes of the demo's face parser.
+LIPS, BROWS, EYES = 2, 3, 4
+ASIDE = 12  # pixels of 128 by which the pose lies beside that of a portrait
+
+
+def test_another_network_sees_the_pose(world, unguided):
+    """The maps of a trained parser are heat maps of mouth, brows and eyes; the landmark network,
+    which does not guide, sees the face come over."""
+    finder = onnx_finder(demo_parser())
+    portrait = load_photograph(WOMAN_FILE).movedim(-1, 1).float()
+    aside = torch.cat((portrait[..., :ASIDE].flip(-1), portrait[..., :-ASIDE]), dim=-1)
+    with torch.no_grad():
+        points, _ = finder(aside)
+    counts = torch.zeros(1, 1, finder.points)
+    counts[..., [LIPS, BROWS, EYES]] = 1.0
+    whole = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
+    energy = Pose(finder, People(points[:, None], counts, whole, 1.0))
+    pictures, energies = guided(world, energy, 0.3)
+    assert (energies < 0.3 * energy(unguided)).all()
+    wanted, before, after = (face_place(each) for each in (aside, unguided, pictures))
+    left = ((after - wanted).norm(dim=-1) / (before - wanted).norm(dim=-1)).tolist()
+    print(f"of the way to the pose are left {left}; energies {energies}, {energy(unguided)}")
+    assert max(left) < 0.5
+
+
+def face_place(pictures: Tensor) -> Tensor:
+    """The middle of the landmarks of brows, eyes, nose and mouth, in fractions: ``[B, 2]``."""
+    with torch.no_grad():
+        place = demo_locator(demo_landmarks()).placed(pictures)
+        return demo_landmarks().landmarks(pictures, place)[:, 17:].mean(1)

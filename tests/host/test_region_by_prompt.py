@@ -6,6 +6,7 @@ import comfy.model_base
 import comfy.supported_models
 import pytest
 import torch
+from comfy_execution.validation import validate_node_input
 from skimage import data
 from torch import Tensor
 
@@ -90,6 +91,13 @@ def test_masks_are_those_of_comfyui(sam3, most):
     assert share > 0.999
 
 
+def test_every_energy_takes_a_mask_or_a_region_that_follows():
+    kind = ZMagicColorPalette.INPUT_TYPES()["optional"]["region"][0]
+    for given in ("MASK", ZMagicRegionByPrompt.RETURN_TYPES[0]):
+        assert validate_node_input(given, kind)
+    assert not validate_node_input("IMAGE", kind)
+
+
 def test_what_is_not_certain_enough_is_not_found(sam3):
     with one_thread():
         assert not region(sam3, prompt(1), threshold=1.0).at(photograph().movedim(-1, 1)).any()
@@ -103,40 +111,44 @@ def test_other_models_and_text_encoders_are_refused(sam3):
         region(sam3, other)
 
 
+class Remembering:
+    """A finder that keeps what it finds."""
+
+    def __init__(self, finder):
+        self.finder, self.sought, self.networks = finder, finder.sought, finder.networks
+        self.masks: list[Tensor] = []
+
+    def __call__(self, image: Tensor) -> Tensor:
+        self.masks.append(self.finder(image).clone())
+        return self.masks[-1]
+
+
 @pytest.mark.slow
-def test_a_run_guides_inside_what_was_found(sam3):
-    """The demo model becomes red where the network says, more than elsewhere, and says in how many
-    looks it was found."""
+def test_a_run_guides_where_it_was_found_as_by_that_mask(sam3):
+    """The demo model, which looks once: the picture is that of the mask that was found."""
     from nodes import common_ksampler
 
-    live = region(sam3, prompt(1), every=2)
+    finder = Remembering(region(sam3, prompt(1)).finder)
     with torch.inference_mode():
         model, conditioning, vae, *_ = ZMagicLoadDemo.execute().args
-        chain = ZMagicColorPalette.execute(
-            colors="#ff0000", lightness=1.0, weight=1.0, start=0.0, end=1.0, region=live
-        ).args[0]
-    assert live.networks == chain[-1].networks
 
-    def result(strength: float) -> tuple[Tensor, object]:
+    def result(where: LiveRegion | Tensor, strength: float = 0.3) -> tuple[Tensor, list[str]]:
         traces = []
         settings = HostSettings(preset("balanced", strength=strength))
-        guided = attach(model, chain, settings, vae, traces.append)
         with torch.inference_mode(), one_thread():
+            chain = ZMagicColorPalette.execute(
+                colors="#ff0000", lightness=1.0, weight=1.0, start=0.0, end=1.0, region=where
+            ).args[0]
+            guided = attach(model, chain, settings, vae, traces.append)
             cond, latent = (conditioning, conditioning), {"samples": torch.zeros(1, 4, 16, 16)}
-            (out,) = common_ksampler(guided, 3, 4, 1.0, "dpmpp_2m", "karras", *cond, latent)
-            return vae.decode(out["samples"]).movedim(-1, 1), traces[0]
+            (out,) = common_ksampler(guided, 3, 3, 1.0, "dpmpp_2m", "karras", *cond, latent)
+        return out["samples"], traces[0].notes
 
-    (plain, _), (red, trace) = result(0.0), result(0.5)
-    mask = live.at(plain)
-    share = mask.mean().item()
-    redder = (redness(red) - redness(plain))[:, None]
-    inside = ((redder * mask).sum() / mask.sum()).item()
-    outside = ((redder * (1 - mask)).sum() / (1 - mask).sum()).item()
-    print(f"share {share:.2f}: redder inside by {inside:.4f}, outside {outside:.4f}; {trace.notes}")
-    assert any("what the prompt names was found in" in note for note in trace.notes)
-    assert inside > 0.05 and inside > 1.5 * outside
-
-
-def redness(picture: Tensor) -> Tensor:
-    """Red less the mean of green and blue, ``[B, H, W]``."""
-    return picture[:, 0] - picture[:, 1:].mean(1)
+    live = LiveRegion(finder, every=100)
+    latent, notes = result(live)
+    assert notes == ["Color Palette: what the prompt names was found in 1 of 1 looks"]
+    first, finished = finder.masks
+    assert first.any() and not torch.equal(first, finished)
+    masked, _ = result(first)
+    torch.testing.assert_close(latent, masked)
+    assert (latent - result(1.0 - first)[0]).abs().max() > 0.05
