@@ -17,7 +17,7 @@ OTHERS_TOO = {  # among all nodes of ComfyUI
     "PuLID": "Face Identity Energy",
     "face swap": "Face Identity Energy",
     "logo": "Sketch Energy",
-    "region": "Segmentation Energy",
+    "region": "Region by Prompt",
     "QR code": "Brightness Map Energy",
     "illusion": "Brightness Map Energy",
     "seamless texture": "Seamless Energy",

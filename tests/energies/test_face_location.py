@@ -166,7 +166,7 @@ def test_the_region_chooses_the_face_that_lies_most_in_it(detect, group, index):
     expected = everybody[int(away.argmin())].boxes
     (left, _, right, _), y = expected[0].tolist(), GROUP[index][1]
     start = 0.4 * left + 0.6 * right  # behind the center
-    region = part(group, start, y - 0.15, right + 0.04, y + 0.15)
+    region = part(group, start, max(0.0, y - 0.15), right + 0.04, y + 0.15)
     locator = FaceLocator(detect, choice=IN_THE_REGION)
     (faces,) = locator.in_picture(group, region)
     assert torch.equal(faces.boxes, expected)

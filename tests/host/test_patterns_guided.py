@@ -172,16 +172,16 @@ def test_another_network_sees_the_pose(world, unguided):
     counts[..., [LIPS, BROWS, EYES]] = 1.0
     whole = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
     energy = Pose(finder, People(points[:, None], counts, whole, 1.0))
-    pictures, energies = guided(world, energy, 0.3)
-    assert (energies < 0.3 * energy(unguided)).all()
+    with torch.no_grad():
+        plain = energy(unguided)
+    pictures, energies = guided(world, energy, 0.4, steps=10)
     wanted, before, after = (face_place(each) for each in (aside, unguided, pictures))
     left = ((after - wanted).norm(dim=-1) / (before - wanted).norm(dim=-1)).tolist()
-    print(f"of the way to the pose are left {left}; energies {energies}, {energy(unguided)}")
-    assert max(left) < 0.5
+    print(f"energies {plain.tolist()} -> {energies.tolist()}, of the way are left {left}")
+    assert (energies < 0.5 * plain).all() and max(left) < 0.7
 
 
 def face_place(pictures: Tensor) -> Tensor:
-    """The middle of the landmarks of brows, eyes, nose and mouth, in fractions: ``[B, 2]``."""
-    with torch.no_grad():
-        place = demo_locator(demo_landmarks()).placed(pictures)
-        return demo_landmarks().landmarks(pictures, place)[:, 17:].mean(1)
+    """The middle of eyes, nose and mouth as the landmark network finds them, in fractions."""
+    found = demo_locator(demo_landmarks()).in_picture(pictures)
+    return torch.cat([face.points for face in found]).mean(1)

@@ -194,7 +194,7 @@ def test_the_unguided_picture_comes_out_where_it_is_asked_for(server):
 
 @pytest.mark.slow
 def test_similarity_preference_and_any_network_guide(server):
-    """The attribute nodes that no example uses: likenesses in OpenCLIP, and an expression."""
+    """The attribute nodes that no example uses: likenesses, an expression, and a pose."""
     nodes = workflow("text_and_style_demo", steps=1)
     common = {"weight": 1.0, "start": 0.0, "end": 1.0}
     (sampler,) = [node for node in nodes.values() if node["class_type"] == "ZMagicSampler"]
@@ -223,11 +223,19 @@ def test_similarity_preference_and_any_network_guide(server):
         "class_type": "ZMagicPreference",
         "inputs": {**preference, **common, "conditions": ["95", 0]},
     }
-    sampler["inputs"]["conditions"] = ["96", 0]
+    maps = {**network, "model_name": "face_parsing_resnet18.onnx"}  # as good as a pose network's
+    nodes["97"] = {"class_type": "ZMagicLoadOnnx", "inputs": maps}
+    pose = {"reference": ["1", 3], "pose_network": ["97", 0], "points": "all", "min_score": 0.0}
+    nodes["98"] = {
+        "class_type": "ZMagicPose",
+        "inputs": {**pose, "size": 512, **common, "conditions": ["96", 0]},
+    }
+    sampler["inputs"]["conditions"] = ["98", 0]
     (report,) = [i for i, node in nodes.items() if node is sampler]
     nodes["94"] = {"class_type": "PreviewAny", "inputs": {"source": [report, 2]}}
     final = json.loads(server.run(nodes)["94"]["text"][0])["final"]
-    assert list(final) == ["ONNX", "Image Similarity", "Image Similarity 2", "Preference"]
+    names = ["ONNX", "Image Similarity", "Image Similarity 2", "Preference", "Pose"]
+    assert list(final) == names
 
 
 def test_a_missing_head_of_a_preference_says_where_to_get_it(server):
