@@ -7,6 +7,7 @@ d           = CAGrad(tasks)                           the default balance
 D'          = D + strength * posterior spread * d / RMS(d)    step rule ``posterior``, the default
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -162,7 +163,8 @@ class GuidedRun:
         settings = self.settings
         window = (settings.guide_start, settings.guide_end)
         inside = lies_within(sigma, *window, self.schedule.sigma_at)
-        return inside and self.step_at(sigma) % settings.guide_every == 0
+        step, last = self.step_at(sigma), math.ceil(settings.guided_share * self._steps)
+        return inside and step < last and step % settings.guide_every == 0
 
     def _active(self, sigma: float) -> tuple[Condition, ...]:
         return active_conditions(self.conditions, sigma, self.schedule.sigma_at)

@@ -122,6 +122,7 @@ def in_words(report: dict[str, Any]) -> str:
         _changes("against unguided: energy of ", beside),
         _listed(_satisfied(report), "", ""),
         _best_of(report),
+        _found_noise(report.get("noise")),
         _looks(report.get("conditions", [])),
         _calibrated(report.get("calibration")),
         _counted(len(report.get("warnings", []))),
@@ -137,6 +138,14 @@ def _best_of(report: dict[str, Any]) -> str:
     """Which of several seeds it is."""
     count, seed = len(report.get("candidates", [])), report.get("about", {}).get("seed")
     return f"the best of {count} candidates has seed {seed}" if count and seed is not None else ""
+
+
+def _found_noise(noise: dict[str, Any] | None) -> str:
+    """Which of the noises that a search looked at it is; evaluations count from 1."""
+    if not noise:
+        return ""
+    numbers = ", ".join(str(number + 1) for number in noise["best"])
+    return f"the best of {noise['evaluations']} noises is number {numbers}"
 
 
 def _satisfied(report: dict[str, Any]) -> Iterator[tuple[str, str]]:

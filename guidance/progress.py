@@ -67,7 +67,7 @@ class Pace:
         self._working(step + (repeat + 1) / repeats)
 
 
-def look_line(record: StepRecord, steps: int) -> str:
+def look_line(record: StepRecord, steps: int, step: str = "step") -> str:
     """One evaluation in words, ``step 4/12: Text 0.71, Face Identity 0.52``.
 
     Energies are those of the prediction before its correction, averaged over the batch. A solver
@@ -80,4 +80,4 @@ def look_line(record: StepRecord, steps: int) -> str:
         f"{name} {sum(values) / len(values):.3g}{' (satisfied)' if all(is_done) else ''}"
         for name, values, is_done in energies
     )
-    return f"step {min(record.step + 1, steps)}/{steps}: {each}"
+    return f"{step} {min(record.step + 1, steps)}/{steps}: {each}"

@@ -157,9 +157,11 @@ class RunReport:
         elif not sigmas:
             settings, every = self._settings, self._settings.guide_every
             step = "step" if every == 1 else f"guided step (one in {every}, from the first on)"
+            share = settings.guided_share
+            first = "" if share == 1.0 else f"the first {share:g} (guided_share) of "
             self.warn(
                 f"nothing was guided: the window from guide_start {settings.guide_start:g} to "
-                f"guide_end {settings.guide_end:g} holds no {step} of this run"
+                f"guide_end {settings.guide_end:g} holds no {step} of {first}this run"
             )
         else:
             warnings, notes = self._influence.of_run(conditions, sigmas, sigma_at)

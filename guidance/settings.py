@@ -29,6 +29,7 @@ RANGES = {
     "guide_every": (1, 10_000),
     "guide_start": (0.0, 1.0),
     "guide_end": (0.0, 1.0),
+    "guided_share": (0.0, 1.0),
     "time_travel": (1, 100),
     "travel_start": (0.0, 1.0),
     "travel_end": (0.0, 1.0),
@@ -77,6 +78,8 @@ class GuidanceSettings:
         guide_every: k guides every k-th sampler step.
         guide_start, guide_end: the window of the sampling, in fractions of it, in which anything
             is guided; a condition may have a smaller one of its own.
+        guided_share: the share of the sampler's steps, from the first one on, that is guided within
+            that window; counted in steps, whatever their noise levels.
         time_travel: how often a guided prediction is made within the window
             [travel_start, travel_end] (fractions of the sampling), re-noising in between; 1 is
             once, without re-noising.
@@ -102,6 +105,7 @@ class GuidanceSettings:
     guide_every: int = 1
     guide_start: float = 0.0
     guide_end: float = 1.0
+    guided_share: float = 1.0
     time_travel: int = 1
     travel_start: float = 0.0
     travel_end: float = 1.0
@@ -220,6 +224,11 @@ PRESETS = {
     "balanced": GuidanceSettings(),
     "quality": GuidanceSettings(time_travel=3),
     "fast": GuidanceSettings(gradient_path="image_no_backprop", guide_every=4),
+    # For models of one to nine steps: FMTT's endpoint guidance (arXiv 2511.22688) in the first half
+    # of the steps, with FlowChef's inner iterations (arXiv 2412.00100) behind each evaluation.
+    "few steps": GuidanceSettings(
+        gradient_path="image_no_backprop", mean_steps=4, guided_share=0.5
+    ),
     "faithful": PUBLISHED,
     "FreeDoM baseline": replace(PUBLISHED, dependence="off", balance="sum"),
     "MPGD baseline": replace(

@@ -15,6 +15,7 @@ __all__ = [
     "Calibration",
     "Candidate",
     "ConditionFacts",
+    "FoundNoise",
     "StepRecord",
     "Trace",
     "cosines",
@@ -124,6 +125,20 @@ class Calibration:
         return f"calibrated: strength {self.strength:.3g}, {', '.join(changes)}"
 
 
+@dataclass(frozen=True)
+class FoundNoise:
+    """What a search for a noise came to.
+
+    ``evaluations`` are the noises that were looked at; ``best`` the number of the best one, from 0,
+    for each picture; ``rate`` and ``white`` are those of ``NoiseSearch``.
+    """
+
+    evaluations: int
+    best: list[int]
+    rate: float
+    white: bool
+
+
 @dataclass
 class Trace:
     """The records of a run, its settings, warnings, and the energies of the finished image.
@@ -131,7 +146,8 @@ class Trace:
     ``about`` tells what was sampled: seed, model, versions; ``conditions`` are the facts of each;
     ``unguided`` the energies of the same picture without guidance, if it was made; ``calibration``
     what the run found its strength by, None if it is the one that is set; ``candidates`` the seeds
-    of which this run's is the best, if there were several. ``warnings`` say what should be
+    of which this run's is the best, if there were several; ``noise`` what the search for its noise
+    found, None if there was none. ``warnings`` say what should be
     otherwise, ``notes`` what is worth knowing. ``predictions`` are the evaluations of the model
     that the run would have taken without guidance.
     """
@@ -151,6 +167,7 @@ class Trace:
     calibration: Calibration | None = None
     candidates: list[Candidate] = field(default_factory=list)
     predictions: int = 0
+    noise: FoundNoise | None = None
 
     def warn_once(self, message: str) -> bool:
         """Keep the message; True if it is new."""
@@ -196,6 +213,7 @@ class Trace:
             "final": self.final,
             "unguided": self.unguided,
             "candidates": [asdict(candidate) for candidate in self.candidates],
+            "noise": asdict(self.noise) if self.noise else None,
             "warnings": self.warnings,
             "notes": self.notes,
             "steps": [asdict(record) for record in self.steps],

@@ -18,15 +18,17 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..guidance.conditions import Condition
+from ..guidance.noise_search import NoiseSearch
 from ..guidance.trace import Trace
 from ..guidance.wording import one_line
 from .about import about
 from .decoders import choose_decoder
 from .last_runs import LastRuns
 from .networks import Network
+from .noise_search import SearchedNoise
 from .run import KEY, Attachment, HostRun, HostSettings
 
-__all__ = ["HostSettings", "attach", "last_runs", "unguided"]
+__all__ = ["HostSettings", "attach", "last_runs", "unguided", "with_noise_search"]
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,20 @@ def attach(
     )
 
     return _with(model, attachment)
+
+
+def with_noise_search(guided, search: NoiseSearch, on_noise: Callable[[Tensor], None]):
+    """Return a clone of a ``guided`` model that does not guide: it searches its noise.
+
+    Each of its runs looks at pictures of several noises, and then samples the best one as if
+    nothing were there.
+
+    Args:
+        search: what the search may take.
+        on_noise: a function that is called with the noise that was found.
+    """
+    attachment: Attachment = guided.get_attachment(KEY)
+    return _with(guided, replace(attachment, search=search, on_noise=on_noise))
 
 
 def unguided(model, on_finish: Callable[[Trace], None]):
@@ -134,7 +150,7 @@ class _Hooks:
     def prepare_sampling(self, executor, model, noise_shape, conds, *args, **kwargs):
         """Ask the host for the memory of a backward, too: its estimate is that of a forward."""
         run = _LOADING.get()
-        if run is not None and self.attachment.settings.guidance.strength > 0.0:
+        if run is not None and run.engine.settings.strength > 0.0:
             times = run.memory.times(model.model, noise_shape)
             noise_shape = [noise_shape[0] * times, *noise_shape[1:]]
         return executor(model, noise_shape, conds, *args, **kwargs)
@@ -153,6 +169,8 @@ class _Hooks:
         run.engine.trace.about = about(guider.model_patcher, sampler, len(sigmas) - 1, seed)
         outer = getattr(guider, KEY, None)  # of a sampling inside a sampling
         setattr(guider, KEY, run)
+        if self.attachment.search is not None:
+            sampler = SearchedNoise(sampler, run)
         loading = _LOADING.set(run)
         try:
             samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Attributes of modules that are other ones for a while, and the walk that finds the modules."""
+"""Attributes of objects that are other ones for a while, and the walk that finds modules."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,9 +16,9 @@ class Overrides:
     def __init__(self) -> None:
         self._previous: list[tuple[dict, str, Any]] = []
 
-    def set(self, module: nn.Module, name: str, value: Any) -> None:
-        # Not setattr: its search for parameters and buffers costs more than the rest of the entry.
-        attributes = module.__dict__
+    def set(self, owner: Any, name: str, value: Any) -> None:
+        # Not setattr: a network's search for parameters and buffers costs more than the entry.
+        attributes = owner.__dict__
         self._previous.append((attributes, name, attributes.get(name, _ABSENT)))
         attributes[name] = value
 

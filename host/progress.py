@@ -24,10 +24,13 @@ class RunProgress:
     Args:
         steps: the sampler steps of the run.
         listeners: each is told a line of text after every evaluation.
+        step: what a line calls one of them.
     """
 
-    def __init__(self, steps: int, listeners: Sequence[Callable[[str], None]] = ()):
-        self._steps = steps
+    def __init__(
+        self, steps: int, listeners: Sequence[Callable[[str], None]] = (), step: str = "step"
+    ):
+        self._steps, self._step = steps, step
         self._listeners = listeners
         self._bar = ProgressBar(steps * PARTS)
         self._reached = 0
@@ -57,7 +60,7 @@ class RunProgress:
             self._bar.update_absolute(reached)
 
     def _looked(self, record: StepRecord) -> None:
-        self._line = look_line(record, self._steps)
+        self._line = look_line(record, self._steps, self._step)
         if record.step != self._logged:
             self._logged = record.step
             log.info("Z-Magic: %s", self._line)

@@ -1,18 +1,22 @@
 """One sampling run in the host: the engine's state and the host objects that it works on."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import comfy.sd
 import torch
+from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..guidance.conditions import Condition
 from ..guidance.engine import GuidedRun
+from ..guidance.evaluation import DENOISER, NotDifferentiable
+from ..guidance.noise_run import NoiseRun
+from ..guidance.noise_search import NoiseSearch
 from ..guidance.random_streams import RandomStreams
 from ..guidance.schedule import NoiseLevel, Schedule
 from ..guidance.settings import GuidanceSettings
@@ -68,6 +72,8 @@ class Attachment:
     # The runs of the guided models that this one was made of: its own are theirs, too.
     runs_before: tuple[LastRuns, ...] = ()
     measure_steps: bool = True  # without guidance: every step, or the finished picture alone
+    search: NoiseSearch | None = None  # in place of guidance: the noise is searched
+    on_noise: Callable[[Tensor], None] | None = None  # told the noise that a search found
 
 
 class HostRun:
@@ -80,10 +86,8 @@ class HostRun:
         sampling = patcher.get_model_object("model_sampling")
         self.evaluations: Evaluations | None = None  # of the prediction that is being made
         self.calls = ModelCalls(patcher.get_model_object("diffusion_model"))
-        self.progress = RunProgress(len(sigmas) - 1, attachment.on_look)
-        self.engine = GuidedRun(
-            attachment.conditions,
-            attachment.settings.guidance,
+        self.progress = self._progress(len(sigmas) - 1)
+        self.engine: GuidedRun = self._engine(
             decode=self.decode,
             schedule=schedule_of(sampling, sigmas),
             streams=self._streams(noise, sigmas, seed),
@@ -95,14 +99,30 @@ class HostRun:
             measure_steps=attachment.measure_steps,
         )
         self._call: Call = plainly  # as a block, where blocks save only their inputs
+        self.searching = False  # while pictures are made to look at, and not the one to keep
         self.engine.trace.notes += attachment.settings.notes
         self.engine.trace.settings["decoder"] = attachment.decoder.name(noise.shape)
         self.memory = self._memory(noise.shape)
 
+    def _engine(self, **options) -> GuidedRun:
+        attachment = self.attachment
+        guidance, search = attachment.settings.guidance, attachment.search
+        if search is None:
+            return GuidedRun(attachment.conditions, guidance, **options)
+        return NoiseRun(attachment.conditions, guidance, search, **options)
+
+    def _progress(self, steps: int) -> RunProgress:
+        attachment = self.attachment
+        if attachment.search is None:
+            return RunProgress(steps, attachment.on_look)
+        return RunProgress(attachment.search.evaluations, attachment.on_look, "noise")
+
     def _memory(self, shape: tuple[int, ...]) -> RunMemory:
         """The choice between fast and small, and what the host is to make room for."""
-        guidance, wanted = self.attachment.settings.guidance, self.attachment.settings.memory
+        guidance, wanted = self.engine.settings, self.attachment.settings.memory
         evaluations = evaluations_of(self.guider) if guidance.backpropagates else 0
+        if self.attachment.search is not None:  # one gradient through all steps
+            evaluations *= len(self.engine.schedule.sigmas) - 1
         model = self.guider.model_patcher.model
         need = need_of(model, self.attachment.decoder, shape, evaluations, guidance.decodings)
         if wanted == "small" and guidance.second_order:
@@ -138,6 +158,8 @@ class HostRun:
         """
         sigma = float(timestep.max())
         self._watch_shape(x)
+        if self.searching:
+            return self._searched(executor, x, timestep, model_options, seed)
         if not self.engine.guides(sigma):
             return self._plain(executor, x, timestep, model_options, seed, sigma)
         wanted = self.attachment.settings.guidance.step_rule == "freedom"
@@ -152,19 +174,38 @@ class HostRun:
         """Make the context in which the models of this run can be differentiated."""
         guider = self.guider
         modules = [guider.inner_model, *(p.model for p in _patchers(guider))]
-        second_order = self.attachment.settings.guidance.second_order
+        second_order = self.engine.settings.second_order
         small = self.memory.is_small(guider.model_patcher.load_device)
-        with (
-            differentiable(
-                guider.model_patcher, modules, second_order=second_order, checkpoint=small
-            ) as call,
-            self.evaluations.with_gradients(run_again=small),
-        ):
+        with ExitStack() as stack:
+            call = stack.enter_context(
+                differentiable(
+                    guider.model_patcher, modules, second_order=second_order, checkpoint=small
+                )
+            )
+            if self.evaluations is not None:
+                stack.enter_context(self.evaluations.with_gradients(run_again=small))
             before, self._call = self._call, call
             try:
                 yield
             finally:
                 self._call = before
+
+    def _searched(self, executor, x: Tensor, timestep: Tensor, model_options: dict, seed) -> Any:
+        """One step of a picture that is looked at, differentiable where gradients are on."""
+        throw_exception_if_processing_interrupted()
+        evaluation = Evaluations(executor, timestep, model_options, seed, self.calls, None)
+        if not torch.is_grad_enabled():
+            return evaluation.answer(evaluation(x))
+        with evaluation.with_gradients():
+            prediction = evaluation(x)
+        if self.calls.detached:
+            raise NotDifferentiable(DENOISER, "a part of the model was computed without gradients")
+        if self.calls.reused:
+            self.engine.warn(
+                "another node answered in the model's place from its cache, whose gradient is "
+                "another: leave that node out of a search"
+            )
+        return evaluation.answer(prediction)
 
     def _plain(self, executor, x, timestep, model_options, seed, sigma: float) -> Any:
         if self.calls.compiled or _compiles(model_options):

@@ -19,6 +19,7 @@ load_host()  # on the CPU: nothing is computed
 from zmagic.guidance.settings import PRESETS  # noqa: E402
 
 from .command_line import described  # noqa: E402
+from .evaluations import STEPS  # noqa: E402
 from .multiples import guidance_of, prices, report  # noqa: E402
 from .random_models import ARCHITECTURES  # noqa: E402
 
@@ -49,12 +50,18 @@ def main() -> None:
         help="Numbers of conditions, which take the attribute networks in turn. Default: 1 to 5.",
     )
     parser.add_argument(
+        "--steps",
+        type=int,
+        default=STEPS,
+        help=f"Sampler steps of a picture. Default: {STEPS}.",
+    )
+    parser.add_argument(
         "--json", type=Path, help="File that gets the counts, too. Default: none is written."
     )
     options = parser.parse_args()
     counted = prices(titles[title] for title in options.models)
-    rows = guidance_of(counted, options.presets, options.conditions)
-    print("\n".join(report(counted, rows)))
+    rows = guidance_of(counted, options.presets, options.conditions, options.steps)
+    print("\n".join(report(counted, rows, options.steps)))
     if options.json:
         content = {
             "parts": [asdict(price) for price in counted],

@@ -88,7 +88,8 @@ class Method:
         each = _per_step(self.settings, min(n, self.conditions or n))
         each += 2.0 * (_decodings(self.settings) - 1)
         each *= self.settings.time_travel * self.more_steps * self.candidates
-        return each / self.settings.guide_every + 1.0 - 1.0 / self.settings.guide_every
+        guided = self.settings.guided_share / self.settings.guide_every
+        return each * guided + 1.0 - guided
 
 
 def methods(n: int) -> tuple[Method, ...]:
@@ -122,6 +123,7 @@ def methods(n: int) -> tuple[Method, ...]:
         Method("Z-Magic image", replace(faithful, gradient_path="image")),
         Method("Z-Magic prediction", prediction),
         Method("Z-Magic fast", PRESETS["fast"], **ours),
+        Method("Z-Magic few steps", PRESETS["few steps"], **ours),
         Method(DEFAULT, default, **ours),
         Method(QUALITY, PRESETS["quality"], **ours),
         # What the dependence is worth: all else is as in the default.

@@ -102,12 +102,12 @@ def prices(architectures: Iterable[Architecture]) -> list[Prices]:
 
 
 def guidance_of(
-    counted: Sequence[Prices], presets: Sequence[str], numbers: Sequence[int]
+    counted: Sequence[Prices], presets: Sequence[str], numbers: Sequence[int], steps: int = STEPS
 ) -> list[Guidance]:
-    """All combinations of models, presets, decoders and numbers of conditions."""
-    made = {(p, n): evaluations(PRESETS[p], n) for p in presets for n in numbers}
+    """All combinations of models, presets, decoders and numbers of conditions, in so many steps."""
+    made = {(p, n): evaluations(PRESETS[p], n, steps) for p in presets for n in numbers}
     return [
-        _guidance(price, preset, decoder, number, found)
+        _guidance(price, preset, decoder, number, found, steps)
         for price in counted
         for decoder in price.decoders
         for (preset, number), found in made.items()
@@ -115,14 +115,16 @@ def guidance_of(
 
 
 def _guidance(
-    price: Prices, preset: str, decoder: str, number: int, found: Evaluations
+    price: Prices, preset: str, decoder: str, number: int, found: Evaluations, steps: int
 ) -> Guidance:
     step = price.shares(found.step, decoder, 1)
-    picture = price.shares(found.picture, decoder, STEPS)
+    picture = price.shares(found.picture, decoder, steps)
     return Guidance(price.model, preset, decoder, number, step, picture)
 
 
-def report(counted: Sequence[Prices], rows: Sequence[Guidance]) -> Iterator[str]:
+def report(
+    counted: Sequence[Prices], rows: Sequence[Guidance], steps: int = STEPS
+) -> Iterator[str]:
     """Lines of Markdown: what each part takes, and for each model a picture and a step."""
     yield (
         "| one picture | forward, 10^9 | backward, 10^9 | saved for it, GiB | by `small` | "
@@ -138,7 +140,7 @@ def report(counted: Sequence[Prices], rows: Sequence[Guidance]) -> Iterator[str]
     yield ""
     yield "In plain ones; in brackets: model + decoder + attribute networks. n: conditions."
     for price in counted:
-        for title, what in ((f"a picture of {STEPS} steps", "picture"), ("a guided step", "step")):
+        for title, what in ((f"a picture of {steps} steps", "picture"), ("a guided step", "step")):
             yield ""
             yield from _table(
                 f"{price.model}: {title}", what, [row for row in rows if row.model == price.model]

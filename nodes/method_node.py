@@ -29,10 +29,17 @@ class ZMagicMethod(Node):
                 name, options=[AS_PRESET, *CHOICES[name]], default=AS_PRESET, tooltip=tooltip
             )
 
-        def number(name: str, high: float, step: float, tooltip: str):
+        def number(name: str, high: float, step: float, tooltip: str, optional: bool = False):
             low = number_as_preset(name)
             return io.Float.Input(
-                name, default=low, min=low, max=high, step=step, round=False, tooltip=tooltip
+                name,
+                optional=optional,
+                default=low,
+                min=low,
+                max=high,
+                step=step,
+                round=False,
+                tooltip=tooltip,
             )
 
         def count(name: str, high: int, tooltip: str):
@@ -171,6 +178,14 @@ class ZMagicMethod(Node):
                     "smoothing_samples",
                     16,
                     "How many of them are drawn, and decoded at each look; 0 is as the preset.",
+                ),
+                number(
+                    "guided_share",
+                    1.0,
+                    0.05,
+                    "Share of the sampler's steps, from the first one on, that is guided at all; "
+                    "1 is all of them, -1 is as the preset ('few steps': the first half).",
+                    optional=True,
                 ),
             ],
             outputs=[

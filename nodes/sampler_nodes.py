@@ -21,12 +21,13 @@ from .settings_node import ALIASES, CATEGORY
 from .sockets import Conditions, Settings
 from .titles import title
 
-__all__ = ["NODES"]
+__all__ = ["NODES", "cfg_input", "conditions_input", "settings_input", "vae_input"]
 
 log = logging.getLogger(__name__)
 
 
-def _vae_input() -> io.Vae.Input:
+def vae_input() -> io.Vae.Input:
+    """The input for what decodes predictions."""
     return io.Vae.Input(
         "vae",
         optional=True,
@@ -40,7 +41,8 @@ def _vae_input() -> io.Vae.Input:
     )
 
 
-def _conditions_input() -> Conditions.Input:
+def conditions_input() -> Conditions.Input:
+    """The input for conditions."""
     return Conditions.Input(
         "conditions",
         tooltip="What the image must satisfy: the end of a chain of energy nodes, or Combine "
@@ -48,18 +50,18 @@ def _conditions_input() -> Conditions.Input:
     )
 
 
-def _settings_input() -> Settings.Input:
-    return Settings.Input(
-        "settings",
-        optional=True,
-        tooltip="How to guide: Z-Magic Settings. Not connected: the preset 'balanced'.",
-    )
+def settings_input(
+    tooltip: str = "How to guide: Z-Magic Settings. Not connected: the preset 'balanced'.",
+) -> Settings.Input:
+    """The input for settings."""
+    return Settings.Input("settings", optional=True, tooltip=tooltip)
 
 
-def _cfg_input() -> io.Float.Input:
+def cfg_input(default: float = 8.0) -> io.Float.Input:
+    """The input for classifier-free guidance."""
     return io.Float.Input(
         "cfg",
-        default=8.0,
+        default=default,
         min=0.0,
         max=100.0,
         step=0.1,
@@ -97,9 +99,9 @@ class ZMagicApply(Node):
                     tooltip="The diffusion model; LoRAs and other patches before or after are "
                     "fine. A model that is guided already gets the new conditions added.",
                 ),
-                _conditions_input(),
-                _settings_input(),
-                _vae_input(),
+                conditions_input(),
+                settings_input(),
+                vae_input(),
             ],
             outputs=[io.Model.Output(tooltip="The guided model.")],
         )
@@ -132,10 +134,10 @@ class ZMagicGuider(Node):
                     tooltip="What to avoid. Leave it open for models without a negative prompt "
                     "(cfg is then ignored).",
                 ),
-                _conditions_input(),
-                _settings_input(),
-                _vae_input(),
-                _cfg_input(),
+                conditions_input(),
+                settings_input(),
+                vae_input(),
+                cfg_input(),
             ],
             outputs=[io.Guider.Output(tooltip="Connect to SamplerCustomAdvanced.")],
         )
@@ -174,9 +176,9 @@ class ZMagicSampler(Node):
                 io.Latent.Input(
                     "latent_image", tooltip="Empty latent, or an image to start from (denoise < 1)."
                 ),
-                _conditions_input(),
-                _settings_input(),
-                _vae_input(),
+                conditions_input(),
+                settings_input(),
+                vae_input(),
                 io.Int.Input(
                     "seed",
                     default=0,
@@ -192,7 +194,7 @@ class ZMagicSampler(Node):
                     max=10000,
                     tooltip="Number of sampling steps; 20 to 40 is good.",
                 ),
-                _cfg_input(),
+                cfg_input(),
                 io.Combo.Input(
                     "sampler_name",
                     options=comfy.samplers.KSampler.SAMPLERS,

@@ -64,8 +64,8 @@ class ZMagicSettings(Node):
                     tooltip=(
                         "balanced: one backward through the model a step, whatever the number "
                         "of conditions; quality: every step guided three times; fast: no "
-                        "backward through the model, every fourth step only; faithful: the "
-                        "paper's chain through the model. The baselines treat conditions as "
+                        "backward, every fourth step only; few steps: for Turbo, Lightning and "
+                        "schnell; faithful: the paper's chain. The baselines treat conditions as "
                         "independent, for comparison."
                     ),
                 ),

@@ -56,7 +56,9 @@ def _of_value(value: Any, schema: dict, at: str) -> list[str]:
     found = []
     kinds = schema.get("type", list(TYPES))
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    if isinstance(value, bool) or not any(isinstance(value, TYPES[kind]) for kind in kinds):
+    # A truth value is a number to Python alone.
+    fitting = [kind for kind in kinds if (kind == "boolean") == isinstance(value, bool)]
+    if not any(isinstance(value, TYPES[kind]) for kind in fitting):
         found.append(f"{at}: {type(value).__name__} in place of {kinds}")
     if "const" in schema and value != schema["const"]:
         found.append(f"{at}: {value!r} in place of {schema['const']!r}")

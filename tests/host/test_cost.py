@@ -16,7 +16,8 @@ from zmagic.guidance.settings import PRESETS, preset
 from zmagic.host.decoders import Decoder
 from zmagic.host.memory import need_of
 from zmagic.lab.evaluations import DECODER, STEPS, evaluations
-from zmagic.lab.operations import META, work_of
+from zmagic.lab.multiples import Prices, guidance_of
+from zmagic.lab.operations import META, Work, work_of
 from zmagic.lab.random_models import ARCHITECTURES
 from zmagic.lab.subjects import decoder_module
 
@@ -29,7 +30,7 @@ CONDITIONS = 3
 # What `auto` decodes with: an installed TAESD, else the connected VAE, at half size.
 AUTOMATIC = ("vae_half", "taesd")
 # What the presets promise for a picture with three conditions, in plain ones.
-PROMISED = {"balanced": 4.0, "quality": 12.0, "fast": 1.5}
+PROMISED = {"balanced": 4.0, "quality": 12.0, "fast": 1.5, "few steps": 4.25}
 # What the default really takes: it may only become cheaper.
 AT_MOST = {
     ("SD1.5", "vae_half"): 3.87,
@@ -240,6 +241,29 @@ def test_the_readme_says_what_a_model_and_a_card_need(command, kind):
         kept = [model * denoiser[mode] + decoder[mode] for mode in ("saved", "checkpointed")]
         shown = [float(figure) for figure in re.findall(r"[\d.]+", cell)]
         assert shown == pytest.approx([each / 2**30 for each in kept], abs=0.06)
+
+
+@pytest.mark.parametrize("steps", [4, 8])
+def test_a_picture_of_few_steps_takes_what_the_pages_say(command, steps):
+    """README.md has the numbers, the page of Z-Magic Settings their limits."""
+    counted = [
+        Prices(
+            part["model"],
+            part["side"],
+            Work(**part["denoiser"]),
+            *(
+                {k: Work(**work) for k, work in part[name].items()}
+                for name in ("decoders", "networks")
+            ),
+        )
+        for part in command[1]["parts"]
+    ]
+    rows = guidance_of(counted, ["few steps"], [CONDITIONS], steps)
+    found = {row.model: row.picture.total for row in rows if row.decoder == "vae_half"}
+    shown = [float(cell) for cell in shown_in("README.md", f"{steps} steps")]
+    assert shown == pytest.approx([found[kind.title] for kind in ARCHITECTURES], rel=0.005)
+    limits = {"SD1.5": 4.25, "SDXL": 2.0, "Flux": 1.25, "Z-Image": 1.25}
+    assert all(found[model] < most for model, most in limits.items())
 
 
 def test_the_tables_say_what_the_file_says(command):
