@@ -7,13 +7,17 @@ are the published architectures with random weights.
 import shutil
 from pathlib import Path
 
-from .checkpoints import write_sd15
+import torch
+from safetensors.torch import save_file
+
+from .checkpoints import UNET, write_sd15
 from .published_openclip import write_openclip
 from .published_segmenter import write_bisenet
 
 __all__ = ["CHECKPOINT", "write_models"]
 
 CHECKPOINT = "random_sd15.ckpt"
+LORA = "Qwen-Image-Lightning-8steps-V1.0.safetensors"
 OPENCLIP = "ViT-B-32_laion2b_s34b_b79k.safetensors"
 
 # The packages' names for networks of one kind.
@@ -44,4 +48,15 @@ def write_models(folder: Path, face_networks: Path) -> dict[str, Path]:
     (folder / "onnx").mkdir()
     shutil.copy(face_networks / "fr_expression.onnx", folder / "onnx")
     write_bisenet(folder / "onnx")
-    return {kind: folder / kind for kind in ("checkpoints", "insightface", "onnx", "open_clip")}
+    (folder / "loras").mkdir()
+    save_file(_lora(), folder / "loras" / LORA)
+    kinds = ("checkpoints", "insightface", "loras", "onnx", "open_clip")
+    return {kind: folder / kind for kind in kinds}
+
+
+def _lora() -> dict[str, torch.Tensor]:
+    """One layer of the checkpoint's UNet, of rank 1."""
+    generator = torch.Generator().manual_seed(0)
+    layer, width = "diffusion_model.time_embed.0", UNET["model_channels"]
+    down, up = (torch.randn(s, generator=generator) for s in ((1, width), (4 * width, 1)))
+    return {f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": 0.01 * up}

@@ -53,6 +53,7 @@ def workflow(name: str, steps: int = 2) -> dict:
     small pictures; every other node stays as it is.
     """
     nodes = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    take_from_a_checkpoint(nodes)
     stock = any("ckpt_name" in node["inputs"] for node in nodes.values())
     for node in nodes.values():
         inputs = node["inputs"]
@@ -64,6 +65,22 @@ def workflow(name: str, steps: int = 2) -> dict:
             node["class_type"] = "EmptyLatentImage"  # Flux has latents of 16 channels, SD1.5 of 4
             inputs["width"] = inputs["height"] = SIDE
     return nodes
+
+
+def take_from_a_checkpoint(nodes: dict) -> None:
+    """Put a checkpoint in the place of a model, a text encoder and a VAE in files of their own."""
+    places = {"UNETLoader": 0, "CLIPLoader": 1, "VAELoader": 2}
+    parts = {i: places[n["class_type"]] for i, n in nodes.items() if n["class_type"] in places}
+    if not parts:
+        return
+    loader = next(i for i, place in parts.items() if place == 0)
+    for node in nodes.values():
+        for name, value in node["inputs"].items():
+            if isinstance(value, list) and value[0] in parts:
+                node["inputs"][name] = [loader, parts[value[0]]]
+    for number in parts:
+        del nodes[number]
+    nodes[loader] = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": CHECKPOINT}}
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +114,23 @@ def test_example_workflows_run_on_a_machine_without_a_checkpoint(server, outputs
     for image in saved:
         with Image.open(server.output / image["subfolder"] / image["filename"]) as picture:
             assert picture.getextrema() != ((0, 0), (0, 0), (0, 0))
+
+
+FEW_STEPS = {
+    "text_and_identity_sdxl_lightning": 4,
+    "text_and_identity_z_image_turbo": 8,
+    "text_and_style_flux_schnell": 4,
+    "text_and_style_qwen_image_lightning": 8,
+}
+
+
+@pytest.mark.parametrize(("name", "steps"), FEW_STEPS.items())
+def test_models_of_few_steps_have_their_preset_and_no_cfg(name, steps):
+    nodes = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    sampler = by_class(nodes, "ZMagicSampler")
+    assert (sampler["steps"], sampler["cfg"]) == (steps, 1.0)
+    assert by_class(nodes, "ZMagicSettings")["preset"] == "few steps"
+    assert nodes[sampler["settings"][0]]["class_type"] == "ZMagicSettings"
 
 
 def test_the_summary_of_a_comparison_has_energies_cosines_and_cost(outputs_of):
