@@ -98,7 +98,9 @@ class NoiseRun(GuidedRun):
         if not active:
             self._report.warn("no condition has a weight above 0: the noise stays as it is")
             return noise
-        ascent, tried, energies = Ascent(noise, self._search), [], []
+        ascent = Ascent(noise, self._search)
+        tried: list[Tensor] = []
+        energies: list[list[list[float]]] = []
         for number in range(self._search.evaluations):
             last = number == self._search.evaluations - 1
             try:
@@ -115,9 +117,16 @@ class NoiseRun(GuidedRun):
                 break
             tried.append(ascent.noise.cpu())
             energies.append(self.trace.steps[-1].energies)
-            if made.direction is not None:
-                with torch.no_grad():
-                    ascent.move(made.direction)
+            if made.direction is None:
+                continue
+            if not made.direction.any():
+                self.trace.notes.append(
+                    f"the search ended after {len(tried)} of {self._search.evaluations} "
+                    "evaluations: nothing pulls any more, all conditions are satisfied"
+                )
+                break
+            with torch.no_grad():
+                ascent.move(made.direction)
         best = best_of_each(energies, active)
         facts = self._search
         self.trace.noise = FoundNoise(len(tried), best, facts.rate, facts.white)

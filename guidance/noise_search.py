@@ -74,9 +74,13 @@ class Ascent:
         self._momentum = Momentum(MOMENTUM)
 
     def move(self, direction: Tensor) -> Tensor:
-        """Move along ``direction``, like the noise, and return the next noise."""
-        finite = torch.isfinite(direction).flatten(1).all(1)
-        direction = torch.where(expand_like(finite, direction) > 0, direction, 0.0)
+        """Move along ``direction``, like the noise, and return the next noise.
+
+        A sample without a finite direction, or with none, stays where it is.
+        """
+        flat = direction.flatten(1)
+        goes = (torch.isfinite(flat).all(1) & flat.any(1)).view(-1, *[1] * (direction.ndim - 1))
+        direction = torch.where(goes, direction, 0.0)
         if self._search.white:
             direction = whitened(direction)
         mean = self._momentum(direction)
@@ -85,7 +89,8 @@ class Ascent:
         moved = self.noise + self._search.rate * unit
         if self._search.white:
             moved = whitened(moved)
-        self.noise = moved * expand_like(self._size / rms(moved).clamp_min(tiny), moved)
+        moved = moved * expand_like(self._size / rms(moved).clamp_min(tiny), moved)
+        self.noise = torch.where(goes, moved, self.noise)
         return self.noise
 
 

@@ -101,6 +101,20 @@ def test_windows_have_no_effect_and_that_is_said(world):
     assert any(first.name in note and "window" in note for note in made.trace.notes)
 
 
+def test_what_is_satisfied_stays_and_ends_the_search(world):
+    """One picture is satisfied from the first look on, then both."""
+    first = world.conditions(1)[0]
+    start = energies(searched(world, [first]))[0, 0].tolist()
+    between = sum(start) / 2.0
+    made = searched(world, [replace(first, satisfied_at=between)])
+    done = start.index(min(start))
+    assert all(torch.equal(z[done], noise()[done]) for z in made.seen)
+    assert not torch.equal(made.seen[1][1 - done], noise()[1 - done])
+    made = searched(world, [replace(first, satisfied_at=2.0 * max(start))])
+    assert made.trace.noise.evaluations == 1 and torch.equal(made.found, noise())
+    assert any("ended after 1 of" in note for note in made.trace.notes)
+
+
 def test_conditions_without_weight_leave_the_noise_and_say_so(world):
     off = tuple(replace(condition, weight=0.0) for condition in world.conditions(2))
     made = searched(world, off)
