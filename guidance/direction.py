@@ -75,7 +75,12 @@ class Direction:
 
 
 def balanced_direction(
-    look: Look, denoise: Denoise, decode: Decode, settings: GuidanceSettings, path: str
+    look: Look,
+    denoise: Denoise,
+    decode: Decode,
+    settings: GuidanceSettings,
+    path: str,
+    evaluations: int = 1,
 ) -> Direction:
     """Evaluate the balanced direction in x.
 
@@ -85,12 +90,13 @@ def balanced_direction(
         settings: the settings of the run.
         path: the gradient path of this evaluation, which may be another one than the run's. One
             without the denoiser's Jacobian starts at ``look.prediction``.
+        evaluations: how many of the model one call of ``denoise`` is.
 
     Raises:
         NotDifferentiable: the denoiser or the decoder has no gradient.
     """
     x, active, meter = look.x, look.active, look.meter
-    stages = [Stage(DENOISER, denoise), _decoder(look, decode)]
+    stages = [Stage(DENOISER, denoise, evaluations), _decoder(look, decode)]
     cut = CUTS[path]
     start, prediction = x, look.prediction
     if path in NO_BACKPROP:  # the prediction takes the place of x

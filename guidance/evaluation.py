@@ -114,7 +114,7 @@ class Meter:
         if self._operations is None:
             yield
             return
-        with self._operations.part(stage, direction):
+        with self._operations.part(stage, direction, calls):
             yield
 
     def computed(self) -> dict[str, int]:

@@ -65,6 +65,7 @@ class NoiseRun(GuidedRun):
         super().__init__(conditions, settings_of_search(settings), **options)
         self._search = search
         self._save_memory = options.get("save_memory")
+        self._gradients = options.get("gradients", torch.enable_grad)
         if windows:
             self.trace.notes.append(
                 f"the windows (start, end) of {' and '.join(windows)} have no effect: a search "
@@ -143,20 +144,12 @@ class NoiseRun(GuidedRun):
     ) -> _Tried:
         """Make one picture, and measure it."""
         started, before = time.perf_counter(), ascent.noise
-        sigma, steps = self.schedule.sigmas[0], len(self.schedule.sigmas) - 1
+        sigma = self.schedule.sigmas[0]
         begin_step(active, number, self.streams.step_seed(sigma))
-        look = Look(before, START, active, [], Meter())
+        look = Look(before, START, active, [], Meter(cost=self._cost))
         kind = ("noise", last, *(condition.name for condition in active))
-        with (
-            self._pace.evaluation(kind, number, 0, 1) as look.meter.before,
-            self._cost.evaluation(kind) as look.meter.operations,
-        ):
+        with self._pace.evaluation(kind, number, 0, 1) as look.meter.before:
             made, details = self._looked(look, sample, last)
-        for counts in (look.meter.forwards, look.meter.backwards):
-            if counts[DENOISER]:
-                counts[DENOISER] *= steps  # each is one evaluation of the model a step
-        computed = look.meter.forwards[DENOISER]
-        self._cost.learn(kind, look.meter.operations, DENOISER, computed)
         self._report.record(
             number,
             sigma,
@@ -171,9 +164,11 @@ class NoiseRun(GuidedRun):
     def _looked(self, look: Look, sample: Sample, last: bool) -> tuple[_Tried, dict[str, Any]]:
         """The energies of one picture, and, but for the last, the direction in its noise."""
         if last:
-            with torch.no_grad(), look.meter.running(DENOISER, FORWARD):
-                picture = sample(look.x)
-            return _Tried(self._energies(picture, look.active, look.meter), None), {}
+            with torch.no_grad(), look.meter.piece("picture", *(c.name for c in look.active)):
+                with look.meter.running(DENOISER, FORWARD, self._steps):
+                    picture = sample(look.x)
+                energies = self._energies(picture, look.active, look.meter)
+            return _Tried(energies, None), {}
         made = self._direction_in_noise(look, sample)
         self._report.watch_gradients(look.active, made.own, made.record["satisfied"])
         self._report.watch_prediction(made.prediction)
@@ -186,9 +181,11 @@ class NoiseRun(GuidedRun):
         """The balanced direction, by the largest way that there is memory for."""
         while True:
             try:
-                with self.gradients():
+                with self._gradients():
                     path = self.settings.gradient_path
-                    return balanced_direction(look, sample, self.decode, self.settings, path)
+                    return balanced_direction(
+                        look, sample, self.decode, self.settings, path, self._steps
+                    )
             except NotDifferentiable as stop:
                 raise ValueError(_no_gradient(stop)) from None
             except RuntimeError as error:
@@ -199,7 +196,7 @@ class NoiseRun(GuidedRun):
                     raise
             # Out here the memory of the failed pass is free again.
             self._report.warn(f"not enough memory for the gradient: {saved}")
-            look.meter.operations = None
+            self._cost.change()
 
 
 def _no_gradient(stop: NotDifferentiable) -> str:

@@ -82,10 +82,10 @@ class OperationCounter(TorchDispatchMode):
         self._part = (NETWORKS, "")
 
     @contextmanager
-    def part(self, name: str, direction: str) -> Iterator[None]:
-        """Operations inside are those of one run of the stage ``name``."""
+    def part(self, name: str, direction: str, runs: int = 1) -> Iterator[None]:
+        """Operations inside are those of so many runs of the stage ``name``."""
         outer, self._part = self._part, (name, direction)
-        self.runs[self._part] += 1
+        self.runs[self._part] += runs
         try:
             yield
         finally:

@@ -98,6 +98,7 @@ def test_the_direction_lowers_every_energy(world, path):
 def test_the_residual_rule_moves_by_the_share_of_noise_it_promises(world, name):
     x = world.latent(batch=2)
     once = {"time_travel": 1, "guide_every": 1, "mean_share": 0.0, "mean_steps": 1}
+    once["guided_share"] = 1.0
     settings = preset(name, strength=0.4, step_rule="residual", **once)
     run = world.run(world.conditions(3), **settings.__dict__)
     prediction = world.denoise(x)
