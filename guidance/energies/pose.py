@@ -15,7 +15,7 @@ from ..energy import networks_of
 from ..pictures.regions import only_region_moves
 from ..poses.looking import PointFinder, found_in
 from ..poses.people import People
-from ..transfers import made_at
+from ..transfers import Constant, numbers
 
 __all__ = ["Pose"]
 
@@ -48,7 +48,7 @@ class Pose:
             raise ValueError(f"expected {finder.points} key points of each person, got {wanted}")
         self.finder = finder
         self.people = people
-        self._fitted = lru_cache(FITTED_KEPT)(people.fitted)
+        self._fitted = lru_cache(FITTED_KEPT)(lambda aspect: _Wanted(people.fitted(aspect)))
         # Whether any point counts in this run; None: not known yet.
         self._asks: bool | None = True
 
@@ -81,31 +81,39 @@ class Pose:
         Raises:
             ValueError: the number of pose pictures is neither 1 nor the batch size.
         """
-        people = self._fitted(image.shape[-1] / image.shape[-2])
-        if len(people.points) not in (1, len(image)):
+        wanted = self._fitted(image.shape[-1] / image.shape[-2])
+        pictures, persons = wanted.people.points.shape[:2]
+        if pictures not in (1, len(image)):
             raise ValueError(
-                f"the pose holds {len(people.points)} pictures, expected 1 or the batch size "
-                f"{len(image)}"
+                f"the pose holds {pictures} pictures, expected 1 or the batch size {len(image)}"
             )
-        weights = made_at(people.counts, image)  # [1 or B, P, K]
+        weights = wanted.counts.like(image)  # [1 or B, P, K]
         if region is not None:
-            weights = weights * _inside(region, made_at(people.points, image))
+            weights = weights * _inside(region, wanted.points.like(image))
         if not self._asks:  # a region may be empty at first
             self._asks = bool((weights > 0.0).any())
         moving = only_region_moves(image, region)
-        errors = torch.stack(
-            [self._errors(moving, people, p) for p in range(people.points.shape[1])], dim=1
-        )
+        errors = torch.stack([self._errors(moving, wanted, p) for p in range(persons)], dim=1)
         total = weights.sum((1, 2)).clamp_min(torch.finfo(weights.dtype).eps)
         return (errors * weights).sum((1, 2)) / total
 
-    def _errors(self, image: Tensor, people: People, person: int) -> Tensor:
+    def _errors(self, image: Tensor, wanted: "_Wanted", person: int) -> Tensor:
         """Squared distances of one person's points ``[B, K]``, in squares of its size."""
-        found, _ = found_in(self.finder, image, people.boxes[:, person])
-        residual = found - made_at(people.points[:, person], found)
-        units = made_at(torch.tensor((people.aspect, 1.0), dtype=torch.float64), found)
-        sizes = made_at(people.sizes[:, person, None], found)
+        found, _ = found_in(self.finder, image, wanted.people.boxes[:, person])
+        residual = found - wanted.points.like(found)[:, person]
+        units = numbers((wanted.people.aspect, 1.0), found)
+        sizes = wanted.sizes.like(found)[:, person, None]
         return (residual * units).square().sum(-1) / sizes.square()
+
+
+class _Wanted:
+    """The people in pictures of one shape; what is many numbers is copied to a device once."""
+
+    def __init__(self, people: People):
+        self.people = people
+        self.points = Constant(people.points)
+        self.counts = Constant(people.counts)
+        self.sizes = Constant(people.sizes)
 
 
 def _inside(region: Tensor, points: Tensor) -> Tensor:

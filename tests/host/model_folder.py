@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from zmagic.host.demo_networks import PARSER_FILE
 
 from .checkpoints import UNET, write_sd15
 from .published_openclip import write_openclip
@@ -47,6 +48,7 @@ def write_models(folder: Path, face_networks: Path) -> dict[str, Path]:
     write_openclip(folder / "open_clip").rename(folder / "open_clip" / OPENCLIP)
     (folder / "onnx").mkdir()
     shutil.copy(face_networks / "fr_expression.onnx", folder / "onnx")
+    shutil.copy(PARSER_FILE, folder / "onnx")
     write_bisenet(folder / "onnx")
     (folder / "loras").mkdir()
     save_file(_lora(), folder / "loras" / LORA)

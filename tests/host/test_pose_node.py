@@ -164,32 +164,30 @@ def test_a_photograph_has_its_own_pose_and_slopes_are_difference_quotients(kind,
 
 
 @pytest.mark.slow
-def test_key_points_of_sdpose_are_those_of_comfyui(sdpose):
-    """Of the whole picture in the shape that it takes, at its own size."""
+def test_heat_maps_of_sdpose_are_those_of_comfyui(sdpose):
+    """Of a picture in the shape that it takes, at its own size: those that the node reads, whose
+    highest values are its scores."""
     from comfy_extras.nodes_sdpose import SDPoseKeypointExtractor
 
     fitting = torch.nn.functional.interpolate(
         photograph()[:, :, 80:305].movedim(-1, 1), (1024, 768), mode="bicubic"
     ).clamp(0.0, 1.0)
-    energy = condition(**sdpose, size=1024, reference=photograph()).energy
+    finder = condition(**sdpose, size=1024, keypoints=frame(body(20.0))).energy.finder
     with torch.inference_mode(False), torch.no_grad():
-        maps = energy.finder.network(energy.finder.encoder(fitting))
-    with torch.inference_mode():
-        model, vae = sdpose["sdpose_model"], sdpose["sdpose_vae"]
+        maps = finder.network(finder.encoder(fitting))
+    model, vae = sdpose["sdpose_model"], sdpose["sdpose_vae"]
+    seen = []
+    head = model.model.diffusion_model.heatmap_head
+    hook = head.final_layer.register_forward_hook(lambda *given: seen.append(given[-1].clone()))
+    with torch.inference_mode(), one_thread():
         frames = SDPoseKeypointExtractor.execute(model, vae, fitting.movedim(1, -1), 1).args[0]
-    (person,) = frames[0]["people"]
-    scores = torch.tensor(person["pose_keypoints_2d"]).view(-1, 3)[:, 2]
-    host = torch.tensor(person["pose_keypoints_2d"]).view(-1, 3)[:, :2]
-    nose, shoulders = [0], [2, 5]  # of COCO: nose, right and left shoulder are 0, 6, 5
-    peaks = maps.amax((-2, -1))[0]
-    torch.testing.assert_close(scores[nose + shoulders], peaks[[0, 6, 5]], rtol=1e-3, atol=1e-3)
-    width = maps.shape[-1]
-    places = maps.flatten(2).argmax(-1)[0, [0, 6, 5]]
-    cells = torch.stack((places % width, places // width), dim=1).float()
-    # ComfyUI refines the place of the highest value by less than two places.
-    assert (
-        (host[nose + shoulders] - cells * torch.tensor((767 / 191, 1023 / 255))).abs() < 8
-    ).all()
+    hook.remove()
+    assert maps.shape == (1, 133, 256, 192) and finder.size == (1024, 768)
+    torch.testing.assert_close(maps, seen[0], rtol=1e-3, atol=1e-3)
+    with torch.inference_mode(False), torch.no_grad():
+        _, scores = finder(fitting)
+    face = torch.tensor(frames[0]["people"][0]["face_keypoints_2d"]).view(-1, 3)[:68, 2]
+    torch.testing.assert_close(scores[0, 23:91], face, rtol=1e-3, atol=1e-3)
 
 
 def frame(*people: Tensor, width: int = 400, height: int = 300) -> dict:

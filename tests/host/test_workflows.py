@@ -257,7 +257,7 @@ def test_similarity_preference_and_any_network_guide(server):
         "class_type": "ZMagicPreference",
         "inputs": {**preference, **common, "conditions": ["95", 0]},
     }
-    maps = {**network, "model_name": "face_parsing_resnet18.onnx"}  # as good as a pose network's
+    maps = {**network, "model_name": "zmagic_demo_parser.onnx"}  # as heat maps
     nodes["97"] = {"class_type": "ZMagicLoadOnnx", "inputs": maps}
     pose = {"reference": ["1", 3], "pose_network": ["97", 0], "points": "all", "min_score": 0.0}
     nodes["98"] = {
