@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+
 from zmagic.host.demo_networks import PARSER_FILE
 
 from .checkpoints import UNET, write_sd15
