@@ -61,6 +61,8 @@ def workflow(name: str, steps: int = 2) -> dict:
             inputs["steps"] = steps
         if "ckpt_name" in inputs:
             inputs["ckpt_name"] = CHECKPOINT
+        if "megapixels" in inputs:
+            inputs["megapixels"] = 0.01  # the least there is
         if stock and node["class_type"] in ("EmptyLatentImage", "EmptySD3LatentImage"):
             node["class_type"] = "EmptyLatentImage"  # Flux has latents of 16 channels, SD1.5 of 4
             inputs["width"] = inputs["height"] = SIDE
@@ -69,7 +71,7 @@ def workflow(name: str, steps: int = 2) -> dict:
 
 def take_from_a_checkpoint(nodes: dict) -> None:
     """Put a checkpoint in the place of a model, a text encoder and a VAE in files of their own."""
-    places = {"UNETLoader": 0, "CLIPLoader": 1, "VAELoader": 2}
+    places = {"UNETLoader": 0, "CLIPLoader": 1, "DualCLIPLoader": 1, "VAELoader": 2}
     parts = {i: places[n["class_type"]] for i, n in nodes.items() if n["class_type"] in places}
     if not parts:
         return
