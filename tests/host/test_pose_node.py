@@ -4,6 +4,7 @@ import importlib.util
 import warnings
 from pathlib import Path
 
+import comfy.sample
 import comfy.sd
 import folder_paths
 import pytest
