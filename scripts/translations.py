@@ -41,8 +41,10 @@ LOCALES = headless.PACK / "locales"
 PACK_CATEGORY = "Z-Magic"
 # A translation of ComfyUI's own, which other packs share.
 HOST_CATEGORIES = {"sampling"}
-# Characters by which the frontend finds variables, links and plurals in names and descriptions.
-SPECIAL = re.compile(r"[{}@|]")
+# Characters by which the frontend finds variables, links and plurals in names and descriptions, and
+# ~, between two of which its Markdown strikes text through. Help pages may have all but a single ~.
+SPECIAL = re.compile(r"[{}@|~]")
+STRIKES = re.compile(r"(?<!~)~(?!~)")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 Translate = Callable[[str], str]
@@ -113,7 +115,7 @@ def faults_of(english: str, there: str) -> list[str]:
     """What is wrong with a translation, as far as it shows without knowing the language."""
     faults = []
     if SPECIAL.search(there):
-        faults.append(f"write it without the characters {{ }} @ |: {there}")
+        faults.append(f"write it without the characters {{ }} @ | ~: {there}")
     if sorted(NUMBER.findall(english)) != sorted(NUMBER.findall(there)):
         faults.append(f"expected the numbers of '{english}', got '{there}'")
     if there != there.strip():
@@ -212,7 +214,13 @@ def left_to_do(language: Language) -> list[str]:
         for node in language.pages()
         if language.sources.get(node) != page_digest(node)
     ]
-    return [*missing, *faults, *outdated]
+    struck = [
+        f"{language.page(node).relative_to(headless.PACK)}: write it without ~, between two of "
+        "which text is struck through"
+        for node in language.pages()
+        if STRIKES.search(language.page(node).read_text(encoding="utf-8"))
+    ]
+    return [*missing, *faults, *struck, *outdated]
 
 
 def main() -> int:

@@ -77,11 +77,26 @@ def inner_names(each) -> set[str]:
         ("0.3 bis 4, 1 ist neutral.", "numbers"),
         ("0.3 bis 3, 1 ist neutral. ", "space"),
         ("0.3 bis 3, 1 ist {neutral}.", "characters"),
+        ("0.3~3, 1 ist neutral.", "characters"),
     ],
 )
 def test_faults_that_show_without_knowing_the_language(translations, there, fault):
     faults = translations.faults_of("1 is neutral, 0.3 to 3.", there)
     assert [fault in each for each in faults] == ([True] if fault else [])
+
+
+def test_a_page_whose_text_would_be_struck_through_is_told(translations, tmp_path, monkeypatch):
+    monkeypatch.setattr(translations.headless, "PACK", tmp_path)
+    monkeypatch.setattr(translations.help_pages, "FOLDER", tmp_path)
+    marks = f"{translations.help_pages.BEGIN}\n{translations.help_pages.END}\n"
+    (tmp_path / "ZMagicText.md").write_text(marks, encoding="utf-8")
+    language = translations.Language("zh")
+    language.sources = {"ZMagicText": translations.page_digest("ZMagicText")}
+    page = language.page("ZMagicText")
+    page.parent.mkdir()
+    for text, told in (("0.3~3, 4~8", True), ("0.3-3, ~~4~~", False)):
+        page.write_text(marks + text, encoding="utf-8")
+        assert [" ~, " in each for each in translations.left_to_do(language)] == [True] * told
 
 
 def test_a_changed_text_loses_its_translation_and_is_told(
