@@ -63,9 +63,8 @@ def draw(page: Any, graph: dict, name: str, target: Path) -> None:
     page.wait_for_timeout(LOADING)
     picture = page.evaluate(CUT, _frame(graph))
     text = {"name": escape(name.lstrip("0123456789 ")), "mark": MARK}
-    card = page.context.new_page()
+    card = page.context.browser.new_page(viewport={"width": SIDE, "height": SIDE})
     try:
-        card.set_viewport_size({"width": SIDE, "height": SIDE})
         card.set_content(CARD.format(picture=picture, **text))
         card.screenshot(path=target, type="jpeg", quality=QUALITY)
     finally:
