@@ -53,6 +53,8 @@ def _column(node: dict, sources: dict[int, set[int]], sampled: set[int]) -> int:
         return SETTING
     if gives and gives <= {*PARTS_OF_SAMPLING}:
         return SAMPLING
+    if "MODEL" in takes and gives == {"MODEL"}:
+        return LOADERS
     if takes or gives <= {*PICTURES, "ZMAGIC_FACE_LOCATION"}:
         return REFERENCES
     return LOADERS

@@ -1,6 +1,12 @@
 """The host's own frontend in a real Chromium; skipped in a sentence where there is none."""
 
+import json
+import tomllib
+from pathlib import Path
+
 import pytest
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +27,12 @@ def server(pytestconfig, frontend, tmp_path_factory):
     running = pytestconfig.zmagic_script("api_client").running_server
     with running(folder, folder / "server.log", cpu=True) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def graph_of():
+    """The content of the graph file that was made from a prompt of ``workflows/api``."""
+    texts = tomllib.loads((WORKFLOWS / "graphs.toml").read_text(encoding="utf-8"))
+    return lambda name: json.loads(
+        (WORKFLOWS / f"{texts[name]['name']}.json").read_text(encoding="utf-8")
+    )

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 PACK = Path(__file__).resolve().parents[2]
-GRAPH = json.loads((PACK / "workflows" / "text_and_identity_sdxl.json").read_text(encoding="utf-8"))
 PHRASES = json.loads((PACK / "locales" / "zh" / "phrases.json").read_text(encoding="utf-8"))
 PAGE = (PACK / "web" / "docs" / "ZMagicText" / "zh.md").read_text(encoding="utf-8")
 # A graph keeps no titles but those that somebody gave: a node of the class as the menu adds it.
@@ -30,12 +29,12 @@ PLACE = """name => {
 
 
 @pytest.fixture(scope="module")
-def page(frontend, server):
+def page(frontend, server, graph_of):
     """The frontend in Chinese, with the graph of text and face."""
     server.post("/settings", {"Comfy.Locale": "zh", "LiteGraph.Node.TooltipDelay": 100})
     try:
         with frontend.opened_frontend(server, "canvas") as page:
-            frontend.load_graph(page, GRAPH)
+            frontend.load_graph(page, graph_of("text_and_identity_sdxl"))
             yield page
     finally:
         server.post("/settings", {"Comfy.Locale": "en", "LiteGraph.Node.TooltipDelay": 500})

@@ -1,6 +1,5 @@
 """What a person sees of the nodes in a real graph: colors of sockets and wires, folded inputs."""
 
-import json
 import re
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 PACK = Path(__file__).resolve().parents[2]
 CODE = (PACK / "web" / "js" / "socket_colors.js").read_text(encoding="ascii")
 COLORS = dict(re.findall(r"(ZMAGIC_\w+): '(#[0-9a-f]{6})'", CODE))
-GRAPH = json.loads((PACK / "workflows" / "demo.json").read_text(encoding="utf-8"))
 FOLDED = ["guide_start", "guide_end", "decoder", "memory"]
 
 # The color of each output of ours by the pixel drawn there, and that of wires of its type.
@@ -52,10 +50,14 @@ def rgb(color: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def page(request, frontend, server):
-    """The demo's graph, drawn by the renderer that is asked for; one page is open at a time."""
+def page(request, frontend, server, graph_of):
+    """The graph with all kinds of settings, its nodes unfolded and apart; one page at a time."""
+    graph = graph_of("demo")
+    for k, node in enumerate(graph["nodes"]):
+        node["flags"].pop("collapsed", None)
+        node["pos"] = [600 * (k % 8), 1200 * (k // 8)]
     with frontend.opened_frontend(server, request.param) as page:
-        frontend.load_graph(page, GRAPH)
+        frontend.load_graph(page, graph)
         yield page
 
 
