@@ -15,6 +15,7 @@ from PIL import Image
 
 __all__ = [
     "RENDERERS",
+    "cut_off",
     "load_graph",
     "note_heights",
     "opened_frontend",
@@ -130,6 +131,12 @@ UNREAD = """() => {
     return shown.filter(part => part.clientHeight && part.scrollHeight > part.clientHeight + 4)
         .map(part => (part.value ?? part.innerText).slice(0, 40));
 }"""
+
+# How many pixels each node must grow, by its id, to show its texts whole; as drawn in the page.
+CUT_OFF = """() => Object.fromEntries([...document.querySelectorAll('[data-node-id]')]
+    .map(element => [element.dataset.nodeId, [...element.querySelectorAll('textarea')]
+        .reduce((sum, text) => sum + Math.max(text.scrollHeight - text.clientHeight, 0), 0)])
+    .filter(([, pixels]) => pixels))"""
 
 LOOK_AT = """([left, top]) => {
     app.canvas.ds.scale = 1;
@@ -272,6 +279,11 @@ def wires_behind_nodes(
     if not found["wires"]:
         raise RuntimeError("no wire is drawn")
     return sorted(found["hit"], key=int)
+
+
+def cut_off(page: Any) -> dict[str, int]:
+    """By how many pixels nodes are too low for their texts, by id; in "nodes 2.0" alone."""
+    return page.evaluate(CUT_OFF)
 
 
 def unread_texts(page: Any, boxes: dict[str, tuple[float, float, float, float]]) -> list[str]:

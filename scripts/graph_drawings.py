@@ -21,6 +21,7 @@ CUT = """async ([left, top, width, height]) => {
     const {canvas, ds} = app.canvas, ratio = window.devicePixelRatio;
     ds.scale = Math.min(canvas.width / ratio / width, canvas.height / ratio / height);
     ds.offset = [-left, -top];
+    app.canvas.show_info = false;
     // Files that this machine lacks are no part of the drawing.
     for (const node of app.graph.nodes) node.has_errors = false;
     app.canvas.draw(true, true);

@@ -17,6 +17,7 @@ import sys
 from api_client import running_server
 from frontend import (
     RENDERERS,
+    cut_off,
     load_graph,
     note_heights,
     opened_frontend,
@@ -37,6 +38,7 @@ from playwright.sync_api import Page
 WORKFLOWS = PACK / "workflows"
 
 SHOWING_PICTURES = ("LoadImage", "PreviewImage", "SaveImage")
+MOST_LOOKS = 3  # at texts that may still be cut off
 TITLE = 30  # pixels of a node's title, which its size does not count
 
 # The window that a graph is first seen in, what the frontend has at its left and upper side, and
@@ -107,8 +109,14 @@ def _graph(page: Page, name: str, texts: Texts) -> dict:
 
 
 def _measured(page: Page, renderer: str, graph: dict) -> list[dict[str, tuple[float, ...]]]:
-    """Return where each node is in a run, and after it."""
+    """Return where each node is in a run, and after it; nodes grow until texts are seen whole."""
     load_graph(page, graph)
+    for _ in range(MOST_LOOKS):
+        if not (grown := cut_off(page)):
+            break
+        for node in graph["nodes"]:
+            node["size"][1] += grown.get(str(node["id"]), 0)
+        load_graph(page, graph)
     show_pictures(page, graph)
     running = rectangles(page, renderer)
     load_graph(page, graph)

@@ -63,8 +63,10 @@ def insert(page, name: str) -> None:
     box.wait_for()
     box.fill(name)
     page.locator("#results-list [role=option]").filter(has_text=name).first.click()
+    page.wait_for_function("app.canvas.state.ghostNodeId != null")  # it hangs on the pointer
     page.mouse.click(1200, 700)
-    page.wait_for_function("app.graph.nodes.some(node => node.isSubgraphNode?.())")
+    page.wait_for_function("app.canvas.state.ghostNodeId == null")
+    assert page.evaluate("app.graph.nodes.some(node => node.isSubgraphNode?.())")
 
 
 @pytest.mark.parametrize("about", ABOUT.values(), ids=ABOUT.keys())
