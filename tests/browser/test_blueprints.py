@@ -63,9 +63,9 @@ def insert(page, name: str) -> None:
     box.wait_for()
     box.fill(name)
     page.locator("#results-list [role=option]").filter(has_text=name).first.click()
-    page.wait_for_function("app.canvas.state.ghostNodeId != null")  # it hangs on the pointer
+    box.wait_for(state="hidden")  # it takes clicks as long as it is seen
     page.mouse.click(1200, 700)
-    page.wait_for_function("app.canvas.state.ghostNodeId == null")
+    assert page.evaluate("app.canvas.state.ghostNodeId") is None, "it still hangs on the pointer"
     assert page.evaluate("app.graph.nodes.some(node => node.isSubgraphNode?.())")
 
 
