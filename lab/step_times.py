@@ -90,7 +90,7 @@ def guided_times(
     checks = found.trace.extra_forwards.get(f"{DENOISER} check", 0)
     kind, vae = subject.decoder(decoder)
     # A run whose only step is guided guides it, whatever its number in the picture is.
-    every_step = HostSettings(replace(settings, guide_every=1), kind)
+    every_step = HostSettings(replace(settings, guide_every=1, guided_share=1.0), kind)
     traces: list[Trace] = []
     model = attach(subject.model, tuple(conditions), every_step, vae, traces.append)
 

@@ -117,8 +117,10 @@ BEHIND = """([boxes, edge]) => {
     const paths = [...app.canvas.renderedPaths].map(part => part.path).filter(path => path);
     paths.forEach(path => pen.stroke(path));
     const hit = Object.entries(boxes).filter(([, [x, y, width, height]]) => {
-        const inside = [x - left + edge, y - top + 4, width - 2 * edge, height - 8].map(Math.round);
-        return pen.getImageData(...inside).data.some(value => value);
+        // All wires of a folded node meet at its ends, and come to them in wider curves.
+        const side = height < 40 ? 1.6 * edge : edge;
+        const inside = [x - left + side, y - top + 4, width - 2 * side, height - 8];
+        return pen.getImageData(...inside.map(Math.round)).data.some(value => value);
     });
     return {wires: paths.length, hit: hit.map(([id]) => id)};
 }"""

@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,8 @@ def test_a_blueprint_is_inserted_and_its_prompt_accepted(page, server, about):
         server.post("/queue", {"delete": [prompt_id]})
         server.post("/interrupt", {})
         return
-    outputs = server.wait(prompt_id)
+    with ThreadPoolExecutor(1) as other:  # this thread has the browser's event loop
+        outputs = other.submit(server.wait, prompt_id).result()
     assert any("images" in output for output in outputs.values())
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 PACK = Path(__file__).resolve().parents[2]
-FOLDERS = ("guidance", "host", "nodes", "scripts", "tests/energies", "web/docs")
+FOLDERS = ("guidance", "host", "nodes", "scripts", "tests/energies", "web/docs", "workflows")
 FILES = ("pyproject.toml", "__init__.py", "tests/conftest.py")
 HOST_TESTS = ("tests/host/conftest.py", "tests/host/test_contract.py")
 
