@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .denoiser_gradient import is_out_of_memory
 from .energy import networks_of
 from .wording import printable
 
@@ -111,8 +112,6 @@ class LiveRegion:
             run.begin_batch(image)
         seen = run.seen_at(image)
         again = run.is_due(self.every)
-        if again:
-            run.looked_at = run.step
         which = [b for b in range(len(image)) if again or not seen[b].any()]
         if which:
             found = self._found(image[which], run)
@@ -121,6 +120,8 @@ class LiveRegion:
                 run.found[b] += bool(mask.any())
                 if mask.any():
                     seen[b] = mask
+        if again:  # at last: a look that runs out of memory is made again
+            run.looked_at = run.step
         run.seen = seen
         return seen
 
@@ -128,7 +129,7 @@ class LiveRegion:
         try:
             return self.finder(image)[:, None].to(image)
         except Exception as error:  # whatever a network raises must not end the sampling
-            if isinstance(error, torch.OutOfMemoryError):
+            if is_out_of_memory(error):
                 raise
             if run.failure is None:
                 run.failure = (

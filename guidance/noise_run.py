@@ -123,7 +123,8 @@ class NoiseRun(GuidedRun):
             if not made.direction.any():
                 self.trace.notes.append(
                     f"the search ended after {len(tried)} of {self._search.evaluations} "
-                    "evaluations: nothing pulls any more, all conditions are satisfied"
+                    "evaluations: nothing pulls any more; each condition is satisfied, or has no "
+                    "gradient in these pictures"
                 )
                 break
             with torch.no_grad():

@@ -57,7 +57,9 @@ def _is_followed(graph: Graph, link: Any) -> bool:
     """Whether a value in a graph is a link to an output for pictures or masks."""
     from nodes import NODE_CLASS_MAPPINGS
 
-    if not isinstance(link, list | tuple) or len(link) != 2 or link[0] not in graph:
+    if not isinstance(link, list | tuple) or len(link) != 2 or not isinstance(link[0], str):
+        return False
+    if link[0] not in graph:
         return False
     kind = NODE_CLASS_MAPPINGS.get(graph[link[0]]["class_type"])
     types = getattr(kind, "RETURN_TYPES", ())

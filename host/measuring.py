@@ -81,9 +81,10 @@ def _make_room(condition: Condition, pictures: Tensor) -> None:
 
 def _part(condition: Condition, picture: int, pictures: int) -> Condition:
     """The condition with the region of one of the pictures, if it has one for each."""
-    if condition.region is None or len(condition.region) != pictures:
+    region = condition.region
+    if not isinstance(region, Tensor) or len(region) != pictures:
         return condition
-    return replace(condition, region=condition.region[picture : picture + 1])
+    return replace(condition, region=region[picture : picture + 1])
 
 
 def _measured(condition: Condition, pictures: Tensor) -> tuple[list[float], list[str]]:

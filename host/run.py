@@ -269,7 +269,8 @@ def _compiles(model_options: dict) -> bool:
 
 
 def _describes_places(condition: Condition) -> bool:
-    return condition.region is not None or getattr(condition.energy, "describes_places", False)
+    masked = isinstance(condition.region, Tensor)  # one that follows the picture is not stretched
+    return masked or getattr(condition.energy, "describes_places", False)
 
 
 def schedule_of(model_sampling, sigmas: Tensor) -> Schedule:

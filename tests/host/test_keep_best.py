@@ -10,6 +10,7 @@ from zmagic.guidance.conditions import Condition
 from zmagic.guidance.energies import FaceIdentity, ReferenceImage
 from zmagic.guidance.faces.detections import Detection
 from zmagic.guidance.faces.location import FaceLocator
+from zmagic.guidance.live_regions import LiveRegion
 from zmagic.host.networks import Network
 from zmagic.nodes.keep_best_node import ZMagicKeepBest
 
@@ -54,6 +55,26 @@ def test_the_pictures_of_the_lowest_energies_are_kept_as_they_are(prompt_server)
     assert table["pictures"][0]["energies"]["Dark"] == pytest.approx(energy, rel=1e-5)
     text = sent(prompt_server)[-1][1]
     assert text.startswith(f"1. picture {expected[0] + 1} of 4: Dark {energy:.3g}\n2. picture ")
+
+
+class Left:
+    """Finds the left half of a picture."""
+
+    sought = "the left half"
+
+    def __call__(self, image):
+        masks = torch.zeros_like(image[:, 0])
+        masks[..., : image.shape[-1] // 2] = 1.0
+        return masks
+
+
+def test_a_region_that_is_looked_for_in_the_picture_counts():
+    target = torch.full((1, 3, 8, 8), 0.2)
+    region = LiveRegion(Left(), 1, "Do this")
+    conditions = (Condition("Alike", ReferenceImage(target), region=region),)
+    images, best, _ = kept(conditions, keep=1)
+    distances = (images[:, :, :4] - 0.2).square().mean((1, 2, 3))
+    assert torch.equal(best[0], images[distances.argmin()])
 
 
 def test_weights_decide_and_the_size_of_an_energy_does_not():

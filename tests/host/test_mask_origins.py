@@ -74,6 +74,11 @@ def test_a_mask_and_a_reference_are_followed_to_their_file(region, more, loader)
     assert loaded_with(graph(region, **more), "3", "region", "reference") == loader
 
 
+def test_a_list_of_two_boxes_is_no_link():
+    prompt = graph(["4", 1], **{"4": node("LoadImage", image="face.png", boxes=[[0, 0], {}])})
+    assert loaded_with(prompt, "3", "region", "reference") == "4"
+
+
 def test_a_reference_is_followed_through_nodes_too():
     nodes = graph(["1", 1], **LARGER)
     nodes["3"]["inputs"]["reference"] = ["4", 0]

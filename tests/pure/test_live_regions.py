@@ -52,6 +52,25 @@ def test_a_region_follows_every_few_steps_and_is_fixed_within_one():
     assert reports([condition], "notes") == ["c0: what is bright was found in 3 of 3 looks"]
 
 
+def test_a_look_that_ran_out_of_memory_is_made_again_in_the_same_step():
+    finder = Bright()
+    (condition,) = conditions(finder, every=5)
+    for step in (0, 5):
+        short = [RuntimeError("MPS backend out of memory")]
+
+        def sometimes(image: Tensor, short=short) -> Tensor:
+            if short:
+                raise short.pop()
+            return finder(image)
+
+        sometimes.sought = finder.sought
+        condition.region.finder = sometimes
+        begin_step([condition], step)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            seen(condition, picture(step + 1))
+        assert seen(condition, picture(step + 1)) == [step + 1]
+
+
 def test_what_is_not_there_yet_is_looked_for_in_every_step_and_later_kept():
     finder = Bright()
     (condition,) = conditions(finder, every=3)
