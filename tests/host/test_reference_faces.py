@@ -43,6 +43,11 @@ def coffee() -> torch.Tensor:
     return F.interpolate(picture.movedim(-1, 1), (512, 512)).movedim(1, -1)
 
 
+def told(caplog) -> list[str]:
+    """What the pack itself has logged."""
+    return [record.message for record in caplog.records if record.name.startswith("zmagic")]
+
+
 def identity(networks, locator, reference, **inputs):
     with torch.inference_mode():
         return ZMagicFaceIdentity.execute(
@@ -115,7 +120,7 @@ def test_a_face_outside_the_fixed_box_is_said(networks, astronaut, caplog):
     right = face_location(**FIXED, x=0.35, y=0.1, width=0.2, height=0.25)
     with caplog.at_level(logging.WARNING):
         identity(networks, right, astronaut)
-        assert caplog.messages == []
+        assert told(caplog) == []
         identity(networks, wrong, astronaut)
     assert "the face in the picture at 'reference' seems to be at another place" in caplog.text
     caplog.clear()
@@ -136,7 +141,7 @@ def test_nothing_is_said_of_faces_in_their_places(networks, file, caplog):
     with caplog.at_level(logging.WARNING):
         identity(networks, demo_locator(networks[3]), portrait)
         landmarks(networks, None, cropped)
-    assert caplog.messages == []
+    assert told(caplog) == []
 
 
 def test_hidden_colors_do_not_change_whose_face_it_is(networks):
