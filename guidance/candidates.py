@@ -3,7 +3,6 @@
 Best of N asks for N whole pictures; what a picture will be is decided early.
 """
 
-import logging
 import math
 from collections.abc import Sequence
 
@@ -12,8 +11,6 @@ from .ranking import best_first, scores
 from .trace import Candidate, Trace, rounded
 
 __all__ = ["chosen", "early_steps", "put_into", "seeds_of"]
-
-log = logging.getLogger(__name__)
 
 # The share of the steps after which candidates are compared.
 SHARE = 0.25
@@ -65,10 +62,9 @@ def put_into(trace: Trace, candidates: Sequence[Candidate], early: Sequence[Trac
     """Add the candidates, and what they cost, to the trace of the run that went on."""
     trace.candidates = list(candidates)
     if candidates[0].score is None:
-        _warn(trace, "the candidates could not be compared, the first one went on: no energies")
+        trace.warn("the candidates could not be compared, the first one went on: no energies")
     elif trace.settings.get("strength") and not any(map(_guided, early)):
-        _warn(
-            trace,
+        trace.warn(
             "begin the guidance within the first quarter of the steps (guide_start, and start of "
             "the conditions), or set candidates to 1: they were compared by that quarter, in which "
             "nothing guided them",
@@ -85,8 +81,3 @@ def put_into(trace: Trace, candidates: Sequence[Candidate], early: Sequence[Trac
 
 def _guided(trace: Trace) -> bool:
     return any(record.path != "measure" for record in trace.steps)
-
-
-def _warn(trace: Trace, message: str) -> None:
-    if trace.warn_once(message):
-        log.warning("Z-Magic: %s", message)

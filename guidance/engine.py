@@ -111,6 +111,7 @@ class GuidedRun:
         self.decode = decode
         self.schedule = schedule
         self.streams = streams or RandomStreams()
+        self._gradients, self._save_memory = gradients, save_memory
         self._measure_steps = measure_steps
         self._steps = len(schedule.sigmas) - 1
         self._watch = watch or Watch()

@@ -64,8 +64,6 @@ class NoiseRun(GuidedRun):
         conditions, windows = open_windows(conditions)
         super().__init__(conditions, settings_of_search(settings), **options)
         self._search = search
-        self._save_memory = options.get("save_memory")
-        self._gradients = options.get("gradients", torch.enable_grad)
         if windows:
             self.trace.notes.append(
                 f"the windows (start, end) of {' and '.join(windows)} have no effect: a search "

@@ -42,8 +42,7 @@ class RunReport:
 
     def warn(self, message: str) -> None:
         """Keep a warning for the report and log it, once a run."""
-        if self.trace.warn_once(message):
-            log.warning("Z-Magic: %s", printable(message))
+        self.trace.warn(message)
 
     def watch_gradients(
         self,

@@ -1,6 +1,7 @@
 """The record of a guided run, step by step, as plain numbers."""
 
 import json
+import logging
 import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from .norms import inner_products
 from .outcome import Outcome, in_words, outcomes, satisfaction
+from .wording import printable
 
 __all__ = [
     "Calibration",
@@ -22,6 +24,8 @@ __all__ = [
     "cosines_of",
     "rounded",
 ]
+
+log = logging.getLogger(__name__)
 
 # The number of the report's format, which changes when something in it gets another meaning.
 FORMAT = 1
@@ -175,6 +179,11 @@ class Trace:
             return False
         self.warnings.append(message)
         return True
+
+    def warn(self, message: str) -> None:
+        """Keep a warning for the report and log it, once."""
+        if self.warn_once(message):
+            log.warning("Z-Magic: %s", printable(message))
 
     def totals(self) -> dict:
         """Evaluations and seconds summed over the run."""

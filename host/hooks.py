@@ -24,7 +24,7 @@ from ..guidance.wording import one_line
 from .about import about
 from .decoders import choose_decoder
 from .last_runs import LastRuns
-from .networks import Network
+from .networks import patchers_of
 from .noise_search import SearchedNoise
 from .run import KEY, Attachment, HostRun, HostSettings
 
@@ -108,8 +108,7 @@ def _with(model, attachment: Attachment):
     model.set_attachments(KEY, attachment)
     # The host loads these with the model, so that nothing has to be loaded inside a step.
     used = [network for c in attachment.conditions for network in c.networks]
-    networks = [network.patcher for network in used if isinstance(network, Network)]
-    loaded = [*attachment.decoder.patchers, *networks]
+    loaded = [*attachment.decoder.patchers, *patchers_of(used)]
     patchers = {id(patcher): patcher for patcher in loaded}  # energies share networks
     model.set_additional_models(KEY, list(patchers.values()))
     hooks = _Hooks(attachment)

@@ -7,6 +7,8 @@ were loaded from; a picture that was sampled is no longer that of a file, and en
 from collections.abc import Iterator
 from typing import Any
 
+from comfy_execution.graph_utils import is_link
+
 __all__ = ["loaded_with"]
 
 # Nodes of ComfyUI that load a picture and its mask, or its mask alone, from the file in ``image``.
@@ -57,9 +59,7 @@ def _is_followed(graph: Graph, link: Any) -> bool:
     """Whether a value in a graph is a link to an output for pictures or masks."""
     from nodes import NODE_CLASS_MAPPINGS
 
-    if not isinstance(link, list | tuple) or len(link) != 2 or not isinstance(link[0], str):
-        return False
-    if link[0] not in graph:
+    if not is_link(link) or link[0] not in graph:
         return False
     kind = NODE_CLASS_MAPPINGS.get(graph[link[0]]["class_type"])
     types = getattr(kind, "RETURN_TYPES", ())

@@ -17,7 +17,7 @@ from ..guidance.conditions import (
 from ..guidance.evaluation import EnergyField, Meter
 from ..guidance.trace import rounded
 from .memory import looked_at
-from .networks import Network
+from .networks import load_networks
 
 __all__ = ["Measured", "energies_of"]
 
@@ -73,10 +73,7 @@ def _of_each(condition: Condition, pictures: Tensor) -> tuple[list[float], list[
 
 def _make_room(condition: Condition, pictures: Tensor) -> None:
     """Have the host load the networks, and free the memory that they take for such pictures."""
-    networks = [network for network in condition.networks if isinstance(network, Network)]
-    patchers = {id(network.patcher): network.patcher for network in networks}
-    need = looked_at(pictures.shape)
-    comfy.model_management.load_models_gpu(list(patchers.values()), memory_required=need)
+    load_networks(condition.networks, looked_at(pictures.shape))
 
 
 def _part(condition: Condition, picture: int, pictures: int) -> Condition:

@@ -4,7 +4,7 @@ the host, and run where the host put them.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
@@ -14,7 +14,15 @@ import comfy.model_patcher
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Network", "content_of", "file_stamp", "shared", "stamp_of"]
+__all__ = [
+    "Network",
+    "content_of",
+    "file_stamp",
+    "load_networks",
+    "patchers_of",
+    "shared",
+    "stamp_of",
+]
 
 Result = TypeVar("Result")
 
@@ -138,6 +146,22 @@ class _GradientScale:
         peak = gradient.detach().abs().max()
         self.peak = torch.where(peak > 0.0, peak, torch.ones_like(peak))
         return gradient / self.peak
+
+
+def load_networks(networks: Iterable[object], memory: float = 0.0) -> None:
+    """Have the host load those of ``networks`` that it manages, for a look outside sampling.
+
+    Args:
+        networks: such as an energy has; several may be views of one.
+        memory: bytes that the look takes besides the weights.
+    """
+    comfy.model_management.load_models_gpu(patchers_of(networks), memory_required=memory)
+
+
+def patchers_of(networks: Iterable[object]) -> list[comfy.model_patcher.ModelPatcher]:
+    """The ModelPatchers of those of ``networks`` that the host manages, each once."""
+    patchers = {id(n.patcher): n.patcher for n in networks if isinstance(n, Network)}
+    return list(patchers.values())
 
 
 def shared(kind: str, path: str | Path, options: Hashable, load: Callable[[], Result]) -> Result:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..guidance.poses.layouts import OPENPOSE_PARTS, from_openpose
-from ..guidance.poses.people import People, boxes_around
+from ..guidance.poses.people import People, boxes_around, in_picture
 from ..guidance.wording import quoted
 
 __all__ = ["people_in_pose_data"]
@@ -45,7 +45,7 @@ def people_in_pose_data(data: object, points: int, least: float) -> People:
     nobody = torch.zeros(points, 3, dtype=torch.float64)
     stacked = torch.stack([torch.stack([*p, *[nobody] * (most - len(p))]) for p in people])
     places, certain = stacked[..., :2], stacked[..., 2]
-    counts = ((certain >= least) & (certain > 0.0) & _in_canvas(places)).double()
+    counts = ((certain >= least) & (certain > 0.0) & in_picture(places)).double()
     return People(places, counts, boxes_around(places, counts, aspects[0]), aspects[0])
 
 
@@ -66,7 +66,3 @@ def _person(person: Mapping, canvas: Tensor, points: int) -> Tensor:
         # Whole numbers are pixel centers.
         parts = {n: torch.cat(((p[:, :2] + 0.5) / canvas, p[:, 2:]), 1) for n, p in parts.items()}
     return from_openpose(parts, points).nan_to_num()
-
-
-def _in_canvas(places: Tensor) -> Tensor:
-    return ((places >= 0.0) & (places <= 1.0)).all(-1)

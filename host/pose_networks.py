@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..guidance.poses.maps import points_of_maps, points_of_rows
 from .image_networks import ImageNetwork, example
-from .networks import Network
+from .networks import Network, load_networks
 
 __all__ = ["SDPOSE_STEP", "onnx_finder", "outside_sampling", "sdpose_finder"]
 
@@ -118,7 +118,7 @@ def onnx_finder(network: ImageNetwork) -> _OnnxPose:
 
 def outside_sampling(finder: _SdPose | _OnnxPose, compute: Callable[[], Result]) -> Result:
     """What ``compute`` returns, which calls a finder of this module on references."""
-    comfy.model_management.load_models_gpu([network.patcher for network in finder.networks])
+    load_networks(finder.networks)
     with torch.inference_mode(False), torch.no_grad():
         return compute()
 

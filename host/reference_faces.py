@@ -5,7 +5,6 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import comfy.model_management
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 
 from ..guidance.faces.crops import Faces
 from ..guidance.faces.location import FaceLocator, is_near
+from .networks import load_networks
 
 __all__ = ["ReferenceFaces", "reference_faces"]
 
@@ -42,7 +42,7 @@ class ReferenceFaces:
 def reference_faces(locator: FaceLocator, pictures: Tensor) -> ReferenceFaces:
     """Find the face in each of ``pictures [R, 3, h, w]`` RGB in [0, 1]."""
     if locator.networks:
-        comfy.model_management.load_models_gpu([n.patcher for n in locator.networks])
+        load_networks(locator.networks)
     found = locator.in_picture(pictures)
     kept = tuple(r for r, face in enumerate(found) if face is not None)
     if not kept:

@@ -1,7 +1,7 @@
 """One sampling run in the host: the engine's state and the host objects that it works on."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -176,14 +176,13 @@ class HostRun:
         modules = [guider.inner_model, *(p.model for p in _patchers(guider))]
         second_order = self.engine.settings.second_order
         small = self.memory.is_small(guider.model_patcher.load_device)
-        with ExitStack() as stack:
-            call = stack.enter_context(
-                differentiable(
-                    guider.model_patcher, modules, second_order=second_order, checkpoint=small
-                )
-            )
-            if self.evaluations is not None:
-                stack.enter_context(self.evaluations.with_gradients(run_again=small))
+        predicting = self.evaluations
+        with (
+            differentiable(
+                guider.model_patcher, modules, second_order=second_order, checkpoint=small
+            ) as call,
+            predicting.with_gradients(run_again=small) if predicting else nullcontext(),
+        ):
             before, self._call = self._call, call
             try:
                 yield

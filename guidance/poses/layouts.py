@@ -38,8 +38,8 @@ _OPENPOSE_OF_COCO = (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10)
 _NECK = 1
 _LEFT_WRIST, _RIGHT_WRIST = 7, 4  # OpenPose's
 
-# Of the feet's points in COCO's order (big toe, small toe, heel; left, right), those of Halpe 26
-# (big toes, small toes, heels).
+# Halpe 26 has the feet's points in another order (big toes, small toes, heels) than COCO (big toe,
+# small toe, heel; left, right): COCO's number of each.
 _HALPE_FEET = (0, 3, 1, 4, 2, 5)
 
 

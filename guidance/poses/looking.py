@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..pictures.regions import cropped
 from ..transfers import made_at
-from .people import People, boxes_around, grown_to
+from .people import People, boxes_around, grown_to, in_picture
 
 __all__ = ["PointFinder", "found_in", "people_in", "seen_in_boxes"]
 
@@ -102,5 +102,4 @@ def _found(
     found = [found_in(finder, pictures, each) for each in boxes.unbind(1)]
     points = torch.stack([each for each, _ in found], dim=1).cpu().double()
     scores = torch.stack([each for _, each in found], dim=1).cpu().double()
-    inside = ((points >= 0.0) & (points <= 1.0)).all(-1)
-    return points, ((scores >= least) & inside).double(), scores
+    return points, ((scores >= least) & in_picture(points)).double(), scores

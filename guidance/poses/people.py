@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..pictures.references import ordinary
 
-__all__ = ["MARGIN", "People", "boxes_around", "grown_to"]
+__all__ = ["MARGIN", "People", "boxes_around", "grown_to", "in_picture"]
 
 # Side of the box that a network looks at in sides of the one around the key points: as pose
 # networks are trained (MMPose, GetBBoxCenterScale).
@@ -72,13 +72,17 @@ class People:
             (values - 0.5) * scale.repeat(values.shape[-1] // 2) + 0.5
             for values in (self.points, self.boxes)
         )
-        inside = ((points >= 0.0) & (points <= 1.0)).all(-1)
-        return People(points, self.counts * inside, boxes, aspect)
+        return People(points, self.counts * in_picture(points), boxes, aspect)
 
     @property
     def _units(self) -> Tensor:
         """Fractions to heights of the picture."""
         return self.points.new_tensor((self.aspect, 1.0))
+
+
+def in_picture(points: Tensor) -> Tensor:
+    """Whether points ``[..., 2]`` in fractions lie in the picture: ``[...]``."""
+    return ((points >= 0.0) & (points <= 1.0)).all(-1)
 
 
 def boxes_around(points: Tensor, counts: Tensor, aspect: float) -> Tensor:

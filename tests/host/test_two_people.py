@@ -49,7 +49,7 @@ def half(side: str, width: float = 0.7) -> Tensor:
 
 
 def energies(recognizer, location, picture: Tensor) -> Tensor:
-    """Of her on the left and of him on the right, as a chain of two conditions: ``[2]``."""
+    """The energies ``[2]`` of two conditions in a chain: her on the left, him on the right."""
     chain = None
     for file, side in ((WOMAN_FILE, "left"), (MAN_FILE, "right")):
         left, top, size = HEADS[file]
