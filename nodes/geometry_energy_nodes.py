@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from ..guidance.energies import Depth, Normals
 from ..host.geometry_networks import PATCH, Estimator, depth_anything, moge
+from .alternatives import require_one
 from .bases import EnergyNode
 from .condition_inputs import REFERENCE_BATCH
 from .picture_inputs import pictures_and_mask, reference_mask_input
@@ -102,12 +103,8 @@ class ZMagicDepth(EnergyNode):
         moge_model=None,
         reference_mask: Tensor | None = None,
     ) -> Depth:
-        if (da3_model is None) == (moge_model is None):
-            raise ValueError(
-                "expected either 'da3_model' or 'moge_model' to be connected, got "
-                f"{'neither' if da3_model is None else 'both'}.\nThey come from Load Depth "
-                "Anything 3 and Load MoGe Model of a newer ComfyUI"
-            )
+        source = ".\nThey come from Load Depth Anything 3 and Load MoGe Model of a newer ComfyUI"
+        require_one(source, da3_model=da3_model, moge_model=moge_model)
         estimator = moge(moge_model, size) if da3_model is None else depth_anything(da3_model, size)
         pictures, mask = pictures_and_mask(reference, reference_mask)
         if reference_is == PHOTOGRAPH:

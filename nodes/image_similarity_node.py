@@ -11,6 +11,7 @@ from ..host.similarity_towers import (
     tower_of_openclip,
 )
 from . import sockets
+from .alternatives import require_one
 from .bases import EnergyNode, Made
 from .parsing.numbers import parse_weights
 from .picture_inputs import SEVERAL_TOGETHER, grayed, pictures_and_mask, reference_mask_input
@@ -115,11 +116,7 @@ class ZMagicImageSimilarity(EnergyNode):
         match: str = GLOBAL,
         size: int = 0,
     ) -> Made:
-        if (openclip is None) == (clip_vision is None):
-            raise ValueError(
-                f"expected either 'openclip' or 'clip_vision' to be connected, got "
-                f"{'neither' if openclip is None else 'both'}"
-            )
+        require_one(openclip=openclip, clip_vision=clip_vision)
         references, mask = pictures_and_mask(reference, reference_mask)
         weights = parse_weights(reference_weights, references.shape[0], "reference_weights")
         if clip_vision is None:

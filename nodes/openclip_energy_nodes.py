@@ -14,6 +14,7 @@ from ..host.image_networks import ImageNetwork
 from ..host.networks import Network
 from ..host.openclip import OpenClip
 from . import sockets
+from .alternatives import require_one
 from .bases import EnergyNode, Made
 from .parsing.numbers import parse_blocks, parse_weights
 from .parsing.prompts import parse_prompts
@@ -194,11 +195,7 @@ class ZMagicStyle(EnergyNode):
         network: ImageNetwork | None = None,
         reference_mask: Tensor | None = None,
     ) -> Made:
-        if (openclip is None) == (network is None):
-            raise ValueError(
-                f"expected either 'openclip' or 'network' to be connected, got "
-                f"{'neither' if openclip is None else 'both'}"
-            )
+        require_one(openclip=openclip, network=network)
         styles, mask = pictures_and_mask(reference, reference_mask)
         weights = parse_weights(style_weights, styles.shape[0], "style_weights")
         numbers = parse_blocks(blocks)

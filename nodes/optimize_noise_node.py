@@ -1,6 +1,5 @@
 """The node that searches the noise of a model of few steps."""
 
-from functools import partial
 from typing import Any
 
 import comfy.samplers
@@ -9,11 +8,16 @@ from torch import Tensor
 
 from ..guidance.noise_search import NoiseSearch
 from ..guidance.trace import Trace
-from ..host.hooks import attach, with_noise_search
+from ..host.hooks import with_noise_search
 from .bases import Node
-from .notices import say
-from .run_reports import figure_of, json_of, report_outputs, shown, tell
-from .sampler_nodes import cfg_input, conditions_input, settings_input, vae_input
+from .run_reports import figure_of, json_of, report_outputs, shown
+from .sampler_nodes import (
+    attach_and_show,
+    cfg_input,
+    conditions_input,
+    settings_input,
+    vae_input,
+)
 from .settings_node import ALIASES, CATEGORY
 
 __all__ = ["NODES", "SearchedNoise"]
@@ -196,13 +200,9 @@ class ZMagicOptimizeNoise(Node):
         traces: list[Trace] = []
         noises: list[Tensor] = []
 
-        def on_finish(trace: Trace) -> None:
-            traces.append(trace)
-            tell(cls, trace)
-
-        attached = attach(model, conditions, settings, vae, on_finish, partial(say, cls))
+        guided = attach_and_show(cls, model, conditions, settings, vae, traces)
         search = NoiseSearch(evaluations, rate, white)
-        searching = with_noise_search(attached, search, noises.append)
+        searching = with_noise_search(guided, search, noises.append)
         chosen = (seed, steps, cfg, sampler_name, scheduler, positive, negative)
         latent = common_ksampler(searching, *chosen, latent_image, denoise=denoise)[0]
         if not noises:

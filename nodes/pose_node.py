@@ -12,6 +12,7 @@ from ..host.image_networks import ImageNetwork
 from ..host.pose_data import people_in_pose_data
 from ..host.pose_networks import SDPOSE_STEP, onnx_finder, outside_sampling, sdpose_finder
 from . import sockets
+from .alternatives import require_one
 from .bases import EnergyNode
 from .condition_inputs import REFERENCE_BATCH
 from .picture_inputs import pictures
@@ -144,11 +145,7 @@ class ZMagicPose(EnergyNode):
     ) -> Pose:
         finder = _finder(sdpose_model, sdpose_vae, pose_network, size)
         chosen = chosen_points(points, finder.points)
-        if (reference is None) == (keypoints is None):
-            raise ValueError(
-                "expected either 'reference' or 'keypoints' to be connected, got "
-                f"{'neither' if reference is None else 'both'}"
-            )
+        require_one(reference=reference, keypoints=keypoints)
         if reference is None:
             if person_boxes is not None:
                 raise ValueError(
@@ -172,11 +169,7 @@ NODES = [ZMagicPose]
 
 
 def _finder(model, vae, network: ImageNetwork | None, size: int) -> PointFinder:
-    if (model is None) == (network is None):
-        raise ValueError(
-            "expected either 'sdpose_model' or 'pose_network' to be connected, got "
-            f"{'neither' if model is None else 'both'}"
-        )
+    require_one(sdpose_model=model, pose_network=network)
     if (model is None) != (vae is None):
         raise ValueError(
             "'sdpose_model' and 'sdpose_vae' belong together: connect both outputs of the "

@@ -21,7 +21,14 @@ from .settings_node import ALIASES, CATEGORY
 from .sockets import Conditions, Settings
 from .titles import title
 
-__all__ = ["NODES", "cfg_input", "conditions_input", "settings_input", "vae_input"]
+__all__ = [
+    "NODES",
+    "attach_and_show",
+    "cfg_input",
+    "conditions_input",
+    "settings_input",
+    "vae_input",
+]
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +77,14 @@ def cfg_input(default: float = 8.0) -> io.Float.Input:
     )
 
 
-def _attached(node: type[io.ComfyNode], model, conditions, settings, vae, traces=None):
-    """``attach``; the node shows each run's progress and outcome, its trace goes to ``traces``."""
+def attach_and_show(node: type[io.ComfyNode], model, conditions, settings, vae, traces=None):
+    """Attach guidance to a model, whose runs are shown on the node while they go on and after it.
+
+    Args:
+        node: the class that ComfyUI executes.
+        model, conditions, settings, vae: what is connected to it; see ``attach``.
+        traces: a list to which the record of each run is added; None: nobody wants them.
+    """
 
     def on_finish(trace: Trace) -> None:
         if traces is not None:
@@ -108,7 +121,7 @@ class ZMagicApply(Node):
 
     @classmethod
     def run(cls, model, conditions, settings=None, vae=None) -> io.NodeOutput:
-        return io.NodeOutput(_attached(cls, model, conditions, settings, vae))
+        return io.NodeOutput(attach_and_show(cls, model, conditions, settings, vae))
 
 
 class ZMagicGuider(Node):
@@ -146,7 +159,7 @@ class ZMagicGuider(Node):
     def run(
         cls, model, positive, conditions, cfg, negative=None, settings=None, vae=None
     ) -> io.NodeOutput:
-        model = _attached(cls, model, conditions, settings, vae)
+        model = attach_and_show(cls, model, conditions, settings, vae)
         guider = comfy.samplers.CFGGuider(model)
         if negative is None:
             guider.inner_set_conds({"positive": positive})
@@ -282,7 +295,7 @@ class ZMagicSampler(Node):
             best = best_of(cls, attached, sampled, seeds_of(seed, candidates), early_steps(steps))
             sampled = partial(sampled, seed=best.seed if best else seed)
         traces: list[Trace] = []
-        guided = _attached(cls, model, conditions, settings, vae, traces)
+        guided = attach_and_show(cls, model, conditions, settings, vae, traces)
         latent = sampled(guided)
         if not traces:  # the host returns the latent without a run
             traces.append(Trace({}, warnings=["Nothing was sampled and guided: denoise is 0."]))
