@@ -53,7 +53,7 @@ def files_of(api: dict) -> list[ModelFile]:
 
 @cache
 def known_files() -> dict[str, ModelFile]:
-    """Those that are written down, and those that the nodes know where to get."""
+    """The model files, by name, that are written down or that the nodes know where to get."""
     content = tomllib.loads(FILES.read_text(encoding="utf-8"))
     written = [ModelFile(name, **about) for name, about in content.items()]
     return {file.name: file for file in (*written, *_of_nodes())}

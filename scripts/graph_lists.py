@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 
 from graph_files import files_of
 from graph_notes import Texts, read_texts
 from headless import PACK
+from marked_text import replaced_between
 
 __all__ = ["listed", "prompt_of", "write_lists"]
 
@@ -29,7 +29,10 @@ def listed() -> dict:
     """The files that hold lists, and their texts with the lists as they should be."""
     texts = dict(sorted(read_texts().items(), key=lambda entry: entry[1].name))
     lists = {README: _table(texts), COMFY_TEST: _free(texts)}
-    return {file: _replaced(file, lists[file]) for file in PLACES}
+    return {
+        file: replaced_between(file.read_text(encoding="utf-8"), *marks, lists[file])
+        for file, marks in PLACES.items()
+    }
 
 
 def prompt_of(name: str) -> dict:
@@ -57,9 +60,3 @@ def _needs(name: str) -> str:
 def _free(texts: dict[str, Texts]) -> str:
     free = [about.name for name, about in texts.items() if not files_of(prompt_of(name))]
     return "".join(f'    "{name}.json",\n' for name in free)
-
-
-def _replaced(file, text: str) -> str:
-    before, after = map(re.escape, PLACES[file])
-    whole = file.read_text(encoding="utf-8")
-    return re.sub(f"(?<={before}).*?(?={after})", lambda _: text, whole, flags=re.DOTALL)

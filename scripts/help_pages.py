@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import headless
+from marked_text import replaced_between
 from node_texts import Text, inputs, node_schemas, outputs
 
 __all__ = ["BEGIN", "END", "FOLDER", "HEADINGS", "table", "with_table"]
@@ -43,11 +44,7 @@ def with_table(page: str, content: str) -> str:
 
     Raises ValueError where it has not exactly one pair of them.
     """
-    marked = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    found, count = marked.subn(lambda _: f"{BEGIN}\n\n{content}\n\n{END}", page)
-    if count != 1:
-        raise ValueError(f"expected one pair of the lines '{BEGIN}' and '{END}', found {count}")
-    return found
+    return replaced_between(page, BEGIN, END, f"\n\n{content}\n\n")
 
 
 def _table(heading: str, texts: list[Text], translated: Translate, named: Translate) -> str:

@@ -20,7 +20,7 @@ from graph_files import describe, registered
 from graph_groups import columns_of
 from graph_layout import WIDTHS
 from headless import PACK
-from make_workflows import LOAD_API, SETTLE
+from make_workflows import graph_of
 from playwright.sync_api import Page
 
 __all__ = ["blueprint", "definition"]
@@ -58,10 +58,8 @@ def main() -> None:
 def write(page: Page, file: Path, about: dict) -> None:
     """Write the blueprint that ``about`` describes, of the nodes in a file."""
     api = json.loads(file.read_text(encoding="utf-8"))
-    made = page.evaluate(LOAD_API, [api, file.stem])
-    columns = columns_of(made)
-    widths = {str(node): WIDTHS[column] for node, column in columns.items()}
-    graph = page.evaluate(SETTLE, [widths, []])
+    graph = graph_of(page, api, file.stem)
+    columns = columns_of(graph)
     for node in graph["nodes"]:
         node["title"] = api[str(node["id"])]["_meta"]["title"]
     describe(graph["nodes"], api)

@@ -13,6 +13,7 @@ Needs a Chromium (CHROMIUM names its executable).
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 
 from api_client import running_server
 from frontend import (
@@ -88,7 +89,7 @@ def main() -> int:
             with opened_frontend(server, renderer) as page:
                 for name in names:
                     if name not in graphs:
-                        graphs[name] = _graph(page, name, texts[name])
+                        graphs[name] = graph_of(page, prompt_of(name), name, texts[name].folded)
                     boxes[name] += _measured(page, renderer, graphs[name])
                     note = note_of(prompt_of(name), texts[name])
                     notes[name].append(note_heights(page, note, note_widths()))
@@ -102,10 +103,17 @@ def main() -> int:
     return 0 if all(exact) else 1
 
 
-def _graph(page: Page, name: str, texts: Texts) -> dict:
-    made = page.evaluate(LOAD_API, [prompt_of(name), name])
+def graph_of(page: Page, api: dict, name: str, folded: Sequence[str] = ()) -> dict:
+    """The graph that the frontend makes of a prompt, with nodes as wide as their columns.
+
+    Args:
+        api: the prompt.
+        name: what the frontend calls the graph.
+        folded: titles of nodes that show no more than that at first.
+    """
+    made = page.evaluate(LOAD_API, [api, name])
     wide = {str(node): width for node, width in widths(made).items()}
-    return page.evaluate(SETTLE, [wide, texts.folded])
+    return page.evaluate(SETTLE, [wide, list(folded)])
 
 
 def _measured(page: Page, renderer: str, graph: dict) -> list[dict[str, tuple[float, ...]]]:
