@@ -1,10 +1,24 @@
 """OpenCLIP weights files for tests: published architectures with seeded random weights."""
 
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import open_clip
 import torch
 from safetensors.torch import save_file
+
+
+@contextmanager
+def added_architectures() -> Iterator[None]:
+    """What is added to open_clip's list of architectures inside leaves it behind."""
+    factory = importlib.import_module("open_clip.factory")
+    before = dict(factory._MODEL_CONFIGS), list(factory._MODEL_CONFIG_PATHS)
+    try:
+        yield
+    finally:
+        factory._MODEL_CONFIGS, factory._MODEL_CONFIG_PATHS = before
 
 
 def write_openclip(folder: Path, architecture: str = "ViT-B-32") -> Path:

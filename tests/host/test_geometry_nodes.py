@@ -8,11 +8,10 @@ import torch
 from skimage import data
 from torch import Tensor
 
-from zmagic.guidance.settings import preset
-from zmagic.host.hooks import HostSettings, attach
 from zmagic.nodes.demo_nodes import ZMagicLoadDemo
 
 from .architectures import random_weights
+from .demo_sampling import sampled
 from .derivatives import one_thread, slope_of
 
 if importlib.util.find_spec("comfy.ldm.moge") is None:
@@ -188,21 +187,12 @@ def test_a_flat_map_is_refused(da3):
 @pytest.mark.slow
 def test_depth_is_followed_in_the_demo_model(da3):
     """A network of random weights has slopes, too: what it calls depth is followed."""
-    from nodes import common_ksampler
-
     with torch.inference_mode():
-        model, conditioning, vae, *_ = demo = ZMagicLoadDemo.execute().args
+        model, _, vae, *_ = demo = ZMagicLoadDemo.execute().args
     guide = condition(ZMagicDepth, da3_model=da3, reference=demo[4])
 
     def final(strength: float) -> float:
-        traces = []
-        settings = HostSettings(preset("balanced", strength=strength))
-        guided = attach(model, (guide,), settings, vae, traces.append)
-        with torch.inference_mode():
-            latent = {"samples": torch.zeros(1, 4, 16, 16)}
-            cond = (conditioning, conditioning)
-            common_ksampler(guided, 3, 4, 1.0, "dpmpp_2m", "karras", *cond, latent)
-        ((energy,),) = traces[0].final.values()
+        ((energy,),) = sampled(model, vae, guide, strength, steps=4)[1].final.values()
         return energy
 
     plain, guided = final(0.0), final(0.3)

@@ -17,7 +17,7 @@ from zmagic.nodes.image_similarity_node import ZMagicImageSimilarity
 from zmagic.nodes.openclip_energy_nodes import ZMagicStyle, ZMagicText
 from zmagic.nodes.openclip_loader_node import ZMagicLoadOpenCLIP
 
-from .published_openclip import write_openclip
+from .published_openclip import added_architectures, write_openclip
 
 SMALL = "zmagic-small-file"
 CONFIG = {
@@ -32,16 +32,14 @@ COMMON = {"weight": 1.0, "start": 0.0, "end": 1.0}
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A weights file of a small architecture, which open_clip knows by now."""
-    factory = importlib.import_module("open_clip.factory")
-    before = dict(factory._MODEL_CONFIGS), list(factory._MODEL_CONFIG_PATHS)
     folder = tmp_path_factory.mktemp("configs")
     (folder / f"{SMALL}.json").write_text(json.dumps(CONFIG))
-    open_clip.add_model_config(folder / f"{SMALL}.json")
     # The same with the other activation, as open_clip has it of its own models.
     (folder / f"{SMALL}-quickgelu.json").write_text(json.dumps({**CONFIG, "quick_gelu": True}))
-    open_clip.add_model_config(folder / f"{SMALL}-quickgelu.json")
-    yield write_openclip(folder, SMALL)
-    factory._MODEL_CONFIGS, factory._MODEL_CONFIG_PATHS = before
+    with added_architectures():
+        open_clip.add_model_config(folder / f"{SMALL}.json")
+        open_clip.add_model_config(folder / f"{SMALL}-quickgelu.json")
+        yield write_openclip(folder, SMALL)
 
 
 @pytest.fixture

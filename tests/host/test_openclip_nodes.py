@@ -34,7 +34,7 @@ from zmagic.nodes.openclip_energy_nodes import ZMagicStyle, ZMagicText
 from zmagic.nodes.openclip_loader_node import ZMagicLoadOpenCLIP
 
 from .derivatives import one_thread, repeated, slope_of
-from .published_openclip import write_openclip
+from .published_openclip import added_architectures, write_openclip
 
 PUBLISHED = "ViT-B-32"
 # A small architecture of open_clip's own classes, for all that does not depend on the size.
@@ -67,8 +67,8 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("open_clip")
     config = tmp_path_factory.mktemp("configs") / f"{SMALL}.json"
     config.write_text(json.dumps(SMALL_CONFIG))
-    open_clip.add_model_config(config)
-    with pytest.MonkeyPatch.context() as patch:
+    with added_architectures(), pytest.MonkeyPatch.context() as patch:
+        open_clip.add_model_config(config)
         patch.setitem(folder_paths.folder_names_and_paths, "open_clip", ([str(path)], set()))
         write_openclip(path, SMALL)
         yield path

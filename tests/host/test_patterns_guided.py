@@ -18,20 +18,18 @@ from zmagic.guidance.energies import (
 )
 from zmagic.guidance.networks.lpips import BACKBONES, Lpips
 from zmagic.guidance.poses.people import People
-from zmagic.guidance.settings import preset
 from zmagic.host.demo_model import (
     WOMAN_FILE,
-    demo_conditioning,
     load_autoencoder,
     load_photograph,
     load_unet,
 )
 from zmagic.host.demo_networks import demo_landmarks, demo_locator, demo_parser
-from zmagic.host.hooks import HostSettings, attach
 from zmagic.host.networks import Network
 from zmagic.host.pose_networks import onnx_finder
 
 from ..registry_packages import imported, package_folder
+from .demo_sampling import sampled
 
 pytestmark = pytest.mark.slow
 
@@ -47,19 +45,9 @@ def world():
 
 def guided(world, energy, strength: float, batch: int = BATCH, side: int = SIDE, steps=STEPS):
     """The pictures ``[B, 3, H, W]`` and their energies."""
-    from nodes import common_ksampler
-
-    model, vae = world
-    traces: list = []
-    settings = HostSettings(preset("balanced", strength=strength))
-    patched = attach(model, (Condition("pattern", energy),), settings, vae, traces.append)
-    with torch.inference_mode():
-        cond, latent = demo_conditioning(), {"samples": torch.zeros(batch, 4, side, side)}
-        (result,) = common_ksampler(
-            patched, 3, steps, 1.0, "dpmpp_2m", "karras", cond, cond, latent
-        )
-        pictures = vae.decode(result["samples"]).movedim(-1, 1)
-    return pictures.float().clamp(0.0, 1.0), torch.tensor(traces[0].final["pattern"])
+    condition = Condition("pattern", energy)
+    pictures, trace = sampled(*world, condition, strength, steps=steps, batch=batch, side=side)
+    return pictures, torch.tensor(trace.final["pattern"])
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +143,7 @@ def qr_code(text: str, side: int) -> Tensor:
     return F.interpolate(squares[None, None], size=(side, side)).expand(-1, 3, -1, -1).contiguous()
 
 
-# Of the classes of the demo's face parser.
+# Three classes of the demo's face parser.
 LIPS, BROWS, EYES = 2, 3, 4
 ASIDE = 12  # pixels of 128 by which the pose lies beside that of a portrait
 

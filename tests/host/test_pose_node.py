@@ -12,14 +12,13 @@ import torch
 from skimage import data
 from torch import Tensor, nn
 
-from zmagic.guidance.settings import preset
-from zmagic.host.hooks import HostSettings, attach
 from zmagic.nodes.demo_nodes import ZMagicLoadDemo
 from zmagic.nodes.onnx_nodes import ZMagicLoadOnnx
 from zmagic.nodes.pose_node import ZMagicPose
 
 from .architectures import random_weights
 from .checkpoints import autoencoder
+from .demo_sampling import sampled
 from .derivatives import one_thread, slope_of
 
 COMMON = {"weight": 1.0, "start": 0.0, "end": 1.0}
@@ -166,8 +165,8 @@ def test_a_photograph_has_its_own_pose_and_slopes_are_difference_quotients(kind,
 
 @pytest.mark.slow
 def test_heat_maps_of_sdpose_are_those_of_comfyui(sdpose):
-    """Of a picture in the shape that it takes, at its own size: those that the node reads, whose
-    highest values are its scores."""
+    """A picture in the shape that SDPose takes, at its own size, has the heat maps that the node
+    reads, whose highest values are its scores."""
     from comfy_extras.nodes_sdpose import SDPoseKeypointExtractor
 
     fitting = torch.nn.functional.interpolate(
@@ -257,21 +256,12 @@ def test_networks_of_another_kind_are_refused(tmp_path):
 @pytest.mark.slow
 def test_a_pose_is_followed_in_the_demo_model(heat_maps):
     """A network of random weights has slopes, too: what it calls key points is followed."""
-    from nodes import common_ksampler
-
     with torch.inference_mode():
-        model, conditioning, vae, *_ = demo = ZMagicLoadDemo.execute().args
+        model, _, vae, *_ = demo = ZMagicLoadDemo.execute().args
     guide = condition(**heat_maps, reference=demo[4], min_score=-1e9)
 
     def final(strength: float) -> float:
-        traces = []
-        settings = HostSettings(preset("balanced", strength=strength))
-        guided = attach(model, (guide,), settings, vae, traces.append)
-        with torch.inference_mode():
-            latent = {"samples": torch.zeros(1, 4, 16, 16)}
-            cond = (conditioning, conditioning)
-            common_ksampler(guided, 3, 6, 1.0, "dpmpp_2m", "karras", *cond, latent)
-        ((energy,),) = traces[0].final.values()
+        ((energy,),) = sampled(model, vae, guide, strength, steps=6)[1].final.values()
         return energy
 
     plain, guided = final(0.0), final(0.3)

@@ -18,14 +18,14 @@ from torch import nn
 from torchvision.transforms.v2 import functional as vision
 
 from zmagic.guidance.networks.transformers_clip import from_transformers
-from zmagic.guidance.settings import preset
 from zmagic.host.demo_networks import demo_clip
-from zmagic.host.hooks import HostSettings, attach
 from zmagic.nodes.demo_nodes import ZMagicLoadDemo
 from zmagic.nodes.openclip_loader_node import ZMagicLoadOpenCLIP
 from zmagic.nodes.preference_node import ZMagicPreference
 
+from .demo_sampling import sampled
 from .derivatives import one_thread, slope_of
+from .published_openclip import added_architectures
 
 SMALL = "zmagic-small-preference"
 CONFIG = {
@@ -100,7 +100,6 @@ def folders(tmp_path_factory, pickscore, plain, head):
     root = tmp_path_factory.mktemp("models")
     config = root / f"{SMALL}.json"
     config.write_text(json.dumps(CONFIG))
-    open_clip.add_model_config(config)
     weights, heads = root / "open_clip", root / "aesthetic"
     weights.mkdir()
     heads.mkdir()
@@ -111,7 +110,8 @@ def folders(tmp_path_factory, pickscore, plain, head):
     state = OrderedDict((f"layers.{name}", value) for name, value in head.state_dict().items())
     torch.save(state, heads / HEAD)
     torch.save(nn.Linear(24, 1).state_dict(), heads / LINEAR_HEAD)
-    with pytest.MonkeyPatch.context() as patch:
+    with added_architectures(), pytest.MonkeyPatch.context() as patch:
+        open_clip.add_model_config(config)
         for name in ("open_clip", "aesthetic"):
             patch.setitem(folder_paths.folder_names_and_paths, name, ([str(root / name)], {".pth"}))
         yield root
@@ -346,22 +346,15 @@ OPPOSITES = {
 @pytest.mark.slow
 def test_a_pair_of_opposites_is_followed_and_another_clip_agrees():
     """Guided by the demo's CLIP, measured by the evaluator, which has seen no gradient of it."""
-    from nodes import common_ksampler
-
     with torch.inference_mode():
-        model, conditioning, vae = ZMagicLoadDemo.execute().args[:3]
+        model, _, vae = ZMagicLoadDemo.execute().args[:3]
         clip = demo_clip()
     evaluators = Path(__file__).resolve().parents[2] / "lab" / "evaluators"
     evaluator = demo_clip(evaluators / "clip_evaluator.safetensors")
     guide, other = (condition(each, "opposites", **OPPOSITES) for each in (clip, evaluator))
 
     def probabilities(strength: float) -> list[float]:
-        guided = attach(model, (guide,), HostSettings(preset("quality", strength=strength)), vae)
-        with torch.inference_mode():
-            latent = {"samples": torch.zeros(2, 4, 16, 16)}
-            cond = (conditioning, conditioning)
-            (made,) = common_ksampler(guided, 3, 4, 1.0, "dpmpp_2m", "karras", *cond, latent)
-            image = vae.decode(made["samples"]).movedim(-1, 1)
+        image, _ = sampled(model, vae, guide, strength, steps=4, batch=2, settings="quality")
         with torch.no_grad():
             scores = [each.energy.scores(image.clone()) for each in (guide, other)]
         return [each.sigmoid().mean().item() for each in scores]

@@ -14,12 +14,11 @@ from safetensors.torch import load_file
 from skimage import data
 from torch import Tensor
 
-from zmagic.guidance.settings import preset
-from zmagic.host.hooks import HostSettings, attach
 from zmagic.host.similarity_towers import tower_of_clip_vision
 from zmagic.nodes.demo_nodes import ZMagicLoadDemo, ZMagicLoadDemoNetworks
 from zmagic.nodes.image_similarity_node import ZMagicImageSimilarity
 
+from .demo_sampling import sampled
 from .derivatives import one_thread, slope_of
 
 COMMON = {"weight": 1.0, "start": 0.0, "end": 1.0}
@@ -216,21 +215,14 @@ def test_one_tower_is_needed(inputs, message):
 
 @pytest.mark.slow
 def test_patches_of_a_portrait_are_followed_in_the_demo_model():
-    from nodes import common_ksampler
-
     with torch.inference_mode():
-        model, conditioning, vae, *_ = demo = ZMagicLoadDemo.execute().args
+        model, _, vae, *_ = demo = ZMagicLoadDemo.execute().args
         openclip = ZMagicLoadDemoNetworks.execute().args[0]
     guide = condition(openclip=openclip, match="patches", reference=demo[4])
     other = condition(openclip=openclip, match="global", reference=demo[4])
 
     def energies(strength: float) -> list[float]:
-        guided = attach(model, (guide,), HostSettings(preset("quality", strength=strength)), vae)
-        with torch.inference_mode():
-            latent = {"samples": torch.zeros(1, 4, 16, 16)}
-            cond = (conditioning, conditioning)
-            (made,) = common_ksampler(guided, 3, 4, 1.0, "dpmpp_2m", "karras", *cond, latent)
-            image = vae.decode(made["samples"]).movedim(-1, 1)
+        image, _ = sampled(model, vae, guide, strength, steps=4, settings="quality")
         with torch.no_grad():
             return [each.energy(image.clone()).item() for each in (guide, other)]
 
