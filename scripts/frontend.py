@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ __all__ = [
     "cut_off",
     "load_graph",
     "note_heights",
+    "open_search",
     "opened_frontend",
     "overlaps",
     "rectangles",
@@ -145,7 +146,9 @@ LOOK_AT = """([left, top]) => {
     app.canvas.ds.offset = [200 - left, 200 - top];
     app.canvas.setDirty(true, true);
 }"""
+MARGIN, SEEN = 150, (1200, 650)  # around what it looks at: to the left and above, all in all
 LOOK_MILLISECONDS = 150
+SEARCH_MILLISECONDS = 5000
 
 REPORT = "report.png"  # of the shape of a report
 
@@ -291,11 +294,33 @@ def cut_off(page: Any) -> dict[str, int]:
 def unread_texts(page: Any, boxes: dict[str, tuple[float, float, float, float]]) -> list[str]:
     """The beginnings of texts of several lines that are cut off, wherever they are."""
     unread: set[str] = set()
-    for left, top, *_ in boxes.values():
+    unseen = sorted(boxes.values())
+    while unseen:
+        left, top, *_ = unseen[0]
         page.evaluate(LOOK_AT, [left, top])
         page.wait_for_timeout(LOOK_MILLISECONDS)
         unread |= set(page.evaluate(UNREAD))
+        unseen = [box for box in unseen[1:] if not _in_sight(box, left, top)]
     return sorted(unread)
+
+
+def _in_sight(box: tuple[float, ...], left: float, top: float) -> bool:
+    """Whether all of a box is in the window that looks at the node at ``left, top``."""
+    sides = zip(box[:2], box[2:], (left, top), SEEN, strict=True)
+    return all(start - MARGIN < at and at + size < start + seen for at, size, start, seen in sides)
+
+
+def open_search(page: Any, x: int, y: int) -> Any:
+    """Open the search for nodes by a double click on the canvas; return its box."""
+    from playwright.sync_api import TimeoutError as NotThere
+
+    box = page.get_by_placeholder("Add a node")
+    for _ in range(MOST_LOOKS):
+        page.mouse.dblclick(x, y)
+        with suppress(NotThere):  # to a busy page they were two single clicks
+            box.wait_for(timeout=SEARCH_MILLISECONDS)
+            return box
+    raise TimeoutError("a double click on the canvas does not open the search for nodes")
 
 
 def write_pictures(folder: Path) -> None:

@@ -9,6 +9,15 @@ import pytest
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 
 
+def pytest_collection_modifyitems(items):
+    """Two processes share the tests by the pages that they open: a file's, in one renderer."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        params = callspec.params if callspec else {}
+        page = params.get("renderer", params.get("page", ""))
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {page}"))
+
+
 @pytest.fixture(scope="session")
 def frontend(pytestconfig):
     """The module ``scripts/frontend.py``."""
@@ -22,10 +31,12 @@ def frontend(pytestconfig):
 def server(pytestconfig, frontend, tmp_path_factory):
     """A host that has the pictures which the graphs name, and those that nodes show here."""
     folder = tmp_path_factory.mktemp("browser")
-    state = pytestconfig.zmagic_script("packages").STATE
-    frontend.write_pictures(state / "server" / "input")
+    frontend.write_pictures(folder / "input")
     running = pytestconfig.zmagic_script("api_client").running_server
-    with running(folder, folder / "server.log", cpu=True) as server:
+    # With folders of its own: another process may be looking through the other renderer.
+    (folder / "user").mkdir()
+    own = [f"--{name}-directory={folder / name}" for name in ("input", "user")]
+    with running(folder, folder / "server.log", cpu=True, arguments=own) as server:
         yield server
 
 

@@ -55,13 +55,11 @@ def page(request, frontend, server):
         yield page
 
 
-def insert(page, name: str) -> None:
+def insert(frontend, page, name: str) -> None:
     """Add a blueprint as a user does: double click, its name, the first result."""
     page.evaluate("app.canvas.ds.offset = [-9000, -9000]; app.canvas.setDirty(true, true)")
     page.wait_for_timeout(300)  # no node is where the click goes
-    page.mouse.dblclick(1200, 700)
-    box = page.get_by_placeholder("Add a node")
-    box.wait_for()
+    box = frontend.open_search(page, 1200, 700)
     box.fill(name)
     page.locator("#results-list [role=option]").filter(has_text=name).first.click()
     box.wait_for(state="hidden")  # it takes clicks as long as it is seen
@@ -71,9 +69,9 @@ def insert(page, name: str) -> None:
 
 
 @pytest.mark.parametrize("about", ABOUT.values(), ids=ABOUT.keys())
-def test_a_blueprint_is_inserted_and_its_prompt_accepted(page, server, about):
+def test_a_blueprint_is_inserted_and_its_prompt_accepted(frontend, page, server, about):
     page.evaluate(LOAD_API, {i: {"class_type": k, "inputs": v} for i, (k, v) in GRAPH.items()})
-    insert(page, about["name"])
+    insert(frontend, page, about["name"])
     made = page.evaluate(CONNECT)
     sockets = {socket["name"] for socket in about["inputs"]}
     assert made["title"] == about["name"] and made["open"] == 0

@@ -45,8 +45,7 @@ def page(frontend, server):
     """The frontend with its search box open, as a double click on the canvas opens it."""
     with frontend.opened_frontend(server, "canvas") as page:
         frontend.load_graph(page, {"nodes": [], "links": [], "version": 0.4})
-        page.mouse.dblclick(800, 500)
-        page.get_by_placeholder("Add a node").wait_for()
+        frontend.open_search(page, 800, 500)
         yield page
 
 
