@@ -330,5 +330,5 @@ def write_pictures(folder: Path) -> None:
         # The usual shape of a portrait, so that what shows it is as tall as it gets.
         photograph.resize((512, 768)).save(folder / "example.png")
         photograph.resize((800, 640)).save(folder / REPORT)
-    for picture in (PACK / "examples").glob("*.jpg"):
+    for picture in (PACK / "extras").glob("*.jpg"):
         shutil.copy(picture, folder)

@@ -11,7 +11,7 @@ from headless import PACK
 
 __all__ = ["Texts", "note_of", "read_texts"]
 
-SHIPPED = PACK / "examples"  # pictures for Load Image
+SHIPPED = PACK / "extras"  # pictures for Load Image
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,6 @@ def _pictures(api: dict) -> Iterator[str]:
     if shipped:
         names = " and ".join(f"*{name}*" for name in shipped)
         yield (
-            f"**Pictures** {names}: in the folder *examples* of this pack; drag each onto its "
+            f"**Pictures** {names}: in the folder *extras* of this pack; drag each onto its "
             "*Load Image*, or choose your own."
         )

@@ -8,6 +8,8 @@ import time
 import tomllib
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ def server(tmp_path_factory, face_networks, pytestconfig):
         server.models = folder / "models"
         with Image.open(PACK / "demo_models" / "photograph.jpg") as photograph:
             photograph.save(state / "server" / "input" / EXAMPLE)
-        for picture in (PACK / "examples").glob("*.jpg"):
+        for picture in (PACK / "extras").glob("*.jpg"):
             shutil.copy(picture, state / "server" / "input")
         yield server
     shutil.rmtree(folder / "models")  # 400 MB
@@ -116,6 +118,19 @@ def test_example_workflows_run_on_a_machine_without_a_checkpoint(server, outputs
     for image in saved:
         with Image.open(server.output / image["subfolder"] / image["filename"]) as picture:
             assert picture.getextrema() != ((0, 0), (0, 0), (0, 0))
+
+
+def test_the_host_gives_every_graph_of_templates_with_its_picture(server, pytestconfig):
+    """It serves one folder of a pack by these names: another would hide all of them."""
+    host = pytestconfig.zmagic_script("host_server")
+    pack = host.name_in(pytestconfig.zmagic_headless.host_path()) or host.PACK_NAME
+    names = server.get("/api/workflow_templates")[pack]
+    assert sorted(names) == sorted(texts["name"] for texts in TEXTS.values())
+    for name in names:
+        address = f"/api/workflow_templates/{pack}/{quote(name)}"
+        assert server.get(f"{address}.json")["nodes"]
+        with urlopen(f"{server.address}{address}.jpg") as picture, Image.open(picture) as drawn:
+            assert drawn.size[0] >= 128
 
 
 FEW_STEPS = {

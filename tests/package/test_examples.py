@@ -14,12 +14,12 @@ import torch
 import zmagic.guidance
 from zmagic.guidance import GuidanceSettings
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "extras"
 
 
 @pytest.fixture(scope="module")
 def example():
-    """The module ``examples/diffusers_pipeline.py``."""
+    """The module ``extras/diffusers_pipeline.py``."""
     file = EXAMPLES / "diffusers_pipeline.py"
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)

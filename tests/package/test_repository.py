@@ -78,7 +78,7 @@ def test_the_sweeps_of_the_page_are_what_the_command_understands(pytestconfig):
 
 
 def test_the_manifest_has_pods_of_one_gpu_that_a_sweep_finds():
-    file = PACK / "examples" / "service" / "kubernetes.yaml"
+    file = PACK / "extras" / "service" / "kubernetes.yaml"
     parts = {part["kind"]: part for part in yaml.safe_load_all(file.read_text(encoding="utf-8"))}
     service, pods = parts["Service"], parts["StatefulSet"]["spec"]
     assert service["spec"]["clusterIP"] == "None"  # each pod has an address of its own
@@ -96,7 +96,7 @@ def test_the_manifest_has_pods_of_one_gpu_that_a_sweep_finds():
 
 
 def test_the_container_copies_what_exists_and_asks_for_its_health():
-    lines = (PACK / "examples" / "service" / "Dockerfile").read_text(encoding="utf-8")
+    lines = (PACK / "extras" / "service" / "Dockerfile").read_text(encoding="utf-8")
     for source in re.findall(r"^COPY (\S+) ", lines, re.MULTILINE):
         assert (PACK / source).exists(), source
     assert "HEALTHCHECK" in lines and "/system_stats" in lines and "built by nobody" in lines

@@ -13,9 +13,9 @@ COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "se
 # What is not in the published archive, or not for the running pack.
 NOT_AT_RUN_TIME = {f"{pack}{room}" for pack in ("zmagic.", "") for room in ("lab", "scripts")}
 CLOSED = {
-    "guidance": {"zmagic.host", "zmagic.nodes", "zmagic.examples", *NOT_AT_RUN_TIME, *COMFYUI},
-    "host": {"zmagic.nodes", "zmagic.examples", *NOT_AT_RUN_TIME, "comfy_api"},
-    "nodes": {"zmagic.examples", *NOT_AT_RUN_TIME},
+    "guidance": {"zmagic.host", "zmagic.nodes", "zmagic.extras", *NOT_AT_RUN_TIME, *COMFYUI},
+    "host": {"zmagic.nodes", "zmagic.extras", *NOT_AT_RUN_TIME, "comfy_api"},
+    "nodes": {"zmagic.extras", *NOT_AT_RUN_TIME},
 }
 
 

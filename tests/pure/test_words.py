@@ -11,7 +11,7 @@ PACK = Path(__file__).resolve().parents[2]
 CODE = ("guidance", "host", "nodes")
 # Without tests/lab, whose captions say "grey" to a CLIP that was trained on it.
 ROOMS = ("browser", "energies", "host", "onnx", "package", "pure")
-SPELLED = (*CODE, "scripts", "examples", *(f"tests/{room}" for room in ROOMS))
+SPELLED = (*CODE, "scripts", "extras", *(f"tests/{room}" for room in ROOMS))
 
 # Ours is the US spelling, which ComfyUI, PyTorch and their users have. "disc" is not among these:
 # it is a shape, too.

@@ -1,4 +1,4 @@
-"""Guide a diffusers pipeline: ``python examples/diffusers_pipeline.py`` (seconds, on the CPU).
+"""Guide a diffusers pipeline: ``python extras/diffusers_pipeline.py`` (seconds, on the CPU).
 
 Needs ``pip install . diffusers transformers``.
 
