@@ -19,6 +19,7 @@ __all__ = [
     "load_graph",
     "note_heights",
     "open_search",
+    "opened_browser",
     "opened_frontend",
     "overlaps",
     "rectangles",
@@ -161,25 +162,41 @@ def opened_frontend(server: Server, renderer: str) -> Iterator[Any]:
 
     Raises FileNotFoundError where there is no Chromium.
     """
+    settings = {"Comfy.VueNodes.Enabled": RENDERERS[renderer], "Comfy.TutorialCompleted": True}
+    server.post("/settings", settings)
+    try:
+        with opened_browser(server, (1600, 1000)) as page:
+            page.wait_for_timeout(3000)  # it restores its last graph after it is ready
+            yield page
+    finally:
+        server.post("/settings", {"Comfy.VueNodes.Enabled": False})
+
+
+@contextmanager
+def opened_browser(server: Server, window: tuple[int, int]) -> Iterator[Any]:
+    """A playwright page of a new browser at ``server``, as its users have set it up.
+
+    Args:
+        server: a running host.
+        window: width and height in pixels.
+
+    Raises FileNotFoundError where there is no Chromium.
+    """
     from playwright.sync_api import sync_playwright
 
     executable = find_chromium()
     if executable is None:
         raise FileNotFoundError(NO_CHROMIUM)
-    settings = {"Comfy.VueNodes.Enabled": RENDERERS[renderer], "Comfy.TutorialCompleted": True}
-    server.post("/settings", settings)
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=executable, args=OPTIONS)
         try:
-            page = browser.new_page(viewport={"width": 1600, "height": 1000})
+            page = browser.new_page(viewport=dict(zip(("width", "height"), window, strict=True)))
             page.set_default_timeout(START_MILLISECONDS)
             page.goto(server.address, wait_until="domcontentloaded")
             page.wait_for_function(READY)
-            page.wait_for_timeout(3000)  # it restores its last graph after it is ready
             yield page
         finally:
             browser.close()
-            server.post("/settings", {"Comfy.VueNodes.Enabled": False})
 
 
 def load_graph(page: Any, graph: dict) -> None:

@@ -29,8 +29,8 @@ __all__ = ["OUTPUT", "SetupError", "environment", "server_command", "set_up", "v
 OUTPUT = PACK / "output"
 COMMANDS = ("demo", "sweep-demo", "test", "test-hosts", "host", "docs", "clean")
 OLDEST_PYTHON = (3, 11)
-# Each test by its name as it starts, and how long it took.
-PYTEST_TELLS = ["--verbose", "-o", "console_output_style=times"]
+# Each test by its name as it starts, and at the end those that took longest.
+PYTEST_TELLS = ["--verbose", "--durations=30", "--durations-min=3"]
 # In one of two processes: each file of tests, with its own models, and its server if it has one;
 # of the browser's, each page that is opened.
 IN_TWO_PROCESSES = {"host": ["-n", "2", "--dist", "loadfile"]}

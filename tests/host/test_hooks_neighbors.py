@@ -148,9 +148,17 @@ STATEFUL = {
     "object": MomentumInAnObject,
 }
 
+# A repeat keeps and gives back states as a look-ahead does: one of each kind of place is enough.
+REPEATED = ("dict around", "object", "transformer options")
 
-@pytest.mark.parametrize("settings", [WEAK, WEAK_REPEATS], ids=["look-aheads", "repeats"])
-@pytest.mark.parametrize("state", STATEFUL)
+
+@pytest.mark.parametrize(
+    ("state", "settings"),
+    [
+        *(pytest.param(state, WEAK, id=f"{state}-look-aheads") for state in STATEFUL),
+        *(pytest.param(state, WEAK_REPEATS, id=f"{state}-repeats") for state in REPEATED),
+    ],
+)
 def test_a_neighbor_with_a_state_advances_once_a_step(specimen, state, settings):
     """At no strength the picture is the neighbor's own, whose state has come as far as alone."""
 
