@@ -35,7 +35,8 @@ def seeds_of(seed: int, count: int) -> list[int]:
 def chosen(seeds: Sequence[int], early: Sequence[Trace]) -> tuple[int, list[Candidate]]:
     """The place of the best candidate, and all of them.
 
-    A batch is one candidate: the energies of its pictures are averaged.
+    A batch is one candidate: the energies of its pictures are averaged. One comes last in which it
+    was not seen, in any of its pictures, what a condition is about.
 
     Args:
         seeds: one for each candidate.
@@ -63,6 +64,11 @@ def put_into(trace: Trace, candidates: Sequence[Candidate], early: Sequence[Trac
     trace.candidates = list(candidates)
     if candidates[0].score is None:
         trace.warn("the candidates could not be compared, the first one went on: no energies")
+    elif not any(math.isfinite(each.score or 0.0) for each in candidates):
+        trace.warn(
+            "the candidates could not be compared, the first one went on: what the conditions are "
+            "about was not seen in any"
+        )
     elif trace.settings.get("strength") and not any(map(_guided, early)):
         trace.warn(
             "begin the guidance within the first quarter of the steps (guide_start, and start of "

@@ -24,6 +24,7 @@ from .schedule import NoiseLevel
 from .settings import NO_BACKPROP, GuidanceSettings
 from .trace import cosines, cosines_of, rounded
 from .transfers import fetched, made_at
+from .unseen import seen_alone
 
 __all__ = ["Decode", "Direction", "Look", "balanced_direction"]
 
@@ -120,7 +121,7 @@ def balanced_direction(
     done = satisfied(active, energies)
     kept = [j for j in range(len(active)) if not done[j].all()]
     record: dict[str, Any] = {
-        "energies": energies,
+        "energies": seen_alone(active, energies),
         "satisfied": done.tolist() if done.any() else [],
     }
     if not kept:

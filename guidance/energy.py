@@ -61,7 +61,9 @@ class RunEnergy(Energy, Protocol):
     the run's end: sentences about the run for its report, and those that deserve a warning. The
     condition's name is put in front of them.
 
-    One that looks for a face has ``face_looks``, ``(with a face, all)`` of this run, or None.
+    One that looks for a face has ``face_looks``, ``(with a face, all)`` of this run, or None;
+    ``unseen``, in which pictures of the batch the last look found none (bool, empty before a look);
+    and ``due(pictures) -> int``, at how many of so many pictures its next call looks.
     """
 
     def begin_run(self) -> "RunEnergy":

@@ -45,6 +45,7 @@ from .sphere import Landing
 from .steps import StepState
 from .time_travel import TimeTravel
 from .trace import Trace, rounded
+from .unseen import measured, seen_alone, unseen
 
 __all__ = ["GuidedRun"]
 
@@ -235,7 +236,7 @@ class GuidedRun:
         meter = self._meter(self.step_at(sigma))
         self._report.watch_prediction(prediction)
         self._begin_step(active, sigma)
-        energies = self._energies(prediction, active, meter)
+        energies = seen_alone(active, self._energies(prediction, active, meter))
         self._report.record(self.step_at(sigma), sigma, active, energies, meter, started)
 
     @torch.no_grad()
@@ -260,7 +261,10 @@ class GuidedRun:
             begin_step(present, None)
             energies = self._energies(latent, present, self._meter(self._steps))
             names = [c.name for c in present]
-            self._report.finish(dict(zip(names, energies, strict=True)))
+            self._report.finish(
+                dict(zip(names, measured(present, energies), strict=True)),
+                {c.name: unseen(c, len(latent)) for c in present},
+            )
         return self.trace
 
     def _tell_cost(self) -> None:

@@ -45,7 +45,7 @@ class LiveRegion:
     Args:
         finder: says where it is.
         every: the number of steps after which it is looked for again, >= 1; in a picture in which
-            it was not seen yet, at every step.
+            it was not seen at the last look, at every step.
         advice: what to do about a run in which it is not found, for its warning.
 
     Raises:
@@ -75,6 +75,7 @@ class LiveRegion:
         """Begin a step: the next call is its first one; None: of the finished image."""
         if self._run is not None:
             self._run.step, self._run.current = step, None
+            self._run.guided |= step is not None
 
     def at(self, image: Tensor) -> Tensor:
         """Where it is in ``image [B, 3, H, W]``: a constant ``[B, 1, H, W]`` like it."""
@@ -84,6 +85,22 @@ class LiveRegion:
             if run.current is None or len(run.current) != len(image):
                 run.current = self._looked(image.detach(), run)
             return _fitted(run.current.to(image), image)
+
+    @property
+    def unseen(self) -> list[bool]:
+        """In which pictures of the batch the last look did not find it; empty before a look."""
+        return [] if self._run is None else [not there for there in self._run.there]
+
+    def due(self, pictures: int) -> int:
+        """How many of so many pictures the next call looks at."""
+        if self._run is None:
+            return pictures
+        run = self._run
+        if run.current is not None and len(run.current) == pictures:
+            return 0
+        if run.seen is None or len(run.seen) != pictures or run.is_due(self.every):
+            return pictures
+        return sum(self.unseen)
 
     def notes(self) -> list[str]:
         """A sentence for a report: in how many looks of this run it was found."""
@@ -103,7 +120,9 @@ class LiveRegion:
         where = f"any of {sum(self._run.looks[b - 1] for b in without)} looks"
         if len(without) < len(self._run.looks):
             where += f" at picture {', '.join(map(str, without))} of {len(self._run.looks)}"
-        said = f"{self.finder.sought} was not found in {where}, so that the condition did not pull"
+        said = f"{self.finder.sought} was not found"
+        if self._run.guided:
+            said += f" in {where}, so that the condition did not pull"
         return [*failed, f"{said}.\n{self.advice}" if self.advice else said]
 
     def _looked(self, image: Tensor, run: "_Run") -> Tensor:
@@ -112,13 +131,14 @@ class LiveRegion:
             run.begin_batch(image)
         seen = run.seen_at(image)
         again = run.is_due(self.every)
-        which = [b for b in range(len(image)) if again or not seen[b].any()]
+        which = [b for b in range(len(image)) if again or not run.there[b]]
         if which:
             found = self._found(image[which], run)
             for b, mask in zip(which, found, strict=True):
                 run.looks[b] += 1
-                run.found[b] += bool(mask.any())
-                if mask.any():
+                run.there[b] = bool(mask.any())
+                run.found[b] += run.there[b]
+                if run.there[b]:
                     seen[b] = mask
         if again:  # at last: a look that runs out of memory is made again
             run.looked_at = run.step
@@ -145,16 +165,19 @@ class _Run:
 
     def __init__(self) -> None:
         self.step: int | None = None
+        self.guided = False  # whether there was another step than that of the finished image
         self.current: Tensor | None = None  # this step's masks
         self.seen: Tensor | None = None  # where it was seen last, empty before
         self.looked_at: int | None = None  # the step of the last look at all images
         self.looks: list[int] = []  # at each image of the batch
         self.found: list[int] = []  # in how many of them it was there
+        self.there: list[bool] = []  # whether it was in the last one of each image
         self.failure: str | None = None
 
     def begin_batch(self, image: Tensor) -> None:
         """Nothing was seen yet in any of ``image [B, 3, H, W]``."""
         self.seen = torch.zeros_like(image[:, :1])
+        self.there = [False] * len(image)
         missing = [0] * (len(image) - len(self.looks))
         self.looks += missing
         self.found += missing

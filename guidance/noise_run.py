@@ -25,6 +25,7 @@ from .operations import FORWARD
 from .schedule import NoiseLevel
 from .settings import GuidanceSettings
 from .trace import FoundNoise
+from .unseen import measured
 
 __all__ = ["NoiseRun"]
 
@@ -155,7 +156,7 @@ class NoiseRun(GuidedRun):
             active,
             meter=look.meter,
             started=started,
-            energies=made.energies,
+            energies=measured(active, made.energies),
             **details,
         )
         return made

@@ -121,6 +121,7 @@ def in_words(report: dict[str, Any]) -> str:
         _changes("energy of ", free),
         _changes("against unguided: energy of ", beside),
         _listed(_satisfied(report), "", ""),
+        _listed(_unseen(report), "", ""),
         _best_of(report),
         _found_noise(report.get("noise")),
         _looks(report.get("conditions", [])),
@@ -136,8 +137,14 @@ def in_words(report: dict[str, Any]) -> str:
 
 def _best_of(report: dict[str, Any]) -> str:
     """Which of several seeds it is."""
-    count, seed = len(report.get("candidates", [])), report.get("about", {}).get("seed")
-    return f"the best of {count} candidates has seed {seed}" if count and seed is not None else ""
+    candidates, seed = report.get("candidates", []), report.get("about", {}).get("seed")
+    if not candidates or seed is None:
+        return ""
+    said = [f"the best of {len(candidates)} candidates has seed {seed}"]
+    for name in candidates[0]["energies"]:
+        hidden = sum(None in each["energies"][name] for each in candidates)
+        said += [f"{name} no energy in {hidden} of them"] if hidden else []
+    return ", ".join(said)
 
 
 def _found_noise(noise: dict[str, Any] | None) -> str:
@@ -157,6 +164,16 @@ def _satisfied(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         elif found.satisfied_looks and found.satisfied_looks[0]:
             times, looks = found.satisfied_looks
             yield facts["name"], f"satisfied in {times} of {looks} looks"
+
+
+def _unseen(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names, and where it was not seen at the end what each condition is about."""
+    for facts in report.get("conditions", []):
+        hidden, count = facts.get("unseen", []), len(report["final"].get(facts["name"], []))
+        if hidden and len(hidden) == count:
+            yield facts["name"], "not seen in the finished picture"
+        elif hidden:
+            yield facts["name"], f"not seen in picture {', '.join(str(b + 1) for b in hidden)}"
 
 
 def _changes(

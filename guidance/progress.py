@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .trace import StepRecord
+from .wording import mean_in_words
 
 __all__ = ["Pace", "Watch", "look_line", "nothing"]
 
@@ -70,14 +71,14 @@ class Pace:
 def look_line(record: StepRecord, steps: int, step: str = "step") -> str:
     """One evaluation in words, ``step 4/12: Text 0.71, Face Identity 0.52``.
 
-    Energies are those of the prediction before its correction, averaged over the batch. A solver
-    may look at the end of its last step once more: that belongs to the step. A condition that is
-    satisfied in all pictures is told to be.
+    Energies are those of the prediction before its correction, averaged over those pictures of the
+    batch that have one. A solver may look at the end of its last step once more: that belongs to
+    the step. A condition that is satisfied in all pictures is told to be.
     """
     done = record.satisfied or [[False]] * len(record.conditions)
     energies = zip(record.conditions, record.energies, done, strict=True)
     each = ", ".join(
-        f"{name} {sum(values) / len(values):.3g}{' (satisfied)' if all(is_done) else ''}"
+        f"{name} {mean_in_words(values, 3)}{' (satisfied)' if all(is_done) else ''}"
         for name, values, is_done in energies
     )
     return f"{step} {min(record.step + 1, steps)}/{steps}: {each}"

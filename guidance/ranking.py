@@ -16,12 +16,15 @@ def scores(energies: Mapping[str, Sequence[float]], weights: Mapping[str, float]
 
     It is the mean over the conditions, by their weights, of how many standard deviations the
     energy is above the mean of all pictures. A condition to which all pictures are the same does
-    not count. A picture with an energy that is no finite number scores infinity.
+    not count, nor does one without a finite number for any of them, unless there is no other. A
+    picture with an energy that is no finite number scores infinity.
 
     Args:
         energies: by condition, N energies each.
         weights: by condition, >= 0.
     """
+    some = {name: each for name, each in energies.items() if any(map(math.isfinite, each))}
+    energies = some or energies
     broken = [not all(map(math.isfinite, each)) for each in zip(*energies.values(), strict=True)]
     counted = [name for name in energies if weights[name] > 0.0]
     total = sum(weights[name] for name in counted)

@@ -92,6 +92,15 @@ class RobustViews:
         """As of the energy that sees the views; see RunEnergy."""
         return getattr(self.energy, "face_looks", None)
 
+    @property
+    def unseen(self) -> list[bool]:
+        """As of the energy that sees the views; see RunEnergy."""
+        return getattr(self.energy, "unseen", [])
+
+    def due(self, pictures: int) -> int:
+        """As of the energy that sees the views; see RunEnergy."""
+        return self.energy.due(pictures) if hasattr(self.energy, "due") else 0
+
     def notes(self) -> list[str]:
         """Sentences of the energy that sees the views; see RunEnergy."""
         return getattr(self.energy, "notes", list)()

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -174,9 +174,19 @@ class RunReport:
         for sentence in reports(conditions, "warnings"):
             self.warn(sentence)
 
-    def finish(self, energies: dict[str, Tensor]) -> None:
-        """Keep the energies of the finished pictures, ``[B]`` by condition."""
+    def finish(self, energies: dict[str, Tensor], unseen: dict[str, list[bool]]) -> None:
+        """Keep the energies of the finished pictures, ``[B]`` by condition.
+
+        Args:
+            unseen: in which of them it was not seen what the condition is about.
+        """
         self.trace.final = {name: rounded(energy) for name, energy in energies.items()}
+        self.trace.conditions = [
+            replace(
+                facts, unseen=[b for b, hidden in enumerate(unseen.get(facts.name, [])) if hidden]
+            )
+            for facts in self.trace.conditions
+        ]
 
     def _warn_of_idle_travel(self, travels: bool) -> None:
         settings = self._settings

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .conditions import Condition
 from .transfers import fetched
+from .unseen import unseen
 
 __all__ = ["can_be_satisfied", "satisfied"]
 
@@ -25,7 +26,7 @@ def can_be_satisfied(conditions: Sequence[Condition]) -> bool:
 def satisfied(conditions: Sequence[Condition], energies: Sequence[Tensor]) -> Tensor:
     """Which conditions are satisfied at this look, in which pictures: bool ``[n, B]`` on the CPU.
 
-    An energy that is not finite satisfies nothing.
+    An energy that is not finite satisfies nothing, nor does one of what was not seen.
 
     Args:
         conditions: the n conditions.
@@ -36,4 +37,6 @@ def satisfied(conditions: Sequence[Condition], energies: Sequence[Tensor]) -> Te
         return torch.zeros(len(conditions), len(energies[0]), dtype=torch.bool, device="cpu")
     limits = [-math.inf if c.satisfied_at is None else c.satisfied_at for c in conditions]
     (values,) = fetched([torch.stack(list(energies))])
-    return values.double() < torch.tensor(limits, dtype=torch.float64, device="cpu")[:, None]
+    below = values.double() < torch.tensor(limits, dtype=torch.float64, device="cpu")[:, None]
+    hidden = [unseen(condition, values.shape[1]) for condition in conditions]
+    return below & ~torch.tensor(hidden, device="cpu")

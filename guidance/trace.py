@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .norms import inner_products
 from .outcome import Outcome, in_words, outcomes, satisfaction
-from .wording import printable
+from .wording import mean_in_words, printable
 
 __all__ = [
     "Calibration",
@@ -66,7 +66,8 @@ class ConditionFacts:
     """A condition of a run: its weight, its window, the energy of its goal if it knows one.
 
     ``face_looks`` are those that found a face, and all of them, if it looks for one;
-    ``satisfied_at`` is the energy below which it does not pull.
+    ``satisfied_at`` is the energy below which it does not pull; ``unseen`` are the finished
+    pictures, from 0, in which what it is about was not seen: it has no energy there.
     """
 
     name: str
@@ -75,6 +76,7 @@ class ConditionFacts:
     goal: float | None = None
     face_looks: tuple[int, int] | None = None
     satisfied_at: float | None = None
+    unseen: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -244,7 +246,7 @@ class Trace:
         forwards = totals["forwards"].get("denoiser", 0)
         backwards = totals["backwards"].get("denoiser", 0)
         change = ", ".join(
-            f"{name} {_mean(self._first(name)):.4g} -> {_mean(values):.4g}"
+            f"{name} {mean_in_words(self._first(name), 4)} -> {mean_in_words(values, 4)}"
             for name, values in self.final.items()
         )
         shares = ", ".join(f"{part} {x:.3g}" for part, x in self.cost.items() if part != "total")
@@ -256,10 +258,12 @@ class Trace:
         )
 
     def _first(self, name: str) -> list[float]:
-        """A condition's energies when it was first evaluated."""
+        """A condition's energies when it was first evaluated and seen."""
         for record in self.steps:
             if name in record.conditions:
-                return record.energies[record.conditions.index(name)]
+                energies = record.energies[record.conditions.index(name)]
+                if not all(map(math.isnan, energies)):
+                    return energies
         return self.final[name]
 
 
@@ -302,7 +306,3 @@ def _finite(content: Any) -> Any:
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

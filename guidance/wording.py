@@ -1,8 +1,10 @@
 """How messages quote what people wrote, and what other libraries say."""
 
+import math
 import re
+from collections.abc import Sequence
 
-__all__ = ["LONGEST_QUOTE", "encodable", "one_line", "printable", "quoted"]
+__all__ = ["LONGEST_QUOTE", "encodable", "mean_in_words", "one_line", "printable", "quoted"]
 
 # Characters of a text that a message repeats: it is read in a narrow column.
 LONGEST_QUOTE = 80
@@ -32,6 +34,12 @@ def quoted(value: object, longest: int = LONGEST_QUOTE) -> str:
 def printable(text: str) -> str:
     """Return ``text`` with lone surrogates, which no encoding has, as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def mean_in_words(energies: Sequence[float], digits: int) -> str:
+    """The mean of the energies that are numbers; there is none of what was not seen."""
+    known = [energy for energy in energies if not math.isnan(energy)]
+    return f"{sum(known) / len(known):.{digits}g}" if known else "no energy"
 
 
 def encodable(text: str) -> str:

@@ -16,6 +16,7 @@ from ..guidance.conditions import (
 )
 from ..guidance.evaluation import EnergyField, Meter
 from ..guidance.trace import rounded
+from ..guidance.unseen import measured, unseen
 from .memory import looked_at
 from .networks import load_networks
 
@@ -24,9 +25,14 @@ __all__ = ["Measured", "energies_of"]
 
 @dataclass(frozen=True)
 class Measured:
-    """Energies by condition, one for each picture; the weights; what the energies warn of."""
+    """Energies by condition, one for each picture; the weights; what the energies warn of.
+
+    ``unseen`` are the pictures, from 0, in which what a condition is about was not seen: it has no
+    energy there, NaN.
+    """
 
     energies: dict[str, list[float]]
+    unseen: dict[str, list[int]]
     weights: dict[str, float]
     warnings: list[str]
 
@@ -46,29 +52,40 @@ def energies_of(conditions: Sequence[Condition], pictures: Tensor) -> Measured:
         ValueError: what an energy or its region raise, behind the condition's name.
     """
     present = [c for c in with_distinct_names(conditions) if c.weight > 0.0]
-    energies, warnings = {}, []
+    energies, hidden, warnings = {}, {}, []
     for condition in present:
-        energies[condition.name], said = _of_each(condition, pictures)
-        warnings += _by_picture(said)
-    return Measured(energies, {c.name: c.weight for c in present}, warnings)
+        found = _of_each(condition, pictures)
+        energies[condition.name] = [energy for each in found for energy in each.energies]
+        flags = enumerate(flag for each in found for flag in each.unseen)
+        hidden[condition.name] = [b for b, flag in flags if flag]
+        warnings += _by_picture([each.said for each in found])
+    return Measured(energies, hidden, {c.name: c.weight for c in present}, warnings)
 
 
-def _of_each(condition: Condition, pictures: Tensor) -> tuple[list[float], list[list[str]]]:
-    """The energies of pictures, and the warnings of each; one list of these if they are of all.
+@dataclass(frozen=True)
+class _Found:
+    """Of pictures that were measured at once: energies, where it was not seen, warnings."""
+
+    energies: list[float]
+    unseen: list[bool]
+    said: list[str]
+
+
+def _of_each(condition: Condition, pictures: Tensor) -> list[_Found]:
+    """What is found in each of the pictures, or in all at once.
 
     A condition that asks for something else of each picture takes them together only, and refuses
     a single one.
     """
     try:
         _make_room(condition, pictures[:1])
-        found = [
+        return [
             _measured(_part(condition, b, len(pictures)), picture)
             for b, picture in enumerate(pictures.split(1))
         ]
     except ValueError:
         _make_room(condition, pictures)
-        found = [_measured(condition, pictures)]
-    return [energy for energies, _ in found for energy in energies], [said for _, said in found]
+        return [_measured(condition, pictures)]
 
 
 def _make_room(condition: Condition, pictures: Tensor) -> None:
@@ -84,15 +101,17 @@ def _part(condition: Condition, picture: int, pictures: int) -> Condition:
     return replace(condition, region=region[picture : picture + 1])
 
 
-def _measured(condition: Condition, pictures: Tensor) -> tuple[list[float], list[str]]:
-    """Energies of pictures at once, and what the energy warns of."""
+def _measured(condition: Condition, pictures: Tensor) -> _Found:
+    """Pictures at once."""
     meter = Meter(before=comfy.model_management.throw_exception_if_processing_interrupted)
     alone = begin_run((condition,))  # a face is where it is in these pictures, not in those before
     with torch.inference_mode(False), torch.no_grad():
         image = pictures.to(comfy.model_management.get_torch_device())
         begin_step(alone, None)
-        energies = rounded(EnergyField([], alone, meter).energy(0, image))
-    return energies, reports(alone, "warnings")
+        energy = EnergyField([], alone, meter).energy(0, image)
+        (energies,) = rounded(torch.stack(measured(alone, [energy])))
+    hidden = unseen(alone[0], len(pictures))
+    return _Found(energies, hidden, reports(alone, "warnings"))
 
 
 def _by_picture(said: Sequence[Sequence[str]]) -> list[str]:

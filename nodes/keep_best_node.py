@@ -9,6 +9,7 @@ from torch import Tensor
 from ..guidance.pictures.references import ordinary
 from ..guidance.ranking import best_first, scores
 from ..guidance.trace import rounded
+from ..guidance.wording import mean_in_words
 from ..host.measuring import Measured, energies_of
 from .bases import Node
 from .condition_inputs import SEARCH_ALIASES
@@ -72,18 +73,39 @@ class ZMagicKeepBest(Node):
         kept, warnings = order[:keep], list(measured.warnings)
         if keep > len(order):
             warnings.append(f"'keep' is {keep}, the batch has {len(order)}: all are kept, sorted.")
-        if not all(map(math.isfinite, scored)):
-            broken = ", ".join(str(b + 1) for b in order if not math.isfinite(scored[b]))
-            warnings.append(f"picture {broken} has an energy that is no number: it comes last.")
+        warnings += _last(measured, scored)
         notify(cls, warnings)
         lines = [_line(measured, b, place, len(order)) for place, b in enumerate(kept, start=1)]
         say(cls, "\n".join((*warnings, *lines)))
         return io.NodeOutput(images[kept], _table(measured, scored, order))
 
 
+def _last(measured: Measured, scored: list[float]) -> list[str]:
+    """Which pictures come last, and which conditions do not count."""
+    last = [b for b, score in enumerate(scored) if not math.isfinite(score)]
+    said = []
+    for name, hidden in measured.unseen.items():
+        where = [b for b in hidden if b in last]
+        if len(hidden) == len(scored) and not last:
+            said.append(f"{name} was not seen in any picture: it does not count.")
+        if where:
+            said.append(f"{_numbers(where)} comes last: {name} was not seen in it.")
+    others = [b for b in last if not any(b in hidden for hidden in measured.unseen.values())]
+    if others:
+        said.append(f"{_numbers(others)} has an energy that is no number: it comes last.")
+    return said
+
+
+def _numbers(pictures: list[int]) -> str:
+    return f"picture {', '.join(str(b + 1) for b in pictures)}"
+
+
 def _line(measured: Measured, picture: int, place: int, count: int) -> str:
     """One picture in words; pictures count from 1."""
-    each = ", ".join(f"{name} {values[picture]:.3g}" for name, values in measured.energies.items())
+    each = ", ".join(
+        f"{name} {mean_in_words([values[picture]], 3)}"
+        for name, values in measured.energies.items()
+    )
     return f"{place}. picture {picture + 1} of {count}: {each}"
 
 

@@ -117,6 +117,12 @@ class Landmarks(FaceEnergy):
         """The networks that the energy runs on; see the Energy protocol."""
         return networks_of(self.landmark_network, self.locator)
 
+    @property
+    def unseen(self) -> list[bool]:
+        """See FaceEnergy; nothing is missed in a picture of which nothing is asked."""
+        asked = self._asked.tensor.tolist()
+        return [hidden and asked[b % len(asked)] for b, hidden in enumerate(super().unseen)]
+
     def of_faces(self, image: Tensor, region: Tensor | None, faces: Faces, cut: Faces) -> Tensor:
         """The energy ``[B]`` of faces that are known; see FaceEnergy.
 

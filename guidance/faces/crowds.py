@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .crops import Faces
-from .detections import IN_THE_REGION, Detection, preferred
+from .detections import IN_THE_REGION, Detection, is_in, preferred
 
 __all__ = ["Crowd"]
 
@@ -30,9 +30,14 @@ class Crowd:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def chosen(self, number: int, mask: Tensor | None) -> Faces:
-        """The face of a picture that lies most in ``mask [H, W]``; without one the largest."""
+    def chosen(self, number: int, mask: Tensor | None) -> Faces | None:
+        """The face of a picture that lies most in ``mask [H, W]``, None where none is in it.
+
+        Without a mask it is the largest.
+        """
         faces = self.pictures[number]
         found = [Detection(box) for box in faces.boxes]
         best = preferred(found, IN_THE_REGION, self.aspect, mask)
+        if mask is not None and not is_in(best.box, mask, IN_THE_REGION):
+            return None
         return faces[next(i for i, each in enumerate(found) if each is best)]

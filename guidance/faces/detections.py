@@ -5,9 +5,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["CHOICES", "IN_THE_REGION", "Detection", "Detector", "lies_in", "preferred", "share_in"]
+__all__ = ["CHOICES", "IN_THE_REGION", "Detection", "Detector", "is_in", "lies_in", "preferred"]
 
 IN_THE_REGION = "most in the region"
+
+# A face of which less than this share of the box lies in the region is somebody else's, where the
+# region chooses among faces.
+LEAST_SHARE = 0.3
 
 CHOICES = ("largest", "most central", "leftmost", "rightmost", "most certain", IN_THE_REGION)
 
@@ -51,7 +55,7 @@ def preferred(
         x, y = (x0 + x1) / 2.0, (y0 + y1) / 2.0
         size = (x1 - x0) * (y1 - y0)
         if choice == IN_THE_REGION:
-            return (0.0 if mask is None else share_in(detection.box, mask), size)
+            return (0.0 if mask is None else _share_in(detection.box, mask), size)
         values = {
             "largest": size,
             "most central": -(((x - 0.5) * aspect) ** 2) - (y - 0.5) ** 2,
@@ -73,7 +77,17 @@ def lies_in(box: Tensor, mask: Tensor) -> bool:
     return bool(mask[row, column] > 0.5)
 
 
-def share_in(box: Tensor, mask: Tensor) -> float:
+def is_in(box: Tensor, mask: Tensor, choice: str) -> bool:
+    """Whether the face in a box ``[4]`` is one of those in ``mask [H, W]``.
+
+    Its center is where the mask is above 1/2; or, where the region chooses, LEAST_SHARE is inside.
+    """
+    if choice == IN_THE_REGION:
+        return _share_in(box, mask) >= LEAST_SHARE
+    return lies_in(box, mask)
+
+
+def _share_in(box: Tensor, mask: Tensor) -> float:
     """How much of a box ``[4]`` in fractions lies in ``mask [H, W]``, in [0, 1]."""
     edges = box.clamp(0.0, 1.0) * box.new_tensor((mask.shape[1], mask.shape[0]) * 2)
     left, top, right, bottom = (int(edge) for edge in edges.round())

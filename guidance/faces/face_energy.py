@@ -72,6 +72,15 @@ class FaceEnergy:
         """The looks of this run that found a face, and all of them; None if there was none."""
         return None if self._tracker is None else self._tracker.face_looks
 
+    @property
+    def unseen(self) -> list[bool]:
+        """In which pictures the last look found no face; empty if there was none."""
+        return [] if self._tracker is None else self._tracker.unseen
+
+    def due(self, pictures: int) -> int:
+        """At how many of so many pictures the next call looks; see RunEnergy."""
+        return (self._tracker or FaceTracker(self.locator, self.layout)).due(pictures)
+
     def notes(self) -> list[str]:
         """Sentences on how often a face was found in this run; see RunEnergy."""
         return [] if self._tracker is None else self._tracker.notes()

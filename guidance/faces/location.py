@@ -11,12 +11,10 @@ from .crops import Faces, aligned_side
 from .crowds import Crowd
 from .detections import (
     CHOICES,
-    IN_THE_REGION,
     Detection,
     Detector,
-    lies_in,
+    is_in,
     preferred,
-    share_in,
 )
 
 __all__ = [
@@ -42,10 +40,6 @@ MOST_LOOKS, STILL = 6, 0.05
 # Such a face has to have its center in the given box, and to be this many times as wide and high at
 # most, or as narrow and low.
 LARGEST_CHANGE = 2.0
-
-# A face of which less than this share of the box lies in the region is somebody else's, where the
-# region chooses among faces.
-LEAST_SHARE = 0.3
 
 # A face whose aligned crop would reach further than this many longer sides of the picture is a
 # mistake of the detector: points in disorder fit the template only at an absurd scale.
@@ -145,8 +139,7 @@ class FaceLocator:
         """Find the face in ``picture [1, 3, H, W]`` by the detector or the points; else None.
 
         Args:
-            mask: ``[H, W]``: only faces count whose center is where it is above 1/2; or, where the
-                region chooses, of which LEAST_SHARE is inside.
+            mask: ``[H, W]``: only faces in it count, see ``is_in``.
             place: where the face is without a detector, roughly.
         """
         picture = picture.detach().float()
@@ -157,37 +150,32 @@ class FaceLocator:
             return self._near(self.points, place, picture, aspect)
         detections = [each for each in self.detect(picture[0].cpu()) if each.is_sound()]
         if mask is not None:
-            detections = [each for each in detections if self._is_in(each.box, mask)]
+            detections = [each for each in detections if is_in(each.box, mask, self.choice)]
         if not detections:
             return None
         chosen = preferred(detections, self.choice, aspect, mask)
         return self._with_points(chosen, picture, aspect)
 
-    def _is_in(self, box: Tensor, mask: Tensor) -> bool:
-        if self.choice == IN_THE_REGION:
-            return share_in(box, mask) >= LEAST_SHARE
-        return lies_in(box, mask)
-
-    def placed(self, image: Tensor, region: Tensor | None = None) -> Faces:
+    def placed(self, image: Tensor, region: Tensor | None = None) -> list[Faces | None]:
         """The faces at fixed places, one for each of ``image [B, 3, H, W]``.
 
         Args:
-            region: ``[1 or B, 1, H, W]``: chooses among several.
+            region: ``[1 or B, 1, H, W]``: chooses among several; None where none of them is in it.
 
         Raises:
             ValueError: there are neither one nor B places, or no fixed place.
         """
         if isinstance(self.fixed, Faces):
-            return one_each(self.fixed, image)
+            each = one_each(self.fixed, image)
+            return [each[b] for b in range(len(image))]
         if self.fixed is None or len(self.fixed) not in (1, len(image)):
             held = 0 if self.fixed is None else len(self.fixed)
             raise ValueError(
                 f"the location holds faces of {held} pictures, expected 1 or the batch size "
                 f"{len(image)}"
             )
-        return Faces.stacked(
-            [self.fixed.chosen(b % len(self.fixed), mask_of(region, b)) for b in range(len(image))]
-        )
+        crowd = self.fixed
+        return [crowd.chosen(b % len(crowd), mask_of(region, b)) for b in range(len(image))]
 
     def _with_points(self, detection: Detection, picture: Tensor, aspect: float) -> Faces:
         box = detection.box[None]
@@ -215,7 +203,7 @@ class FaceLocator:
     def _places(self, pictures: Tensor) -> Faces:
         """Where the faces of references are taken to be without a detector."""
         if self.fixed is not None and self.fixed_in_reference:
-            return self.placed(pictures)
+            return Faces.stacked([face for face in self.placed(pictures) if face])
         return Faces.whole(len(pictures), aspect_of(pictures))
 
 

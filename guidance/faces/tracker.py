@@ -12,6 +12,7 @@ from torch import Tensor
 from ..pictures.regions import region_boxes
 from ..wording import printable
 from .crops import Faces
+from .crowds import Crowd
 from .detections import lies_in
 from .location import FaceLocator, aspect_of, mask_of, one_each
 
@@ -39,15 +40,20 @@ class FaceTracker:
         self._seen: list[Faces | None] = []  # where each image's face was seen last
         self._current: Faces | None = None  # this step's location
         self._step: int | None = None
+        self._guided = False  # whether there was another step than that of the finished image
         self._looked_at: int | None = None  # the step of the last look at all images
         self._failure: str | None = None
         self._looks: list[int] = []  # at each image of the batch
         self._found: list[int] = []  # in how many of them there was a face
+        self._there: list[bool] = []  # whether there was one in the last of each
+        self._outside: list[bool] = []  # whether none of several given faces is in the region
+        self._chosen: set[int] = set()  # the images in which one ever was
 
     def begin_step(self, step: int | None) -> None:
         """Begin a step: the next call is its first one; None: of the finished image."""
         self._step = step
         self._current = None
+        self._guided |= step is not None
 
     @torch.no_grad()
     def __call__(self, image: Tensor, region: Tensor | None = None) -> Faces:
@@ -71,6 +77,24 @@ class FaceTracker:
         """The looks of this run that found a face, and all of them; None if there was none."""
         return (sum(self._found), sum(self._looks)) if self._looks else None
 
+    @property
+    def unseen(self) -> list[bool]:
+        """In which images of the batch the last look found no face, or the region holds none.
+
+        Empty if nothing was looked for, and no region chooses among faces.
+        """
+        if not self._there or not self._outside:
+            return [not there for there in self._there] or list(self._outside)
+        return [o or not t for o, t in zip(self._outside, self._there, strict=True)]
+
+    def due(self, pictures: int) -> int:
+        """At how many of so many images the next call looks."""
+        if not self._looks_for_it or (self._current is not None and len(self._current) == pictures):
+            return 0
+        if len(self._seen) != pictures or self._is_due():
+            return pictures
+        return sum(self.unseen)
+
     def notes(self) -> list[str]:
         """Sentences for a report: in how many looks of this run a face was found."""
         if not self._looks:
@@ -86,15 +110,30 @@ class FaceTracker:
     def warnings(self) -> list[str]:
         """Sentences about this run that deserve a warning: pictures in which no face was found."""
         failed = [] if self._failure is None else [self._failure]
+        failed += self._said_of_others()
         without = [b + 1 for b, found in enumerate(self._found) if not found]
         if not without:
             return failed
         where = f"any of {sum(self._looks[b - 1] for b in without)} looks"
         if len(without) < len(self._looks):
             where += f" at picture {', '.join(map(str, without))} of {len(self._looks)}"
-        said = f"no face was found in {where}: guided all the time {self._place}"
+        said = "no face was found"
+        if self._guided:
+            said = f"{said} in {where}: guided all the time {self._place}"
         advice = self.locator.advice
         return [*failed, f"{said}.\n{advice}" if advice else said]
+
+    def _said_of_others(self) -> list[str]:
+        """A sentence on pictures in whose region none of the given faces was at any time."""
+        without = [b + 1 for b in range(len(self._outside)) if b not in self._chosen]
+        if not without:
+            return []
+        said = "none of the given faces lies in the region"
+        if len(without) < len(self._outside):
+            said += f" at picture {', '.join(map(str, without))} of {len(self._outside)}"
+        return [
+            f"{said}: guided all the time in the center of the region" if self._guided else said
+        ]
 
     @property
     def _place(self) -> str:
@@ -106,7 +145,7 @@ class FaceTracker:
 
     def _located(self, image: Tensor, region: Tensor | None) -> Faces:
         assumed = self._assumed(image, region)
-        if self.locator.detect is None and self.locator.points is None:
+        if not self._looks_for_it:
             return assumed
         self._look(image, region, assumed)
         return Faces.stacked([seen or assumed[b] for b, seen in enumerate(self._seen)])
@@ -115,16 +154,18 @@ class FaceTracker:
         """Bring what was seen up to date: of all images when it is time, else of those without."""
         if len(self._seen) != len(image):
             self._seen = [None] * len(image)
+            self._there = [False] * len(image)
         self._count_up_to(len(image))
         again = self._is_due()
         if again:
             self._looked_at = self._step
         for b, picture in enumerate(image.split(1)):
-            if again or self._seen[b] is None:
+            if again or not self._there[b]:
                 found = self._look_at(picture, mask_of(region, b), assumed[b])
                 self._seen[b] = found or self._seen[b]
                 self._looks[b] += 1
                 self._found[b] += found is not None
+                self._there[b] = found is not None
 
     def _is_due(self) -> bool:
         if self._step is None or self._looked_at is None:
@@ -149,14 +190,22 @@ class FaceTracker:
         self._found += missing
 
     @property
+    def _looks_for_it(self) -> bool:
+        return self.locator.detect is not None or self.locator.points is not None
+
+    @property
     def _what(self) -> str:
         return "landmark network" if self.locator.detect is None else "face detector"
 
     def _assumed(self, image: Tensor, region: Tensor | None) -> Faces:
         """Where faces are assumed that were never found, one for each image."""
-        if self.locator.fixed is not None:
-            return self.locator.placed(image, region)
         centered = _centered(image, region)
+        if self.locator.fixed is not None:
+            placed = self.locator.placed(image, region)
+            if isinstance(self.locator.fixed, Crowd):
+                self._outside = [face is None for face in placed]
+                self._chosen.update(b for b, face in enumerate(placed) if face)
+            return Faces.stacked([face or centered[b] for b, face in enumerate(placed)])
         if self.locator.detect is None or self.layout is None:
             return centered
         if self.locator.fallback == "center":

@@ -174,11 +174,41 @@ def test_a_face_that_is_not_found_is_told_of_its_picture(prompt_server):
     face = Condition("Face", FaceIdentity(own, reference, FaceLocator(detect=detect)))
     node = in_graph(ZMagicKeepBest, "7")
     together = kept((face,), pictures, node, keep=3)[2]["pictures"]
-    assert "picture 2 of 3: Face: no face was found" in sent(prompt_server)[-1][1]
-    for row in together:
+    said = sent(prompt_server)[-1][1]
+    assert "picture 2 of 3: Face: no face was found\n" in said and "guided" not in said
+    assert "picture 2 comes last: Face was not seen in it." in said
+    assert together[-1] == {"picture": 1, "score": None, "energies": {"Face": None}}
+    for row in together[:2]:
         b = row["picture"]
         alone = kept((face,), pictures[b : b + 1], keep=1)[2]["pictures"][0]
         assert row["energies"] == pytest.approx(alone["energies"], rel=1e-5)
+
+
+class Bright(Left):
+    """Finds what is brighter than a half."""
+
+    sought = "what is bright"
+
+    def __call__(self, image):
+        return (image.mean(1) > 0.5).to(image)
+
+
+def test_a_picture_without_the_region_is_not_kept_and_it_is_said(prompt_server):
+    """Of an empty region the energy is 0: better than that of any picture that has one."""
+    images = torch.tensor([0.1, 0.8, 0.9]).view(3, 1, 1, 1).expand(3, 8, 8, 3)
+    target = torch.full((1, 3, 8, 8), 0.6)
+    bright = Condition("Alike", ReferenceImage(target), region=LiveRegion(Bright(), 1, "Do this"))
+    _, best, table = kept((bright,), images, in_graph(ZMagicKeepBest, "7"), keep=1)
+    assert torch.equal(best[0], images[1])
+    assert [row["picture"] for row in table["pictures"]] == [1, 2, 0]
+    said = sent(prompt_server)[-1][1]
+    assert "picture 1 of 3: Alike: what is bright was not found.\nDo this" in said
+    assert "picture 1 comes last: Alike was not seen in it." in said
+    other = Condition("Dark", brightness)
+    hidden = Condition("Alike", ReferenceImage(target), region=LiveRegion(Bright(), 1))
+    _, best, _ = kept((hidden, other), images * 0.4, in_graph(ZMagicKeepBest, "7"), keep=1)
+    assert torch.equal(best[0], images[0] * 0.4)
+    assert "Alike was not seen in any picture: it does not count." in sent(prompt_server)[-1][1]
 
 
 @pytest.mark.parametrize(

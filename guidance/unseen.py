@@ -1,0 +1,71 @@
+"""What a condition is about may not be in a picture: its energy there is no measure of anything.
+
+The energy of an empty region is 0 or some constant, and that of a face which nobody found is one of
+whatever lies where the face is assumed. Both look like the best of all pictures, or like one that
+is good enough. While a run guides it goes on as if nothing were there, or at the assumed place.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .conditions import Condition
+from .transfers import made_at
+
+__all__ = ["due_looks", "measured", "seen_alone", "unseen"]
+
+
+def unseen(condition: Condition, pictures: int) -> list[bool]:
+    """In which of so many pictures the last look did not see what the condition is about."""
+    faces = getattr(condition.energy, "unseen", [])
+    return [
+        a or b for a, b in zip(_nowhere(condition, pictures), _each(faces, pictures), strict=True)
+    ]
+
+
+def measured(conditions: Sequence[Condition], energies: Sequence[Tensor]) -> list[Tensor]:
+    """The energies ``[B]`` of pictures that are chosen from, or finished: NaN where unseen."""
+    return [
+        _without(energy, unseen(condition, len(energy)))
+        for condition, energy in zip(conditions, energies, strict=True)
+    ]
+
+
+def seen_alone(conditions: Sequence[Condition], energies: Sequence[Tensor]) -> list[Tensor]:
+    """The energies ``[B]`` of a step that guides: NaN where the region is empty.
+
+    Where a face is only assumed, guidance follows the energy of that place until there is one.
+    """
+    return [
+        _without(energy, _nowhere(condition, len(energy)))
+        for condition, energy in zip(conditions, energies, strict=True)
+    ]
+
+
+def due_looks(conditions: Sequence[Condition], pictures: int) -> tuple[int, ...]:
+    """At how many of so many pictures each condition's next call looks for something."""
+    parts = (part for c in conditions for part in (c.region, c.energy))
+    return tuple(part.due(pictures) if hasattr(part, "due") else 0 for part in parts)
+
+
+def _nowhere(condition: Condition, pictures: int) -> list[bool]:
+    """In which pictures the region is empty."""
+    if not isinstance(condition.region, Tensor):
+        return _each(getattr(condition.region, "unseen", []), pictures)
+    empty = (condition.region <= 0.0).flatten(1).all(1)
+    return _each(empty.tolist(), pictures)
+
+
+def _each(flags: Sequence[bool], pictures: int) -> list[bool]:
+    """One for each picture of what is known of each, of all, or of none."""
+    if len(flags) == pictures:
+        return list(flags)
+    return list(flags) * pictures if len(flags) == 1 else [False] * pictures
+
+
+def _without(energy: Tensor, hidden: Sequence[bool]) -> Tensor:
+    if not any(hidden):
+        return energy
+    return torch.where(made_at(torch.tensor(hidden, device="cpu"), energy) > 0.0, math.nan, energy)
