@@ -7,7 +7,6 @@ d           = CAGrad(tasks)                           the default balance
 D'          = D + strength * posterior spread * d / RMS(d)    step rule ``posterior``, the default
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -165,8 +164,9 @@ class GuidedRun:
         settings = self.settings
         window = (settings.guide_start, settings.guide_end)
         inside = lies_within(sigma, *window, self.schedule.sigma_at)
-        step, last = self.step_at(sigma), math.ceil(settings.guided_share * self._steps)
-        return inside and step < last and step % settings.guide_every == 0
+        step = self.step_at(sigma)
+        early = self.schedule.is_within(step, settings.guided_share)
+        return inside and early and step % settings.guide_every == 0
 
     def _active(self, sigma: float) -> tuple[Condition, ...]:
         return active_conditions(self.conditions, sigma, self.schedule.sigma_at)
@@ -249,7 +249,7 @@ class GuidedRun:
         """
         guided = [s for s in self.schedule.sigmas if s > 0.0 and self._is_guided_step(s)]
         travels = any(self._travel.repeats(s) > 1 for s in guided)
-        self._report.close(self.conditions, guided, self.schedule.sigma_at, travels=travels)
+        self._report.close(self.conditions, guided, self.schedule, travels=travels)
         self._tell_cost()
         present = tuple(c for c in self.conditions if c.weight > 0.0)
         if not clean:

@@ -14,6 +14,7 @@ from .dependence import ConditionGradients
 from .evaluation import Meter
 from .influence import Influence
 from .progress import nothing
+from .schedule import LEAST_PART, WHOLE, Schedule
 from .settings import GuidanceSettings
 from .trace import Calibration, ConditionFacts, StepRecord, Trace, rounded
 from .transfers import fetched
@@ -136,7 +137,7 @@ class RunReport:
         self,
         conditions: Sequence[Condition],
         sigmas: Sequence[float],
-        sigma_at: Callable[[float], float],
+        schedule: Schedule,
         *,
         travels: bool,
     ) -> None:
@@ -145,15 +146,16 @@ class RunReport:
         Args:
             conditions: all conditions of the run.
             sigmas: noise levels at which the run could guide.
-            sigma_at: a fraction of the sampling to its sigma, decreasing.
+            schedule: that of the run.
             travels: whether time travel repeats a prediction at one of them.
         """
         self.trace.conditions = [_facts(condition) for condition in conditions]
         self.trace.notes += self._settings.without_effect
         self.trace.notes += reports(conditions, "notes")
+        self._tell_part(schedule.part)
         if self._settings.strength == 0.0:
             self.trace.notes.append("strength is 0: energies were measured and nothing was guided")
-        elif not sigmas:
+        elif not sigmas and not 0.0 < self._settings.guided_share <= schedule.part[0] + LEAST_PART:
             settings, every = self._settings, self._settings.guide_every
             step = "step" if every == 1 else f"guided step (one in {every}, from the first on)"
             share = settings.guided_share
@@ -162,8 +164,8 @@ class RunReport:
                 f"nothing was guided: the window from guide_start {settings.guide_start:g} to "
                 f"guide_end {settings.guide_end:g} holds no {step} of {first}this run"
             )
-        else:
-            warnings, notes = self._influence.of_run(conditions, sigmas, sigma_at)
+        elif sigmas:
+            warnings, notes = self._influence.of_run(conditions, sigmas, schedule.sigma_at)
             self.trace.notes += notes
             for sentence in warnings:
                 self.warn(sentence)
@@ -187,6 +189,14 @@ class RunReport:
             )
             for facts in self.trace.conditions
         ]
+
+    def _tell_part(self, part: tuple[float, float]) -> None:
+        share = self._settings.guided_share
+        if share < 1.0 and part != WHOLE:
+            self.trace.notes.append(
+                f"guided_share {share:g} is of the whole sampling, of which this is the part from "
+                f"{part[0]:.2g} to {part[1]:.2g}, by its noise levels"
+            )
 
     def _warn_of_idle_travel(self, travels: bool) -> None:
         settings = self._settings

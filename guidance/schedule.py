@@ -13,10 +13,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["ALPHA_FLOOR", "SAME_SIGMA", "NoiseLevel", "Schedule"]
+__all__ = [
+    "ALPHA_FLOOR",
+    "LEAST_PART",
+    "SAME_SIGMA",
+    "WHOLE",
+    "NoiseLevel",
+    "Schedule",
+    "part_between",
+]
 
 # Relative difference below which two sigmas are the same step of the schedule.
 SAME_SIGMA = 1e-4
+
+# The part of a sampling that is all of it: from its start to its end.
+WHOLE = (0.0, 1.0)
+# Shares of steps within which a step counts as that of a place; of a part, whose ends are told by
+# their noise levels, roughly.
+EXACT, ROUGH = 1e-9, 0.1
+# Models are trained on a thousand levels: a start that is no further in is the start.
+LEAST_PART = 1e-3
 
 # A flow model starts at alpha = 0, where x / alpha is infinite. The floor is the alpha at which
 # the noise schedule of Stable Diffusion starts (sigma_max 14.6 = sqrt(1 - alpha^2) / alpha).
@@ -57,11 +73,19 @@ class Schedule:
         noise_level: the noise model at a sigma, also at one between two steps.
         sigma_at: takes a fraction of the sampling, 0 its start and 1 its end, to its sigma; the
             windows of conditions are given in such fractions.
+        part: the part of a whole sampling that these steps are, as shares of its steps.
     """
 
     sigmas: tuple[float, ...]
     noise_level: Callable[[float], NoiseLevel]
     sigma_at: Callable[[float], float]
+    part: tuple[float, float] = WHOLE
+
+    def is_within(self, step: int, share: float) -> bool:
+        """Whether a step, from 0, is one of the first ``share`` of those of the whole sampling."""
+        start, end = self.part
+        slack = EXACT if self.part == WHOLE else ROUGH
+        return start + (end - start) * (step + slack) / (len(self.sigmas) - 1) < share
 
     def next_sigma(self, sigma: float) -> float:
         """The schedule's next noise level below ``sigma``; behind the last one 0."""
@@ -118,6 +142,37 @@ class Schedule:
             )
         sigmas = _decreasing(((1.0 - a) / a) ** 0.5 for a in products)
         return cls(sigmas, _preserving, _along(sigmas))
+
+
+def part_between(
+    first: float, last: float, sigma_at: Callable[[float], float], *, goes_on: bool
+) -> tuple[float, float]:
+    """The part of a whole sampling that leads from one sigma to another; see ``Schedule``.
+
+    It is exact where the steps of the whole are spread evenly over fractions of the sampling.
+
+    Args:
+        first, last: where the part begins and ends; at 0 the whole ends, too.
+        sigma_at: takes a fraction of the sampling to its sigma, not increasing.
+        goes_on: whether another sampling made what this one begins with; else the whole begins
+            here, be it in the middle of the noise levels.
+    """
+    if last >= first:
+        return WHOLE
+    begun = _fraction_of(first, sigma_at)
+    end = 1.0 if last <= 0.0 else _fraction_of(last, sigma_at)
+    if goes_on and begun > LEAST_PART:
+        return begun, end
+    return 0.0, (end - begun) / max(1.0 - begun, EXACT)
+
+
+def _fraction_of(sigma: float, sigma_at: Callable[[float], float]) -> float:
+    """The fraction of the sampling at which it has come down to ``sigma``."""
+    low, high = WHOLE
+    for _ in range(32):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if sigma_at(middle) > sigma else (low, middle)
+    return high
 
 
 def _exploding(sigma: float) -> NoiseLevel:

@@ -79,7 +79,8 @@ class GuidanceSettings:
         guide_start, guide_end: the window of the sampling, in fractions of it, in which anything
             is guided; a condition may have a smaller one of its own.
         guided_share: the share of the sampler's steps, from the first one on, that is guided within
-            that window; counted in steps, whatever their noise levels.
+            that window; counted in steps, whatever their noise levels, of the whole sampling where
+            it is split (``Schedule.part``).
         time_travel: how often a guided prediction is made within the window
             [travel_start, travel_end] (fractions of the sampling), re-noising in between; 1 is
             once, without re-noising.

@@ -7,6 +7,7 @@ is good enough. While a run guides it goes on as if nothing were there, or at th
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ def seen_alone(conditions: Sequence[Condition], energies: Sequence[Tensor]) -> l
 
 def due_looks(conditions: Sequence[Condition], pictures: int) -> tuple[int, ...]:
     """At how many of so many pictures each condition's next call looks for something."""
-    parts = (part for c in conditions for part in (c.region, c.energy))
+    parts: list[Any] = [part for c in conditions for part in (c.region, c.energy)]
     return tuple(part.due(pictures) if hasattr(part, "due") else 0 for part in parts)
 
 

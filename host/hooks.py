@@ -43,6 +43,7 @@ def attach(
     vae: comfy.sd.VAE | None = None,
     on_finish: Callable[[Trace], None] | None = None,
     on_look: Callable[[str], None] | None = None,
+    steps: int | None = None,
 ):
     """Return a clone of ``model`` (a ModelPatcher) whose sampling satisfies ``conditions``.
 
@@ -52,6 +53,8 @@ def attach(
     Args:
         on_finish: a function that is called with the trace at the end of every run.
         on_look: one that is called with a line of text after every guided evaluation.
+        steps: how many steps a whole sampling has, if runs of this model make its first ones
+            alone; None: as their noise levels say.
 
     Raises:
         ValueError: the decoder that the settings ask for cannot be had.
@@ -67,7 +70,14 @@ def attach(
     decoder = choose_decoder(settings.decoder, vae, model.get_model_object("latent_format"))
     runs_before = (before.runs, *before.runs_before) if before else ()
     attachment = Attachment(
-        conditions, settings, vae, decoder, finishers, lookers, runs_before=runs_before
+        conditions,
+        settings,
+        vae,
+        decoder,
+        finishers,
+        lookers,
+        runs_before=runs_before,
+        steps=steps,
     )
 
     return _with(model, attachment)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..guidance.evaluation import DENOISER, NotDifferentiable
 from ..guidance.noise_run import NoiseRun
 from ..guidance.noise_search import NoiseSearch
 from ..guidance.random_streams import RandomStreams
-from ..guidance.schedule import NoiseLevel, Schedule
+from ..guidance.schedule import NoiseLevel, Schedule, part_between
 from ..guidance.settings import GuidanceSettings
 from ..guidance.trace import Trace
 from .batch_index import batch_indices
@@ -74,6 +74,7 @@ class Attachment:
     measure_steps: bool = True  # without guidance: every step, or the finished picture alone
     search: NoiseSearch | None = None  # in place of guidance: the noise is searched
     on_noise: Callable[[Tensor], None] | None = None  # told the noise that a search found
+    steps: int | None = None  # of the whole sampling, of which runs make the first ones
 
 
 class HostRun:
@@ -89,7 +90,7 @@ class HostRun:
         self.progress = self._progress(len(sigmas) - 1)
         self.engine: GuidedRun = self._engine(
             decode=self.decode,
-            schedule=schedule_of(sampling, sigmas),
+            schedule=self._schedule(sampling, noise, sigmas),
             streams=self._streams(noise, sigmas, seed),
             check_slope=True,
             gradients=self.gradients,
@@ -103,6 +104,16 @@ class HostRun:
         self.engine.trace.notes += attachment.settings.notes
         self.engine.trace.settings["decoder"] = attachment.decoder.name(noise.shape)
         self.memory = self._memory(noise.shape)
+
+    def _schedule(self, sampling, noise: Tensor, sigmas: Tensor) -> Schedule:
+        """The schedule of this run, and which part of the whole sampling it is."""
+        schedule = schedule_of(sampling, sigmas)
+        if self.attachment.steps is not None:
+            made = min(1.0, (len(sigmas) - 1) / self.attachment.steps)
+            return replace(schedule, part=(0.0, made))
+        ends = (schedule.sigmas[0], schedule.sigmas[-1])
+        goes_on = not noise.any()  # the latent has its noise already
+        return replace(schedule, part=part_between(*ends, schedule.sigma_at, goes_on=goes_on))
 
     def _engine(self, **options) -> GuidedRun:
         attachment = self.attachment

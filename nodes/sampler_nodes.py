@@ -291,7 +291,7 @@ class ZMagicSampler(Node):
 
         best = None
         if candidates > 1:
-            attached = partial(attach, model, conditions, settings, vae)
+            attached = partial(attach, model, conditions, settings, vae, steps=steps)
             best = best_of(cls, attached, sampled, seeds_of(seed, candidates), early_steps(steps))
             sampled = partial(sampled, seed=best.seed if best else seed)
         traces: list[Trace] = []

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from zmagic.guidance.settings import preset
-from zmagic.host.hooks import HostSettings
+from zmagic.host.hooks import HostSettings, attach
 
 from . import architectures
-from .test_hooks import EPS, FLOW, guided
+from .test_compare import run
+from .test_hooks import EPS, FLOW, conditions, guided
 
 STRENGTH = 0.6
 
@@ -48,3 +49,52 @@ def test_a_share_of_nothing_is_said(specimens):
     trace = guided(specimens[EPS], settings, steps=2)[1]
     assert not trace.steps
     assert any("guided_share" in warning for warning in trace.warnings)
+
+
+@pytest.mark.parametrize("steps", [4, 8])
+def test_candidates_are_guided_in_the_steps_that_the_whole_picture_is(
+    specimens, steps, monkeypatch
+):
+    """Their quarter lies within the first half, and is guided as a whole."""
+    from zmagic.nodes import candidate_runs
+
+    early = []
+    chosen = candidate_runs.chosen
+    monkeypatch.setattr(
+        candidate_runs,
+        "chosen",
+        lambda seeds, traces: early.extend(traces) or chosen(seeds, traces),
+    )
+    settings = HostSettings(preset("few steps"), "linear_rgb")
+    options = {"steps": steps, "settings": settings, "candidates": 2}
+    report = run(specimens[EPS], **options)[2]
+    for trace in early:
+        assert [record.step for record in trace.steps] == list(range(steps // 4))
+    assert [step["step"] for step in report["steps"]] == list(range(steps // 2))
+
+
+@pytest.mark.parametrize("at", [2, 4, 6])
+@pytest.mark.parametrize("family", [EPS, FLOW])
+def test_a_split_sampling_is_guided_in_the_steps_that_a_whole_one_is(specimens, family, at):
+    """Over two KSampler (Advanced), the first of which hands on its noise."""
+    import nodes
+
+    specimen, traces = specimens[family], []
+    settings = HostSettings(preset("few steps"), "linear_rgb")
+    model = attach(specimen.patcher, conditions(), settings, on_finish=traces.append)
+    latent = {"samples": torch.zeros(1, *specimen.latent.shape[1:])}
+    with torch.inference_mode():
+        node, prompts = nodes.KSamplerAdvanced(), (specimen.positive, specimen.negative)
+        common = (3, 8, 1.0, "euler", "simple", *prompts)
+        (first,) = node.sample(model, "enable", *common, latent, 0, at, "enable")
+        node.sample(model, "disable", *common, first, at, 10_000, "disable")
+    made = [[record.step for record in trace.steps] for trace in traces]
+    assert made == [list(range(min(at, 4))), list(range(max(0, 4 - at)))]
+    assert not any("nothing was guided" in said for trace in traces for said in trace.warnings)
+    assert all(any("of the whole sampling" in note for note in trace.notes) for trace in traces)
+
+
+def test_an_image_to_start_from_has_a_first_half_of_its_own(specimens):
+    settings = HostSettings(preset("few steps"), "linear_rgb")
+    trace = run(specimens[EPS], steps=4, settings=settings, denoise=0.5)[2]
+    assert [step["step"] for step in trace["steps"]] == [0, 1] and not trace["notes"]
