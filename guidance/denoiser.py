@@ -31,6 +31,7 @@ class Denoiser:
         self.first: Tensor | None = None  # the prediction of x; the others are look-aheads
         self.gap: Tensor | None = None
         self.reused_first = False
+        self.is_counted = False  # whether the first one is among those without a gradient
         self._model = model
 
     def __call__(self, z: Tensor) -> Tensor:

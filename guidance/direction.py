@@ -15,7 +15,7 @@ from .balance import balance
 from .conditions import Condition
 from .denoiser import Denoise
 from .dependence import ConditionGradients, Tasks, condition_gradients, dependent_tasks
-from .evaluation import DENOISER, EnergyField, Meter, Stage, Tape
+from .evaluation import DENOISER, Count, EnergyField, Meter, Stage, Tape
 from .jacobian_check import PullBack
 from .neighborhood import decoded_neighbors
 from .norms import inner_products
@@ -24,7 +24,7 @@ from .schedule import NoiseLevel
 from .settings import NO_BACKPROP, GuidanceSettings
 from .trace import cosines, cosines_of, rounded
 from .transfers import fetched, made_at
-from .unseen import seen_alone
+from .unseen import due_looks, seen_alone
 
 __all__ = ["Decode", "Direction", "Look", "balanced_direction"]
 
@@ -81,7 +81,7 @@ def balanced_direction(
     decode: Decode,
     settings: GuidanceSettings,
     path: str,
-    evaluations: int = 1,
+    evaluations: Count = 1,
 ) -> Direction:
     """Evaluate the balanced direction in x.
 
@@ -91,7 +91,7 @@ def balanced_direction(
         settings: the settings of the run.
         path: the gradient path of this evaluation, which may be another one than the run's. One
             without the denoiser's Jacobian starts at ``look.prediction``.
-        evaluations: how many of the model one call of ``denoise`` is.
+        evaluations: how many of the model the last call of ``denoise`` was.
 
     Raises:
         NotDifferentiable: the denoiser or the decoder has no gradient.
@@ -105,7 +105,8 @@ def balanced_direction(
         start, stages, cut = prediction, stages[1:], cut - 1
     names = tuple(condition.name for condition in active)
     # The first look of an evaluation may do what the later ones rely on, such as find a face.
-    with meter.piece("look", path, names, meter.energy_calls == 0):
+    first = (meter.energy_calls == 0, *due_looks(active, len(x)))
+    with meter.piece("look", path, names, first):
         before = Tape(stages[:cut], start, meter)
         field = EnergyField(
             stages[cut:],

@@ -96,7 +96,9 @@ class Directions:
             with once, look.meter.running(DENOISER, FORWARD):
                 denoiser(look.x)
         assert denoiser.first is not None
-        self.plain_predictions += not denoiser.reused_first
+        if not denoiser.is_counted:  # a try that runs out of memory takes it again
+            self.plain_predictions += not denoiser.reused_first
+            denoiser.is_counted = True
         return denoiser.first
 
     def slope_is_right(self, pulled: PullBack | None, model: Model) -> bool:

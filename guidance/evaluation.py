@@ -8,7 +8,7 @@ and one vector-Jacobian product brings the result back through the stages before
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -27,6 +27,7 @@ from .wording import one_line
 __all__ = [
     "DENOISER",
     "ERRORS",
+    "Count",
     "EnergyField",
     "Evaluation",
     "Meter",
@@ -38,6 +39,9 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 DENOISER = "denoiser"
+
+# A number, or what tells it when the work that is counted is done.
+Count = int | Callable[[], int]
 # What code that cannot be differentiated raises. ComfyUI's interruption is none of them.
 ERRORS = (
     ArithmeticError,
@@ -48,6 +52,11 @@ ERRORS = (
     TypeError,
     ValueError,
 )
+
+
+def counted(calls: Count) -> int:
+    """The number itself."""
+    return calls if isinstance(calls, int) else calls()
 
 
 class NotDifferentiable(RuntimeError):
@@ -68,12 +77,12 @@ class NotDifferentiable(RuntimeError):
 class Stage:
     """One differentiable function on the way from latent to image, with its name in reports.
 
-    ``calls`` is how many evaluations of what the name says one call of it is.
+    ``calls`` is how many evaluations of what the name says its last call was.
     """
 
     name: str
     function: Callable[[Tensor], Tensor]
-    calls: int = 1
+    calls: Count = 1
 
 
 @dataclass
@@ -106,16 +115,19 @@ class Meter:
                 self._operations = None
 
     @contextmanager
-    def running(self, stage: str, direction: str, calls: int = 1) -> Iterator[None]:
+    def running(self, stage: str, direction: str, calls: Count = 1) -> Iterator[None]:
         """Count what runs inside as forwards or backwards of that stage."""
         self.before()
         counts = self.forwards if direction == FORWARD else self.backwards
-        counts[stage] += calls
-        if self._operations is None:
-            yield
-            return
-        with self._operations.part(stage, direction, calls):
-            yield
+        counter = self._operations
+        try:
+            with nullcontext() if counter is None else counter.part(stage, direction):
+                yield
+        finally:
+            number = counted(calls)
+            counts[stage] += number
+            if counter is not None:
+                counter.runs[stage, direction] += number
 
     def computed(self) -> dict[str, int]:
         """The forwards by stage, those of the denoiser that a cache answered apart."""
@@ -334,7 +346,7 @@ class Evaluation:
         if not gradient.requires_grad:
             return torch.zeros_like(v)
         for stage in self.tape.stages:  # through the stage's forward and its backward graph
-            self.field.meter.backwards[stage.name] += 2 * stage.calls
+            self.field.meter.backwards[stage.name] += 2 * counted(stage.calls)
         with ExitStack() as stack:
             for stage in self.tape.stages[:1]:  # the denoiser, if the pairs lie in front of it
                 stack.enter_context(_failures(stage))

@@ -16,16 +16,18 @@ from .evaluation import DENOISER, Meter, NotDifferentiable
 from .noise_search import (
     Ascent,
     NoiseSearch,
+    acting,
     best_of_each,
     open_windows,
     settings_of_search,
+    without_effect,
 )
 from .norms import rms
 from .operations import FORWARD
 from .schedule import NoiseLevel
 from .settings import GuidanceSettings
 from .trace import FoundNoise
-from .unseen import measured
+from .unseen import due_looks, measured
 
 __all__ = ["NoiseRun"]
 
@@ -64,7 +66,11 @@ class NoiseRun(GuidedRun):
         """
         conditions, windows = open_windows(conditions)
         super().__init__(conditions, settings_of_search(settings), **options)
+        self.trace.settings = acting(self.settings)
+        for sentence in without_effect(settings):
+            self.warn(sentence)
         self._search = search
+        self._predictions = 0  # of the model, for the picture that is made
         if windows:
             self.trace.notes.append(
                 f"the windows (start, end) of {' and '.join(windows)} have no effect: a search "
@@ -134,6 +140,16 @@ class NoiseRun(GuidedRun):
         found = torch.stack([tried[number][b] for b, number in enumerate(best)])
         return found.to(noise)
 
+    def predicted(self) -> None:
+        """Count one evaluation of the model for a picture: ``sample`` tells it of each.
+
+        Without it the model is taken to be evaluated once in each step of the sampler.
+        """
+        self._predictions += 1
+
+    def _evaluations(self) -> int:
+        return self._predictions or self._steps
+
     def _evaluated(
         self,
         ascent: Ascent,
@@ -163,9 +179,11 @@ class NoiseRun(GuidedRun):
 
     def _looked(self, look: Look, sample: Sample, last: bool) -> tuple[_Tried, dict[str, Any]]:
         """The energies of one picture, and, but for the last, the direction in its noise."""
+        self._predictions = 0
         if last:
-            with torch.no_grad(), look.meter.piece("picture", *(c.name for c in look.active)):
-                with look.meter.running(DENOISER, FORWARD, self._steps):
+            kind = ("picture", *(c.name for c in look.active), due_looks(look.active, len(look.x)))
+            with torch.no_grad(), look.meter.piece(*kind):
+                with look.meter.running(DENOISER, FORWARD, self._evaluations):
                     picture = sample(look.x)
                 energies = self._energies(picture, look.active, look.meter)
             return _Tried(energies, None), {}
@@ -181,10 +199,11 @@ class NoiseRun(GuidedRun):
         """The balanced direction, by the largest way that there is memory for."""
         while True:
             try:
+                self._predictions = 0
                 with self._gradients():
                     path = self.settings.gradient_path
                     return balanced_direction(
-                        look, sample, self.decode, self.settings, path, self._steps
+                        look, sample, self.decode, self.settings, path, self._evaluations
                     )
             except NotDifferentiable as stop:
                 raise ValueError(_no_gradient(stop)) from None

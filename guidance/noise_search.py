@@ -8,7 +8,8 @@ directions are brought to that set, too (arXiv 2602.08646), or it stays on its s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,10 +25,15 @@ __all__ = [
     "MOMENTUM",
     "Ascent",
     "NoiseSearch",
+    "acting",
     "best_of_each",
     "open_windows",
     "settings_of_search",
+    "without_effect",
 ]
+
+# The settings that a search follows, besides the path.
+FOLLOWED = ("dependence", "look_ahead", "tasks", "order", "balance", "cagrad_c")
 
 # The published optimizer is Adam, which is momentum with a scale for each number; directions that
 # were brought to the set have one scale everywhere.
@@ -102,11 +108,38 @@ def settings_of_search(settings: GuidanceSettings) -> GuidanceSettings:
     look ahead in the predicted latent or in the picture, not in the noise.
     """
     path = {"full": "prediction", "no_backprop": "prediction", "image_no_backprop": "image"}
-    kept = ("dependence", "look_ahead", "tasks", "order", "balance", "cagrad_c")
-    chosen = {name: getattr(settings, name) for name in kept}
+    chosen = {name: getattr(settings, name) for name in FOLLOWED}
     return GuidanceSettings(
         gradient_path=path.get(settings.gradient_path, settings.gradient_path), **chosen
     )
+
+
+def acting(settings: GuidanceSettings) -> dict[str, Any]:
+    """By name what a search follows of the settings that ``settings_of_search`` made."""
+    return {name: getattr(settings, name) for name in ("gradient_path", *FOLLOWED)}
+
+
+def without_effect(settings: GuidanceSettings) -> list[str]:
+    """Sentences on what is set in ``settings`` and changes nothing in a search."""
+    default, taken = GuidanceSettings(), settings_of_search(settings)
+    idle = [
+        f"{field.name} {getattr(settings, field.name)}"
+        for field in fields(settings)
+        if field.name not in acting(taken)
+        and getattr(settings, field.name) != getattr(default, field.name)
+    ]
+    said = []
+    if idle:
+        said.append(
+            f"{', '.join(idle)} of the settings (or of their preset) have no effect: a search "
+            f"follows {', '.join(acting(taken))} alone"
+        )
+    if taken.gradient_path != settings.gradient_path:
+        said.append(
+            f"gradient_path {settings.gradient_path} is taken as {taken.gradient_path}: the "
+            "gradient of a search goes through the model once"
+        )
+    return said
 
 
 def open_windows(conditions: Sequence[Condition]) -> tuple[tuple[Condition, ...], list[str]]:

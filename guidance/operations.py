@@ -77,15 +77,16 @@ class OperationCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.totals: Counter[tuple[str, str]] = Counter()
-        self.runs: Counter[tuple[str, str]] = Counter()  # evaluations of each part
+        self.runs: Counter[tuple[str, str]] = (
+            Counter()
+        )  # evaluations of each part, as they are told
         self.is_whole = True
         self._part = (NETWORKS, "")
 
     @contextmanager
-    def part(self, name: str, direction: str, runs: int = 1) -> Iterator[None]:
-        """Operations inside are those of so many runs of the stage ``name``."""
+    def part(self, name: str, direction: str) -> Iterator[None]:
+        """Operations inside are those of the stage ``name``."""
         outer, self._part = self._part, (name, direction)
-        self.runs[self._part] += runs
         try:
             yield
         finally:

@@ -204,6 +204,7 @@ class HostRun:
         """One step of a picture that is looked at, differentiable where gradients are on."""
         throw_exception_if_processing_interrupted()
         evaluation = Evaluations(executor, timestep, model_options, seed, self.calls, None)
+        self.engine.predicted()
         if not torch.is_grad_enabled():
             return evaluation.answer(evaluation(x))
         with evaluation.with_gradients():

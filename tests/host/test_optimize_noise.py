@@ -195,9 +195,21 @@ SAMPLERS = ("euler", "lcm", "dpmpp_2m", "res_multistep", "heun", "ddim", "uni_pc
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_gradient_comes_through_the_samplers_of_such_models(specimens, sampler):
-    _, _, report = run(specimens[FLOW], evaluations=2, sampler_name=sampler)
+    calls = []
+    model = specimens[FLOW].patcher.clone()
+
+    def counted(apply_model, args):
+        calls.append(1)
+        return apply_model(args["input"], args["timestep"], **args["c"])
+
+    model.set_model_unet_function_wrapper(counted)
+    _, _, report = run(specimens[FLOW], model=model, evaluations=2, sampler_name=sampler)
     first, second = (torch.tensor(step["energies"]).sum() for step in report["steps"])
     assert second < first
+    each = len(calls) // 3  # two pictures are looked at, and the best is made
+    assert [step["forwards"]["denoiser"] for step in report["steps"]] == [each] * 2
+    assert report["steps"][0]["backwards"]["denoiser"] == each
+    assert report["totals"]["plain_denoiser_forwards"] == each
 
 
 def test_nothing_to_sample_is_said(specimens):

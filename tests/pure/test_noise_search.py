@@ -10,6 +10,7 @@ from zmagic.guidance.conditions import Condition
 from zmagic.guidance.noise_run import NoiseRun
 from zmagic.guidance.noise_search import NoiseSearch, settings_of_search
 from zmagic.guidance.norms import rms
+from zmagic.guidance.operations import OperationCounter
 from zmagic.guidance.settings import PRESETS, GuidanceSettings, preset
 from zmagic.guidance.white_noise import whitened
 
@@ -128,6 +129,49 @@ def test_the_gradient_always_goes_through_the_model():
         assert taken.backpropagates, name
         assert (taken.dependence, taken.balance) == (settings.dependence, settings.balance)
         assert (taken.time_travel, taken.guide_every, taken.mean_steps) == (1, 1, 1)
+
+
+def test_the_report_lists_what_acts_and_warns_of_what_is_set_and_does_not(world):
+    settings = preset("few steps", strength=0.7, balance="sum", gradient_path="full")
+    trace = searched(world, settings=settings, search={"evaluations": 2}).trace
+    assert trace.settings == {
+        "gradient_path": "prediction",
+        "balance": "sum",
+        **{n: getattr(settings, n) for n in ("dependence", "look_ahead", "tasks", "order")},
+        "cagrad_c": settings.cagrad_c,
+    }
+    idle, path = trace.warnings
+    assert idle.startswith("strength 0.7, guided_share 0.5, mean_steps 4 of the settings (or")
+    assert path.startswith("gradient_path full is taken as prediction")
+    assert not searched(world, search={"evaluations": 2}).trace.warnings
+
+
+def test_a_sampler_that_asks_the_model_twice_a_step_is_counted_and_costs_that(world):
+    run = NoiseRun(
+        world.conditions(2),
+        GuidanceSettings(),
+        NoiseSearch(evaluations=3),
+        decode=lambda latent: world.decode(latent.double()),
+        schedule=SCHEDULE,
+    )
+
+    def sample(z):
+        for _ in range(2):
+            run.predicted()
+            z = world.denoise(z.double())
+        return z
+
+    x = noise()
+    with OperationCounter() as plain:
+        world.denoise(x.double())
+    with OperationCounter() as everything:
+        found = run.search(x, sample)
+    run.trace.plain_forwards = 2  # the picture of the noise that was found
+    cost = run.finish(found.double()).cost["total"]
+    assert [record.forwards["denoiser"] for record in run.trace.steps] == [2, 2, 2]
+    assert [record.backwards.get("denoiser", 0) for record in run.trace.steps] == [2, 2, 0]
+    taken = everything.totals.total() + 2 * plain.totals.total()
+    assert cost == pytest.approx(taken / (2 * plain.totals.total()), rel=1e-4)
 
 
 def test_a_sampler_without_a_gradient_is_named(world):

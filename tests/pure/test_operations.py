@@ -11,6 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from zmagic.guidance import operations
 from zmagic.guidance.conditions import Condition
+from zmagic.guidance.faces.detections import Detection
+from zmagic.guidance.faces.face_energy import FaceEnergy
+from zmagic.guidance.faces.location import FaceLocator
+from zmagic.guidance.live_regions import LiveRegion
 from zmagic.guidance.operations import NETWORKS, OperationCounter
 from zmagic.guidance.pictures.views import ViewOptions
 from zmagic.guidance.robust_views import robust
@@ -174,6 +178,48 @@ def test_the_cost_is_that_of_all_that_ran_where_nothing_pulls_yet(world):
     run = world.run(conditions, gradient_path="image", calibrate=True, step_rule="posterior")
     assert_whole(world, run)
     assert run.trace.calibration.step == 1
+
+
+class Sought:
+    """Finds the whole picture by a convolution; not in the first two looks at picture ``late``."""
+
+    sought = "all of it"
+
+    def __init__(self, late=None):
+        self.late, self.looks = late, 0
+
+    def __call__(self, image):
+        self.looks += 1
+        kernel = torch.ones(16, 3, 3, 3, dtype=torch.float64)
+        seen = nn.functional.conv2d(image, kernel).isfinite().all() * torch.ones_like(image[:, 0])
+        if self.late is not None and self.looks < 3:
+            seen[-1] = 0.0
+        return seen
+
+
+@pytest.mark.parametrize("late", [None, 1])
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("path", ["image", "image_no_backprop"])
+def test_a_look_for_a_region_is_counted_when_it_is_made(world, path, every, late):
+    """Not in every step: at all pictures every few steps, else at those without it."""
+    first, second = world.conditions(2)
+    shared = LiveRegion(Sought(late), every)
+    conditions = [replace(each, region=shared) for each in (first, second)]
+    assert_whole(world, world.run(conditions, gradient_path=path))
+
+
+def test_a_look_for_a_face_is_counted_when_it_is_made(world):
+    def detect(picture):
+        kernel = torch.ones(16, 3, 3, 3)
+        nn.functional.conv2d(picture[None].float(), kernel)
+        return [Detection(torch.tensor([0.1, 0.1, 0.6, 0.6]))]
+
+    class Face(FaceEnergy):
+        def of_faces(self, image, region, faces, cut):
+            return world.conditions(1)[0].energy(image)
+
+    locator = FaceLocator(detect, every=3)
+    assert_whole(world, world.run([Condition("face", Face(locator, None))], gradient_path="image"))
 
 
 def assert_whole(world, run):

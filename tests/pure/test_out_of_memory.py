@@ -158,6 +158,20 @@ def test_the_cost_is_that_of_what_was_made_in_the_end(world, calibrate, enough):
     assert costs[0] and costs[0] == costs[1]
 
 
+@pytest.mark.parametrize("stage", ["decoder", "energy"])
+def test_a_prediction_that_a_failed_try_has_left_is_counted_once(world, stage):
+    device = Device(world, stage, backward=False)
+    costs = []
+    for run, denoise in (
+        (device.run("image_no_backprop"), device.denoise),
+        (world.run(world.conditions(2), gradient_path="image_no_backprop"), world.denoise),
+    ):
+        prediction = run.predict(world.latent(), SIGMA, denoise)
+        costs.append(run.finish(prediction).cost)
+    assert device.failures == 1
+    assert costs[0] and costs[0] == costs[1]
+
+
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 @pytest.mark.parametrize("stage", ["decoder", "energy"])
 def test_a_decoder_or_an_energy_may_have_the_memory_of_the_denoisers_graph(world, stage, backward):
