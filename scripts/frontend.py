@@ -108,25 +108,36 @@ NOTE = """async ([text, widths]) => {
 NOTE_FRAME = 56  # pixels above and below the text of a note, with the title
 
 # Wires that are drawn over the inside of nodes: which node, and how often its points are hit.
-BEHIND = """([boxes, edge]) => {
+BEHIND = """([boxes, edge, wire]) => {
     const all = Object.values(boxes);
     const left = Math.min(...all.map(box => box[0])), top = Math.min(...all.map(box => box[1]));
     const pen = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
     pen.canvas.width = Math.ceil(Math.max(...all.map(box => box[0] + box[2])) - left);
     pen.canvas.height = Math.ceil(Math.max(...all.map(box => box[1] + box[3])) - top);
     pen.translate(-left, -top);
-    pen.lineWidth = 3;
+    pen.lineWidth = wire;
     const paths = [...app.canvas.renderedPaths].map(part => part.path).filter(path => path);
     paths.forEach(path => pen.stroke(path));
-    const hit = Object.entries(boxes).filter(([, [x, y, width, height]]) => {
-        // All wires of a folded node meet at its ends, and come to them in wider curves.
-        const side = height < 40 ? 1.6 * edge : edge;
-        const inside = [x - left + side, y - top + 4, width - 2 * side, height - 8];
+    // Sockets of a folded node lie at its ends on the canvas, and in a heap there in "nodes 2.0".
+    const reach = (node, x, width) => {
+        const depths = (slots, linked, depth) => Math.max(0, ...(slots ?? [])
+            .flatMap((slot, i) => linked(slot) ? [depth(i)] : []));
+        return [
+            depths(node.inputs, slot => slot.link != null, i => node.getInputPos(i)[0] - x),
+            depths(node.outputs, slot => slot.links?.length,
+                i => x + width - node.getOutputPos(i)[0])];
+    };
+    const hit = Object.entries(boxes).filter(([id, [x, y, width, height]]) => {
+        const node = app.graph.nodes.find(node => String(node.id) === id);
+        const [before, behind] = node.flags?.collapsed
+            ? reach(node, x, width).map(depth => depth + wire) : [edge, edge];
+        const inside = [x - left + before, y - top + 4, width - before - behind, height - 8];
         return pen.getImageData(...inside.map(Math.round)).data.some(value => value);
     });
     return {wires: paths.length, hit: hit.map(([id]) => id)};
 }"""
 EDGE = 18  # pixels at the sides of a node, where its slots are
+WIRE = 3  # pixels that a wire is wide
 
 # Texts of several lines that are longer than what shows them, by the beginning of each.
 UNREAD = """() => {
@@ -297,7 +308,7 @@ def wires_behind_nodes(
     """
     page.evaluate(ZOOM, scale)
     settle(page)
-    found = page.evaluate(BEHIND, [boxes, EDGE])
+    found = page.evaluate(BEHIND, [boxes, EDGE, WIRE])
     if not found["wires"]:
         raise RuntimeError("no wire is drawn")
     return sorted(found["hit"], key=int)

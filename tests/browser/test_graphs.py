@@ -108,6 +108,50 @@ def test_nothing_is_covered_and_all_can_be_read(frontend, page, renderer, name):
     assert covered(frontend, page, renderer, content) == []
 
 
+# A wire from above to below, nearly upright in the middle, and a folded node beside it.
+UPRIGHT = """() => {
+    app.graph.clear();
+    const [from, to, folded] = [['EmptyLatentImage', 0], ['VAEDecode', 800], ['SolidMask', 400]]
+        .map(([type, y]) => {
+            const node = LiteGraph.createNode(type);
+            app.graph.add(node);
+            node.pos = [0, y];
+            return node;
+        });
+    to.pos = [from.size[0], 800];
+    folded.pos = [-900, 400];
+    folded.flags.collapsed = true;
+    from.connect(0, to, 0);
+    app.canvas.setDirty(true, true);
+}"""
+# Moves the folded node so that the wire is so deep in its left or right end.
+AROUND = """([depth, width, end]) => {
+    const [from, to, folded] = app.graph.nodes;
+    const [[x, y], [toX, toY]] = [from.getOutputPos(0), to.getInputPos(0)];
+    const [middle, height] = [(x + toX) / 2, (y + toY) / 2];
+    const left = end === 'left' ? middle - depth : middle + depth - width;
+    folded.pos = [left, height + LiteGraph.NODE_TITLE_HEIGHT / 2];
+    app.canvas.setDirty(true, true);
+    return String(folded.id);
+}"""
+
+
+@pytest.mark.parametrize("end", ["left", "right"])
+def test_a_wire_behind_the_end_of_a_folded_node_is_seen(page, frontend, renderer, end):
+    """Where the node has no socket that the wire comes to."""
+    page.evaluate(frontend.ZOOM, frontend.SCALE)
+    page.evaluate(UPRIGHT)
+    frontend.settle(page)
+    *_, (_, _, width, _) = frontend.rectangles(page, renderer).values()
+    found = {}
+    for depth in (-12, 12, 20):
+        folded = page.evaluate(AROUND, [depth, width, end])
+        frontend.settle(page)
+        boxes = frontend.rectangles(page, renderer)
+        found[depth] = folded in frontend.wires_behind_nodes(page, boxes, frontend.SCALE)
+    assert found == {-12: False, 12: True, 20: True}
+
+
 def test_a_graph_is_drawn_where_there_is_no_result(page, renderer, pytestconfig, tmp_path):
     if renderer != "canvas":
         pytest.skip("drawings are made on the canvas")
