@@ -143,7 +143,7 @@ def _best_of(report: dict[str, Any]) -> str:
     said = [f"the best of {len(candidates)} candidates has seed {seed}"]
     for name in candidates[0]["energies"]:
         hidden = sum(None in each["energies"][name] for each in candidates)
-        said += [f"{name} no energy in {hidden} of them"] if hidden else []
+        said += [f"{hidden} of them without an energy of {name}"] if hidden else []
     return ", ".join(said)
 
 
