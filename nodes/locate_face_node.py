@@ -119,15 +119,15 @@ NODES = [ZMagicLocateFace]
 
 def _methods() -> dict[str, list[io.Input]]:
     """The inputs of each method, by its name."""
-    face = io.Combo.Input(
-        "face",
-        options=list(CHOICES),
-        default=CHOICES[0],
-        tooltip=(
-            "Which of several faces. With a region at the energy, of those whose center lies in "
-            "the region. most in the region: the one whose box lies most in it, so that several "
-            "people share this node; without a region the largest."
-        ),
+    face = _choice(
+        "Which of several faces. With a region at the energy, of those whose center lies in the "
+        "region. most in the region: the one whose box lies most in it, so that several people "
+        "share this node; without a region the largest."
+    )
+    given_face = _choice(
+        "Which of several faces, wherever a region is. most in the region: the one whose box lies "
+        "most in the region at the energy, so that several people share this node; without a "
+        "region the largest."
     )
     reference_is = io.Combo.Input(
         "reference_is",
@@ -188,7 +188,7 @@ def _methods() -> dict[str, list[io.Input]]:
                     "new one keeps, such as the first pass."
                 ),
             ),
-            face,
+            given_face,
             reference_is,
         ],
         BOX: [
@@ -210,7 +210,7 @@ def _methods() -> dict[str, list[io.Input]]:
                 )
                 for side in ("width", "height")
             ),
-            face,
+            given_face,
             reference_is,
             *near_place,
         ],
@@ -224,6 +224,10 @@ def _methods() -> dict[str, list[io.Input]]:
         ],
         WHOLE: near_place,
     }
+
+
+def _choice(tooltip: str) -> io.Input:
+    return io.Combo.Input("face", options=list(CHOICES), default=CHOICES[0], tooltip=tooltip)
 
 
 def _landmark_network(tooltip: str) -> io.Input:

@@ -129,7 +129,9 @@ def test_a_candidate_without_it_does_not_win(condition):
     assert place == 1 and candidates[0].score == math.inf
     trace = Trace({}, about={"seed": 11})
     put_into(trace, candidates, early)
-    assert f"1 of them without an energy of {condition.name}" in trace.words() and not trace.warnings
+    assert (
+        f"1 of them without an energy of {condition.name}" in trace.words() and not trace.warnings
+    )
     none = [finished(pictures(0.1), condition) for _ in range(2)]
     trace = Trace({})
     put_into(trace, chosen([10, 11], none)[1], none)
