@@ -154,7 +154,7 @@ def part_between(
     Args:
         first, last: where the part begins and ends; at 0 the whole ends, too.
         sigma_at: takes a fraction of the sampling to its sigma, not increasing.
-        goes_on: whether another sampling made what this one begins with; else the whole begins
+        goes_on: whether this one goes on with what an earlier part made; else the whole begins
             here, be it in the middle of the noise levels.
     """
     if last >= first:

@@ -112,7 +112,8 @@ class HostRun:
             made = min(1.0, (len(sigmas) - 1) / self.attachment.steps)
             return replace(schedule, part=(0.0, made))
         ends = (schedule.sigmas[0], schedule.sigmas[-1])
-        goes_on = not noise.any()  # the latent has its noise already
+        # The latent has its noise already, from a run that was guided as the first part.
+        goes_on = not noise.any() and _level(sigmas[0]) in self.attachment.handed_on
         return replace(schedule, part=part_between(*ends, schedule.sigma_at, goes_on=goes_on))
 
     def _engine(self, **options) -> GuidedRun:
@@ -148,10 +149,10 @@ class HostRun:
         """The run's draws; those of the run that it goes on with, if it has no seed of its own."""
         known = self.attachment.handed_on
         without_seed = seed == 0 and not noise.any()  # as Disable Noise leaves it
-        before = known.get(f"{float(sigmas[0]):.6g}") if without_seed else None
+        before = known.get(_level(sigmas[0])) if without_seed else None
         streams = before or RandomStreams(seed, batch_indices(noise, seed))
         if float(sigmas[-1]) > 0.0:
-            known[f"{float(sigmas[-1]):.6g}"] = streams
+            known[_level(sigmas[-1])] = streams
         return streams
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -271,6 +272,11 @@ class HostRun:
                 "from its cache before Z-Magic was asked.\nConnect that node behind Z-Magic (its "
                 "model input to Z-Magic's output), or leave it out"
             )
+
+
+def _level(sigma: Tensor) -> str:
+    """A noise level as two runs that meet at it both know it."""
+    return f"{float(sigma):.6g}"
 
 
 def _compiles(model_options: dict) -> bool:
