@@ -10,17 +10,17 @@ necessary and not sufficient; safe_ops.py and moving_weights.py say what else is
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import comfy.cli_args
-import comfy.ldm.modules.attention as host_attention
 import comfy.model_management
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .attention import differentiable_attention, differentiable_by_name
 from .checkpointing import Call, checkpointed, plainly
 from .moving_weights import recast_in_backward
 from .safe_ops import SafeOps
@@ -28,14 +28,6 @@ from .saved_tensors import SavedTensors
 from .weight_hooks import hooked_modules
 
 __all__ = ["differentiable", "differentiable_options", "normal"]
-
-# The host's attention functions made of torch operations; the others call inference kernels.
-_DIFFERENTIABLE_ATTENTION = frozenset(
-    ("attention_basic", "attention_pytorch", "attention_split", "attention_sub_quad")
-)
-
-# More nodes than any attention function makes: what lies behind them is not looked at.
-_ATTENTION_NODES = 200
 
 
 @contextmanager
@@ -80,6 +72,7 @@ def differentiable(
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(_training_paths())
+        stack.enter_context(differentiable_by_name())
         stack.enter_context(_eager())
         stack.enter_context(_nothing_recorded())
         if second_order:  # for attention inside torch's own layers, which SafeOps does not see
@@ -151,49 +144,8 @@ def differentiable_options(model_options: dict[str, Any]) -> dict[str, Any]:
     """
     options = {key: value for key, value in model_options.items() if key != "multigpu_clones"}
     transformer_options = dict(options.get("transformer_options", {}))
-    transformer_options["optimized_attention_override"] = _differentiable_attention(
+    transformer_options["optimized_attention_override"] = differentiable_attention(
         transformer_options.get("optimized_attention_override")
     )
     options["transformer_options"] = transformer_options
     return options
-
-
-def _differentiable_attention(override: Callable | None) -> Callable:
-    """An ``optimized_attention_override`` around the one that was there."""
-
-    def attention(kernel: Callable, q: Tensor, k: Tensor, v: Tensor, *args, **kwargs) -> Tensor:
-        name = getattr(kernel, "__name__", None)
-        # On the CPU the host chooses attention_sub_quad, for memory. With a gradient the fused
-        # kernel needs less: it keeps no attention matrix for the backward pass, and is faster.
-        fused = name == "attention_sub_quad" and q.device.type == "cpu"
-        if fused or name not in _DIFFERENTIABLE_ATTENTION:
-            kernel = host_attention.attention_pytorch
-        if override is None:
-            return kernel(q, k, v, *args, **kwargs)
-        out = override(kernel, q, k, v, *args, **kwargs)
-        wanted = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-        if wanted and not _differentiable(out, (q, k, v)):  # an inference kernel of its own
-            return kernel(q, k, v, *args, **kwargs)
-        return out
-
-    return attention
-
-
-def _differentiable(out: Tensor, inputs: tuple[Tensor, ...]) -> bool:
-    """Whether autograd's way back from ``out`` leads to the inputs by formulas that exist.
-
-    A registered operator without a formula has a node too, which raises when it is asked.
-    """
-    waiting = [out.grad_fn]
-    seen = {None, *(tensor.grad_fn for tensor in inputs)}
-    while waiting:
-        node = waiting.pop()
-        if node in seen:
-            continue
-        if node.name().startswith(("GeneratedBackwardFor", "NotImplemented")):
-            return False
-        seen.add(node)
-        if len(seen) > _ATTENTION_NODES:
-            break
-        waiting.extend(below for below, _ in node.next_functions)
-    return out.requires_grad

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from .blocks import repeated_blocks
+from .controls import control_share
 from .decoders import USUAL_SCALE, is_tiny
 from .overrides import every_module
 
@@ -46,15 +47,15 @@ class Need:
 
 
 def need_of(
-    model: Any, decoder: Any, shape: Sequence[int], evaluations: int, decodings: int = 1
+    model: Any, decoder: Any, shape: Sequence[int], evaluations: float, decodings: int = 1
 ) -> Need:
     """Estimate what a guided look of latents ``shape [B, C, (T,) H, W]`` saves.
 
     Args:
         model: the host's BaseModel.
         decoder: the ``Decoder`` that makes the picture.
-        evaluations: how often the model runs for one prediction, see ``evaluations_of``; 0 where
-            the way back does not lead through it.
+        evaluations: what the model saves for one prediction, see ``evaluations_of``; 0 where the
+            way back does not lead through it.
         decodings: how many predictions one look decodes at once.
     """
     unit = _unit(model, shape) * evaluations
@@ -96,11 +97,27 @@ def looked_at(pictures: Sequence[int]) -> float:
     return batch * height * width * LOOK * comfy.model_management.dtype_size(torch.float32)
 
 
-def evaluations_of(guider: Any) -> int:
-    """How often the model runs for one prediction of the host's ``guider``."""
+def evaluations_of(guider: Any, shape: Sequence[int]) -> float:
+    """What one prediction of the host's ``guider`` saves, in plain evaluations of its model.
+
+    Every conditioning is evaluated; its reference pictures make that larger by their area, and its
+    ControlNets by their blocks.
+    """
     skipped = ("negative",) if getattr(guider, "cfg", None) == 1.0 else ()
-    conds = getattr(guider, "conds", {"positive": [None]})
-    return sum(len(each) for name, each in conds.items() if name not in skipped)
+    conds = getattr(guider, "conds", {"positive": [{}]})
+    model, picture = guider.model_patcher.model, [1, *shape[1:]]
+    return sum(
+        _area(model, picture, cond) + control_share(cond, model.diffusion_model)
+        for name, each in conds.items()
+        if name not in skipped
+        for cond in each
+    )
+
+
+def _area(model: Any, picture: list[int], cond: dict) -> float:
+    """What the model sees with a conditioning, in pictures, as the host reckons it."""
+    shapes = {name: [shape] for name, shape in model.extra_conds_shapes(**cond).items()}
+    return model.memory_required(picture, cond_shapes=shapes) / model.memory_required(picture)
 
 
 # What a run does when memory is short, one after the other, and the words for it.

@@ -23,6 +23,7 @@ from ..guidance.settings import GuidanceSettings
 from ..guidance.trace import Trace
 from .batch_index import batch_indices
 from .checkpointing import Call, plainly
+from .controls import control_networks
 from .decoders import Decoder
 from .evaluations import CfgGap, Evaluations, prediction_of
 from .gradients import differentiable
@@ -132,7 +133,7 @@ class HostRun:
     def _memory(self, shape: tuple[int, ...]) -> RunMemory:
         """The choice between fast and small, and what the host is to make room for."""
         guidance, wanted = self.engine.settings, self.attachment.settings.memory
-        evaluations = evaluations_of(self.guider) if guidance.backpropagates else 0
+        evaluations = evaluations_of(self.guider, shape) if guidance.backpropagates else 0
         if self.attachment.search is not None:  # one gradient through all steps
             evaluations *= len(self.engine.schedule.sigmas) - 1
         model = self.guider.model_patcher.model
@@ -186,6 +187,7 @@ class HostRun:
         """Make the context in which the models of this run can be differentiated."""
         guider = self.guider
         modules = [guider.inner_model, *(p.model for p in _patchers(guider))]
+        modules += control_networks(getattr(guider, "conds", {}))  # some have no patcher
         second_order = self.engine.settings.second_order
         small = self.memory.is_small(guider.model_patcher.load_device)
         predicting = self.evaluations

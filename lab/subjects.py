@@ -31,8 +31,12 @@ __all__ = [
 DECODED_IN = torch.bfloat16
 
 
-def denoiser_work(architecture: Architecture) -> Work:
-    """One evaluation of the model on one picture: with CFG both halves, in one batch."""
+def denoiser_work(architecture: Architecture, control: nn.Module | None = None) -> Work:
+    """One evaluation of the model on one picture: with CFG both halves, in one batch.
+
+    Args:
+        control: a ControlNet for that model on the meta device, which runs in each evaluation.
+    """
     model = architecture.built(architecture.dtype, META).to(META)
     batch = 1 if architecture.cfg == 1.0 else 2
     x = _latent(architecture, torch.float32).expand(batch, -1, -1, -1)
@@ -42,9 +46,17 @@ def denoiser_work(architecture: Architecture) -> Work:
     transformer_options = differentiable_options(options)["transformer_options"]
 
     def denoise(x: Tensor) -> Tensor:
-        return model.apply_model(x, sigma, transformer_options=transformer_options, **conditioning)
+        given = {} if control is None else {"control": controls(x)}
+        options = {"transformer_options": transformer_options, **given}
+        return model.apply_model(x, sigma, **options, **conditioning)
 
-    return work_of(model, denoise, x)
+    def controls(x: Tensor) -> dict:
+        hint = torch.empty(batch, 3, architecture.side, architecture.side, device=META)
+        seen = {"x": x, "hint": hint, "timesteps": sigma, "context": conditioning["c_crossattn"]}
+        seen |= {"y": conditioning["y"]} if "y" in conditioning else {}
+        return control(**{name: tensor.to(architecture.dtype) for name, tensor in seen.items()})
+
+    return work_of(nn.ModuleList([model, control] if control else [model]), denoise, x)
 
 
 def decoders_of(architecture: Architecture) -> list[str]:

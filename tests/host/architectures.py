@@ -257,14 +257,19 @@ def clip_vision() -> nn.Module:
     return random_weights(model)
 
 
-def control_net(specimen: Specimen) -> comfy.controlnet.ControlNet:
-    """A ControlNet for a UNet specimen, whose hint is a picture of 8 pixels per latent pixel."""
-    config = dict(specimen.patcher.model.model_config.unet_config)
+def control_network(unet_config: dict, **options) -> comfy.cldm.cldm.ControlNet:
+    """The network of a ControlNet for a UNet of that configuration, as its class makes it."""
+    config = dict(unet_config)
     for name in ("out_channels", "transformer_depth_output", "use_temporal_attention"):
         config.pop(name, None)
     config.pop("use_temporal_resblock", None)
-    operations = comfy.ops.disable_weight_init
-    net = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, operations=operations, device="cpu")
+    config |= {"hint_channels": 3, "operations": comfy.ops.disable_weight_init, **options}
+    return comfy.cldm.cldm.ControlNet(**config)
+
+
+def control_net(specimen: Specimen) -> comfy.controlnet.ControlNet:
+    """A ControlNet for a UNet specimen, whose hint is a picture of 8 pixels per latent pixel."""
+    net = control_network(specimen.patcher.model.model_config.unet_config, device="cpu")
     device = comfy.model_management.get_torch_device()
     control = comfy.controlnet.ControlNet(random_weights(net, seed=3), load_device=device)
     height, width = (8 * size for size in specimen.latent.shape[-2:])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from zmagic.guidance.conditions import Condition
+from zmagic.host.controls import control_networks
 from zmagic.host.gradients import differentiable, differentiable_options, normal
 
 from .architectures import Specimen
@@ -127,6 +128,7 @@ class Evaluation:
     @contextmanager
     def differentiable(self, **choices: bool) -> Iterator[None]:
         models = [self.guider.inner_model, *(p.model for p in self.guider.loaded_models)]
+        models += control_networks(self.guider.conds)
         with differentiable(self.guider.model_patcher, models, **choices):
             yield
 

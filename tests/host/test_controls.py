@@ -1,0 +1,114 @@
+"""ControlNets and their like under guidance: derivatives, memory, and what each of both does."""
+
+import sys
+from dataclasses import replace
+
+import comfy.controlnet
+import comfy.ldm.modules.attention as host_attention
+import pytest
+import torch
+
+from zmagic.guidance.settings import preset
+from zmagic.host.controls import control_share
+from zmagic.host.hooks import HostSettings
+from zmagic.lab.operations import META
+from zmagic.lab.random_models import SD15, SDXL
+from zmagic.lab.saved_bytes import SavedBytes
+from zmagic.lab.subjects import denoiser_work
+
+from . import architectures
+from .controls import CONTROLS, control_net_of, with_control
+from .derivatives import relative, sample
+from .test_hooks import guided
+
+PLACEMENTS = ("balanced", "fast")  # through the model, and behind it
+
+
+@pytest.fixture(scope="module", params=CONTROLS)
+def controlled(request):
+    """A specimen with a control of each kind; its conditionings without; the control."""
+    family, build = CONTROLS[request.param]
+    with torch.inference_mode():
+        specimen = architectures.DIFFUSION[family]()
+        positive, negative = with_control(specimen, build(specimen))
+    return replace(specimen, positive=positive, negative=negative), specimen
+
+
+def test_gradients_come_through_the_control(controlled):
+    specimen, plain = controlled
+
+    def probe(evaluation):
+        error = evaluation.gradient_error()
+        gradients, peaks = [], []
+        for checkpoint in (False, True):
+            with SavedBytes(evaluation.guider.inner_model).watching() as saved:
+                gradients.append(evaluation.gradient(evaluation.x, checkpoint=checkpoint))
+            peaks.append(saved.peak)
+        return error, relative(*gradients), peaks
+
+    found, (error, checkpointed, peaks) = sample(specimen, probe)
+    print(f"\ngradient {error:.1e}, checkpointed {checkpointed:.1e}, saved {peaks}")
+    assert error < 1e-3 and checkpointed < 1e-5
+    assert peaks[1] < 0.7 * peaks[0]
+    assert relative(found, sample(plain)[0]) > 1e-3  # the control has its effect
+    assert torch.equal(sample(specimen)[0], found)  # and differentiating left nothing behind
+
+
+@pytest.mark.parametrize("name", PLACEMENTS)
+def test_guidance_and_the_control_act_both(controlled, name):
+    specimen, plain = controlled
+
+    def run(each, strength):
+        options = {"guide_every": 1, "step_rule": "residual"} if name == "fast" else {}
+        settings = HostSettings(preset(name, strength=strength, **options), "linear_rgb")
+        samples, trace = guided(each, settings, batch=1, steps=4, scheduler="simple")
+        assert not trace.warnings
+        return samples, {key: sum(values) for key, values in trace.final.items()}
+
+    (samples, final), (_, unguided) = run(specimen, 0.3), run(specimen, 0.0)
+    assert all(final[key] < unguided[key] for key in final), (final, unguided)
+    assert relative(samples, run(plain, 0.3)[0]) > 1e-3
+    assert torch.equal(run(specimen, 0.3)[0], samples)
+
+
+@pytest.mark.parametrize(
+    "kind", [SD15, pytest.param(SDXL, marks=pytest.mark.slow)], ids=lambda kind: kind.title
+)
+def test_the_estimate_is_what_is_saved_with_a_control(kind):
+    """At real sizes: how much more than without, and what is reckoned."""
+    net = control_net_of(kind)
+    controlled, plain = denoiser_work(kind, net), denoiser_work(kind)
+    control = comfy.controlnet.ControlNet(net, load_device=META)
+    share = 1 + control_share({"control": control}, kind.built(kind.dtype, META).diffusion_model)
+    for way in ("saved", "checkpointed"):
+        more = getattr(controlled, way) / getattr(plain, way)
+        print(f"{kind.title} {way}: {more:.2f} times as much, reckoned {share:.2f}")
+        assert more <= 1.2 * share and share <= 1.3 * more
+
+
+@pytest.fixture
+def kernel_without_derivative(monkeypatch):
+    """The host as it is launched with one for inference, in every module that names it."""
+    chosen = host_attention.optimized_attention
+
+    @host_attention.wrap_attn
+    def attention_sage(*args, **kwargs):
+        return chosen(*args, **kwargs).detach()
+
+    for module in list(sys.modules.values()):
+        for name in ("optimized_attention", "optimized_attention_masked"):
+            if vars(module).get(name) is chosen:
+                monkeypatch.setattr(module, name, attention_sage)
+    return attention_sage
+
+
+@pytest.mark.parametrize("name", ["SDXL", "Flux"])
+def test_a_control_has_its_derivative_under_inference_kernels(kernel_without_derivative, name):
+    """The host does not hand a control the options by which it replaces attention elsewhere."""
+    family, build = CONTROLS[name]
+    with torch.inference_mode():
+        specimen = architectures.DIFFUSION[family]()
+        conds = with_control(specimen, build(specimen))
+    _, error = sample(specimen, lambda evaluation: evaluation.gradient_error(), conds=conds)
+    assert error < 1e-3
+    assert host_attention.optimized_attention is kernel_without_derivative
