@@ -16,7 +16,7 @@ import comfy.taesd.taesd
 import torch
 from torch import Tensor
 
-from .architectures import random_weights
+from .architectures import control_network, random_weights
 
 UNET = {
     "image_size": 32,
@@ -57,6 +57,15 @@ def _unet() -> dict[str, Tensor]:
     return {
         f"model.diffusion_model.{key}": value.half() for key, value in model.state_dict().items()
     }
+
+
+def control_net_weights() -> dict[str, Tensor]:
+    """The weights of a ControlNet for the checkpoint's UNet, as a file of its own has them."""
+    config = comfy.supported_models.SD15(UNET)
+    net = control_network(config.unet_config, dtype=torch.float32, device="cpu")
+    with torch.no_grad():
+        random_weights(net, seed=3)
+    return {key: value.half() for key, value in net.state_dict().items()}
 
 
 def autoencoder() -> dict[str, Tensor]:

@@ -12,14 +12,18 @@ from safetensors.torch import save_file
 
 from zmagic.host.demo_networks import PARSER_FILE
 
-from .checkpoints import UNET, write_sd15
+from .checkpoints import UNET, control_net_weights, write_sd15
 from .published_openclip import write_openclip
 from .published_segmenter import write_bisenet
 
 __all__ = ["CHECKPOINT", "write_models"]
 
 CHECKPOINT = "random_sd15.ckpt"
-LORA = "Qwen-Image-Lightning-8steps-V1.0.safetensors"
+LORAS = (
+    "Qwen-Image-Lightning-8steps-V1.0.safetensors",
+    "Qwen-Image-Edit-2509-Lightning-4steps-V1.0-bf16.safetensors",
+)
+CONTROL_NET = "control_v11p_sd15_canny_fp16.safetensors"
 OPENCLIP = "ViT-B-32_laion2b_s34b_b79k.safetensors"
 
 # The packages' names for networks of one kind.
@@ -52,8 +56,11 @@ def write_models(folder: Path, face_networks: Path) -> dict[str, Path]:
     shutil.copy(PARSER_FILE, folder / "onnx")
     write_bisenet(folder / "onnx")
     (folder / "loras").mkdir()
-    save_file(_lora(), folder / "loras" / LORA)
-    kinds = ("checkpoints", "insightface", "loras", "onnx", "open_clip")
+    for name in LORAS:
+        save_file(_lora(), folder / "loras" / name)
+    (folder / "controlnet").mkdir()
+    save_file(control_net_weights(), folder / "controlnet" / CONTROL_NET)
+    kinds = ("checkpoints", "controlnet", "insightface", "loras", "onnx", "open_clip")
     return {kind: folder / kind for kind in kinds}
 
 

@@ -63,6 +63,9 @@ def workflow(name: str, steps: int = 2) -> dict:
             inputs["steps"] = steps
         if "ckpt_name" in inputs:
             inputs["ckpt_name"] = CHECKPOINT
+        if node["class_type"] == "FluxKontextImageScale":  # to a megapixel
+            node["class_type"] = "ImageScale"
+            inputs |= {"upscale_method": "area", "crop": "disabled", "width": SIDE, "height": SIDE}
         if "megapixels" in inputs:
             inputs["megapixels"] = 0.01  # the least there is
         if stock and node["class_type"] in ("EmptyLatentImage", "EmptySD3LatentImage"):
@@ -138,6 +141,7 @@ FEW_STEPS = {
     "text_and_identity_z_image_turbo": 8,
     "text_and_style_flux_schnell": 4,
     "text_and_style_qwen_image_lightning": 8,
+    "identity_qwen_image_edit": 4,
 }
 
 
@@ -467,3 +471,25 @@ def test_an_interrupted_run_leaves_the_server_usable_and_repeats_exactly(server)
     server.run(workflow("ksampler", steps=1))
     # Kernels of accelerators may add up in any order.
     assert np.abs(finished("after") - before).max() <= (0 if server.cpu else 3)
+
+
+@pytest.mark.slow
+def test_the_likeness_and_the_lines_of_a_control_net_act_both(server):
+    """Of the graph with a ControlNet: guided it is nearer, and other lines make another picture."""
+
+    def run(**control) -> tuple[dict, np.ndarray]:
+        nodes = workflow("identity_controlnet_sd15", steps=3)
+        by_class(nodes, "ControlNetApplyAdvanced").update(control)
+        (sampler,) = [i for i, n in nodes.items() if n["class_type"] == "ZMagicSampler"]
+        nodes[sampler]["inputs"]["compare"] = True
+        nodes["91"] = {"class_type": "PreviewAny", "inputs": {"source": [sampler, 2]}}
+        outputs = server.run(nodes)
+        (image,) = outputs["16"]["images"]
+        with Image.open(server.output / image["filename"]) as picture:
+            return json.loads(outputs["91"]["text"][0]), np.asarray(picture, dtype=int)
+
+    report, bound = run()
+    (identity,) = report["final"]
+    assert report["final"][identity][0] < report["unguided"][identity][0]
+    _, free = run(strength=0.0)
+    assert np.abs(bound - free).mean() > 2.0

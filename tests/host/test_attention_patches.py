@@ -1,0 +1,58 @@
+"""Image prompts of other packs, which replace cross attention, together with guidance."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from zmagic.guidance.settings import preset
+from zmagic.host.hooks import HostSettings
+
+from . import architectures
+from .architectures import CONTEXT
+from .attention_patches import BLOCKS, patched
+from .derivatives import relative, sample
+from .test_hooks import guided
+
+PLACEMENTS = ("balanced", "fast")  # through the model, and behind it
+
+
+@pytest.fixture(scope="module", params=BLOCKS)
+def specimens(request):
+    """A specimen without a picture's tokens, and one with them."""
+    with torch.inference_mode():
+        plain = architectures.DIFFUSION[request.param]()
+        model = patched(plain.patcher, BLOCKS[request.param], CONTEXT)
+    return plain, replace(plain, patcher=model)
+
+
+def test_gradients_come_through_the_patch(specimens):
+    plain, prompted = specimens
+
+    def probe(evaluation):
+        whole = evaluation.gradient(evaluation.x)
+        again = evaluation.gradient(evaluation.x, checkpoint=True)
+        return evaluation.gradient_error(), relative(again, whole)
+
+    found, (error, checkpointed) = sample(prompted, probe)
+    print(f"\ngradient {error:.1e}, checkpointed {checkpointed:.1e}")
+    assert error < 1e-3 and checkpointed < 1e-5
+    assert relative(found, sample(plain)[0]) > 1e-3  # the patch has its effect
+    assert torch.equal(sample(prompted)[0], found)  # and differentiating left nothing behind
+
+
+@pytest.mark.parametrize("name", PLACEMENTS)
+def test_guidance_and_the_patch_act_both_and_repeat_exactly(specimens, name):
+    plain, prompted = specimens
+
+    def run(specimen, strength):
+        options = {"guide_every": 1, "step_rule": "residual"} if name == "fast" else {}
+        settings = HostSettings(preset(name, strength=strength, **options), "linear_rgb")
+        samples, trace = guided(specimen, settings, batch=1, steps=4, scheduler="simple")
+        assert not trace.warnings
+        return samples, {key: sum(values) for key, values in trace.final.items()}
+
+    (samples, final), (_, unguided) = run(prompted, 0.3), run(prompted, 0.0)
+    assert all(final[key] < unguided[key] for key in final), (final, unguided)
+    assert relative(samples, run(plain, 0.3)[0]) > 1e-3
+    assert torch.equal(run(prompted, 0.3)[0], samples)
