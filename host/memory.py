@@ -117,7 +117,8 @@ def evaluations_of(guider: Any, shape: Sequence[int]) -> float:
 def _area(model: Any, picture: list[int], cond: dict) -> float:
     """What the model sees with a conditioning, in pictures, as the host reckons it."""
     shapes = {name: [shape] for name, shape in model.extra_conds_shapes(**cond).items()}
-    return model.memory_required(picture, cond_shapes=shapes) / model.memory_required(picture)
+    plain = model.memory_required(picture)
+    return model.memory_required(picture, cond_shapes=shapes) / plain if plain else 1.0
 
 
 # What a run does when memory is short, one after the other, and the words for it.

@@ -4,6 +4,7 @@ On the CPU; with ZMAGIC_DEVICE=cuda (or mps, xpu) on that device, in single prec
 """
 
 import os
+import sys
 import tempfile
 
 import pytest
@@ -26,3 +27,21 @@ def _write_previews_elsewhere(config) -> None:
     folder = tempfile.TemporaryDirectory(prefix="zmagic-previews-")
     config.add_cleanup(folder.cleanup)
     folder_paths.set_temp_directory(folder.name)
+
+
+@pytest.fixture
+def kernel_without_derivative(monkeypatch):
+    """The host as it is launched with attention for inference, in every module that names it."""
+    import comfy.ldm.modules.attention as host_attention
+
+    chosen = host_attention.optimized_attention
+
+    @host_attention.wrap_attn
+    def attention_sage(*args, **kwargs):
+        return chosen(*args, **kwargs).detach()
+
+    for module in list(sys.modules.values()):
+        for name in ("optimized_attention", "optimized_attention_masked"):
+            if getattr(module, "__dict__", {}).get(name) is chosen:
+                monkeypatch.setattr(module, name, attention_sage)
+    return attention_sage

@@ -41,6 +41,13 @@ def test_gradients_come_through_the_patch(specimens):
     assert torch.equal(sample(prompted)[0], found)  # and differentiating left nothing behind
 
 
+@pytest.mark.usefixtures("kernel_without_derivative")
+def test_a_patch_has_its_derivative_under_inference_kernels(specimens):
+    """It calls the host's attention by its name, without the options that replace it elsewhere."""
+    _, error = sample(specimens[1], lambda evaluation: evaluation.gradient_error())
+    assert error < 1e-3
+
+
 @pytest.mark.parametrize("name", PLACEMENTS)
 def test_guidance_and_the_patch_act_both_and_repeat_exactly(specimens, name):
     plain, prompted = specimens

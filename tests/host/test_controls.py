@@ -1,6 +1,5 @@
 """ControlNets and their like under guidance: derivatives, memory, and what each of both does."""
 
-import sys
 from dataclasses import replace
 
 import comfy.controlnet
@@ -84,22 +83,6 @@ def test_the_estimate_is_what_is_saved_with_a_control(kind):
         more = getattr(controlled, way) / getattr(plain, way)
         print(f"{kind.title} {way}: {more:.2f} times as much, reckoned {share:.2f}")
         assert more <= 1.2 * share and share <= 1.3 * more
-
-
-@pytest.fixture
-def kernel_without_derivative(monkeypatch):
-    """The host as it is launched with one for inference, in every module that names it."""
-    chosen = host_attention.optimized_attention
-
-    @host_attention.wrap_attn
-    def attention_sage(*args, **kwargs):
-        return chosen(*args, **kwargs).detach()
-
-    for module in list(sys.modules.values()):
-        for name in ("optimized_attention", "optimized_attention_masked"):
-            if vars(module).get(name) is chosen:
-                monkeypatch.setattr(module, name, attention_sage)
-    return attention_sage
 
 
 @pytest.mark.parametrize("name", ["SDXL", "Flux"])
