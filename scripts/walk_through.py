@@ -50,12 +50,14 @@ PLACE = """([title, part, label]) => {
     }[part]();
     return [box.x + (at[0] + offset[0]) * scale, box.y + (at[1] + offset[1]) * scale];
 }"""
-# Where the canvas is empty below all nodes, in pixels of the window.
-BELOW = """() => {
+# Where a new node fits below the graph, in pixels of the window; the nodes there are in the way.
+FREE = """places => places.find(([x, y]) => {
     const {scale, offset} = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect();
-    const bottom = Math.max(...app.graph.nodes.map(node => node.pos[1] + node.size[1]));
-    return [box.x + 650 * scale, box.y + (bottom + 90 + offset[1]) * scale];
-}"""
+    const [left, top] = [(x - box.x) / scale - offset[0], (y - box.y) / scale - offset[1]];
+    return app.graph.nodes.every(node => node.pos[0] > left + 400 || node.pos[1] > top + 300
+        || node.pos[0] + node.size[0] < left - 20 || node.pos[1] + node.size[1] < top - 60);
+})"""
+PLACES = [[320, 730], [640, 730], [960, 730]]
 SHOWN = """title => {
     const node = app.graph.nodes.find(node => node.title === title);
     return (node.widgets ?? []).map(widget => String(widget.value ?? '')).join('\\n')
@@ -119,7 +121,7 @@ class Person:
 
     def add(self, word: str, name: str) -> None:
         """Add a node: double click where nothing is, a word, the result of that name."""
-        x, y = self.page.evaluate(BELOW)
+        x, y = self.page.evaluate(FREE, PLACES)
         box = open_search(self.page, x, y)
         box.fill(word)
         self.page.locator("#results-list [role=option]").filter(has_text=name).first.click()
@@ -203,7 +205,7 @@ def make_it_faster(person: Person) -> None:
 def find_what_is_wrong(person: Person) -> None:
     """Task 5: find out why a wrong file fails."""
     person.add("face recognizer", "Load Face Recognizer")
-    person.choose("Load Face Recognizer", "recognizer", WRONG_FILE)
+    person.choose("Load Face Recognizer", "model_name", WRONG_FILE)
     person.wire("Load Face Recognizer", "recognizer", "Face Identity Energy", "recognizer")
     person.see("wrong_file", "A file of another kind is chosen as the face network.")
     person.run()
