@@ -199,13 +199,9 @@ class FaceTracker:
 
     def _assumed(self, image: Tensor, region: Tensor | None) -> Faces:
         """Where faces are assumed that were never found, one for each image."""
-        centered = _centered(image, region)
         if self.locator.fixed is not None:
-            placed = self.locator.placed(image, region)
-            if isinstance(self.locator.fixed, Crowd):
-                self._outside = [face is None for face in placed]
-                self._chosen.update(b for b, face in enumerate(placed) if face)
-            return Faces.stacked([face or centered[b] for b, face in enumerate(placed)])
+            return self._placed(image, region)
+        centered = _centered(image, region)
         if self.locator.detect is None or self.layout is None:
             return centered
         if self.locator.fallback == "center":
@@ -220,6 +216,18 @@ class FaceTracker:
                 for b, mask in enumerate(masks)
             ]
         )
+
+    def _placed(self, image: Tensor, region: Tensor | None) -> Faces:
+        """The given face of each image, the center of the region where it has none of them."""
+        placed = self.locator.placed(image, region)
+        if isinstance(self.locator.fixed, Crowd):
+            self._outside = [face is None for face in placed]
+            self._chosen.update(b for b, face in enumerate(placed) if face)
+        found = [face for face in placed if face]
+        if len(found) == len(placed):
+            return Faces.stacked(found)
+        centered = _centered(image, region)
+        return Faces.stacked([face or centered[b] for b, face in enumerate(placed)])
 
 
 def _centered(image: Tensor, region: Tensor | None) -> Faces:
