@@ -33,7 +33,7 @@ OLDEST_PYTHON = (3, 11)
 PYTEST_TELLS = ["--verbose", "--durations=30", "--durations-min=3"]
 # In one of two processes: each file of tests, with its own models, and its server if it has one;
 # of the browser's, each page that is opened.
-IN_TWO_PROCESSES = {"host": ["-n", "2", "--dist", "loadfile"]}
+IN_TWO_PROCESSES = {"host": ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]}
 IN_TWO_PROCESSES["browser"] = ["-n", "2", "--dist", "loadgroup"]
 
 

@@ -79,13 +79,14 @@ class FaceTracker:
 
     @property
     def unseen(self) -> list[bool]:
-        """In which images of the batch the last look found no face, or the region holds none.
+        """In which images of the batch the detector found no face, or the region holds none.
 
-        Empty if nothing was looked for, and no region chooses among faces.
+        Empty if nothing was looked for, and no region chooses among faces. A landmark network looks
+        for points in a place that is given: the face is there, whether they are found or not.
         """
-        if not self._there or not self._outside:
-            return [not there for there in self._there] or list(self._outside)
-        return [o or not t for o, t in zip(self._outside, self._there, strict=True)]
+        if self.locator.detect is None:
+            return list(self._outside)
+        return [not there for there in self._there]
 
     def due(self, pictures: int) -> int:
         """At how many of so many images the next call looks."""
@@ -93,7 +94,7 @@ class FaceTracker:
             return 0
         if len(self._seen) != pictures or self._is_due():
             return pictures
-        return sum(self.unseen)
+        return sum(not there for there in self._there)
 
     def notes(self) -> list[str]:
         """Sentences for a report: in how many looks of this run a face was found."""

@@ -6,9 +6,36 @@ On the CPU; with ZMAGIC_DEVICE=cuda (or mps, xpu) on that device, in single prec
 import os
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+
+FOLDER = Path(__file__).resolve().parent
+
+
+# Where two processes take one file after the other, none is left alone with one that takes minutes.
+LONGEST = (
+    "test_workflows.py",
+    "test_sweeps.py",
+    "test_tables.py",
+    "test_baselines.py",
+    "test_device_check.py",
+    "test_faults.py",
+    "test_pose_node.py",
+    "test_graph_pictures.py",
+    "test_cost.py",
+    "test_speed.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first."""
+    here = [item for item in items if item.path.parent == FOLDER]
+    places = {name: place for place, name in enumerate(LONGEST)}
+    here.sort(key=lambda item: places.get(item.path.name, len(places)))
+    others = [item for item in items if item.path.parent != FOLDER]
+    items[:] = [*here, *others]
 
 
 @pytest.hookimpl(trylast=True)  # after the one in tests/conftest.py
