@@ -77,9 +77,8 @@ class OperationCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.totals: Counter[tuple[str, str]] = Counter()
-        self.runs: Counter[tuple[str, str]] = (
-            Counter()
-        )  # evaluations of each part, as they are told
+        # Evaluations of each part, as they are told.
+        self.runs: Counter[tuple[str, str]] = Counter()
         self.is_whole = True
         self._part = (NETWORKS, "")
 

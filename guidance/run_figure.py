@@ -51,7 +51,7 @@ def run_figure(report: dict[str, Any]) -> Tensor:
     figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor=PAPER)
     canvas = FigureCanvasAgg(figure)
     made = outcomes(report)
-    _way(_axes(figure, 0, 0), made)
+    _way(_axes(figure, 0, 0), report, made)
     _energies(_axes(figure, 0, 1), report, made)
     _agreement(_axes(figure, 1, 0), report)
     _correction(_axes(figure, 1, 1), report)
@@ -80,15 +80,14 @@ def _nothing(axes: "Axes", text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=TEXT, color=INK)
 
 
-def _way(axes: "Axes", made: Sequence[Outcome]) -> None:
+def _way(axes: "Axes", report: dict[str, Any], made: Sequence[Outcome]) -> None:
     """A bar for each condition: the part of its start's energy that is gone at the end."""
     drawn = [each for each in made if each.fall is not None][:MOST]
     colors = [COLORS[made.index(each) % MOST] for each in drawn]  # of its line, too
     beside = any(each.unguided is not None for each in drawn)
     _title(axes, "energy gone, %" + (" (\u25c7 unguided)" if beside else ""))
     if not drawn:
-        ended = any(each.end is not None for each in made)
-        _nothing(axes, "no energy above 0 to fall" if ended else "no finished picture")
+        _nothing(axes, _without_way(report, made))
         return
     parts = [100.0 * (each.fall or 0.0) for each in drawn]
     without = [100.0 * (1.0 - (each.unguided or 0.0) / (each.start or 1.0)) for each in drawn]
@@ -107,6 +106,14 @@ def _way(axes: "Axes", made: Sequence[Outcome]) -> None:
     axes.set_xlim(max(-200.0, low - 8.0), high + 4.0)
     axes.set_yticks([])
     axes.ticklabel_format(axis="x", useLocale=False)
+
+
+def _without_way(report: dict[str, Any], made: Sequence[Outcome]) -> str:
+    if not report["final"]:
+        return "no finished picture"
+    if any(each.end is not None for each in made):
+        return "no energy above 0 to fall"
+    return "no energy of the finished picture"
 
 
 def _shortened(name: str) -> str:

@@ -71,6 +71,15 @@ def test_warnings_are_in_the_picture():
     assert inks(said[:, : -HEIGHT // 4], ALARM) == 0
 
 
+def test_a_finished_picture_without_an_energy_is_not_told_to_be_unfinished():
+    """Such as of a face that is not in it."""
+    unseen = figure(report(1, final={"condition 0": [float("nan")]}))
+    unfinished = figure(report(1, final={}))
+    plots = slice(0, -HEIGHT // 4)
+    assert inks(unseen[:, plots, : WIDTH // 2], INK) > 100
+    assert not torch.equal(unseen[:, plots, : WIDTH // 2], unfinished[:, plots, : WIDTH // 2])
+
+
 def test_the_unguided_picture_is_marked():
     beside = figure(report(unguided={"condition 0": [0.9], "condition 1": [0.9]}))
     assert (beside - figure(report())).abs()[:, : HEIGHT // 2, : WIDTH // 2].max() > 0.5
