@@ -7,6 +7,7 @@ these people, and dlib's recognizer, which did not guide, measures the pictures.
 same for every row. Needs what 'make test' sets up; minutes on 2 CPU cores.
 """
 
+import math
 from pathlib import Path
 
 import torch
@@ -81,7 +82,8 @@ def main() -> None:
         for name, strength in [("unguided", 0.0), *rows]:
             settings = preset("balanced" if name == "unguided" else name, strength=strength)
             latents, trace = world.sample([condition], settings, **run)
-            cosine = 1.0 - sum(trace.final["identity"]) / options.images
+            seen = [energy for energy in trace.final["identity"] if not math.isnan(energy)]
+            cosine = 1.0 - sum(seen) / len(seen) if seen else math.nan
             with torch.inference_mode():
                 pictures = world.vae.decode(latents).movedim(-1, 1)
             found = [d for d in evaluator.distances(pictures, photograph[0]) if d is not None]

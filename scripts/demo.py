@@ -98,7 +98,7 @@ def every_energy_lower(runs: dict) -> bool:
     """Return whether Z-Magic ended below the unguided picture of its noise in each condition."""
     ours, plain = (runs[name]["final"] for name in (OURS, UNGUIDED))
     return all(
-        after < before
+        after is not None and (before is None or after < before)  # None: not seen there
         for name in plain
         for after, before in zip(ours[name], plain[name], strict=True)
     )
@@ -108,7 +108,8 @@ def _print(report: dict) -> None:
     for name, run in report["runs"].items():
         print(name)
         for condition, values in run["final"].items():
-            print(f"  {condition:14s} energy {'  '.join(f'{value:.4f}' for value in values)}")
+            each = ("none" if value is None else f"{value:.4f}" for value in values)
+            print(f"  {condition:14s} energy {'  '.join(each)}")
         for pair, cosine in run["cosines"].items():
             print(f"  {pair}: mean cosine {cosine:+.3f}")
         totals = run["totals"]

@@ -25,8 +25,8 @@ class FaceTracker:
     """Where the face is during one run: one location for each image of the batch.
 
     It is fixed during a step, at all points at which the step evaluates energies: only the first
-    call after ``begin_step`` looks for the face, and only every few steps unless an image has none
-    yet.
+    call after ``begin_step`` looks for the face, and only every few steps unless an image had none
+    at its last look.
 
     Args:
         locator: how to find the face.

@@ -169,6 +169,21 @@ def test_a_noise_whose_picture_lacks_it_is_not_the_best(condition):
     assert math.isfinite(values[search.trace.noise.best[0]])
 
 
+def test_the_demo_tells_a_picture_without_an_energy(pytestconfig, capsys):
+    demo = pytestconfig.zmagic_script("demo")
+
+    def better(ours: list, unguided: list) -> bool:
+        finals = {demo.OURS: {"face": ours}, demo.UNGUIDED: {"face": unguided}}
+        return demo.every_energy_lower({name: {"final": each} for name, each in finals.items()})
+
+    assert better([0.1, 0.2], [0.3, None]) and not better([0.1, None], [0.3, 0.4])
+    totals = {"plain_denoiser_forwards": 2, "forwards": {}, "backwards": {}, "seconds": 1.0}
+    run = {"final": {"face": [0.25, None]}, "cosines": {}, "totals": totals}
+    report = {"runs": {"ours": run}, "pictures": 2, "seconds": 1.0}
+    demo._print({**report, "every_energy_lower_than_unguided": False})
+    assert "0.2500  none" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- given faces, and a region
 
 
