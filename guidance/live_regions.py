@@ -91,6 +91,11 @@ class LiveRegion:
         """In which pictures of the batch the last look did not find it; empty before a look."""
         return [] if self._run is None else [not there for there in self._run.there]
 
+    @property
+    def empty(self) -> list[bool]:
+        """In which pictures of the batch no look found it yet, as ``unseen``."""
+        return [] if self._run is None else list(self._run.empty)
+
     def due(self, pictures: int) -> int:
         """How many of so many pictures the next call looks at."""
         if self._run is None:
@@ -139,7 +144,7 @@ class LiveRegion:
                 run.there[b] = bool(mask.any())
                 run.found[b] += run.there[b]
                 if run.there[b]:
-                    seen[b] = mask
+                    seen[b], run.empty[b] = mask, False
         if again:  # at last: a look that runs out of memory is made again
             run.looked_at = run.step
         run.seen = seen
@@ -172,12 +177,13 @@ class _Run:
         self.looks: list[int] = []  # at each image of the batch
         self.found: list[int] = []  # in how many of them it was there
         self.there: list[bool] = []  # whether it was in the last one of each image
+        self.empty: list[bool] = []  # whether it was in none of them
         self.failure: str | None = None
 
     def begin_batch(self, image: Tensor) -> None:
         """Nothing was seen yet in any of ``image [B, 3, H, W]``."""
         self.seen = torch.zeros_like(image[:, :1])
-        self.there = [False] * len(image)
+        self.there, self.empty = [False] * len(image), [True] * len(image)
         missing = [0] * (len(image) - len(self.looks))
         self.looks += missing
         self.found += missing

@@ -20,10 +20,9 @@ __all__ = ["due_looks", "measured", "seen_alone", "unseen"]
 
 def unseen(condition: Condition, pictures: int) -> list[bool]:
     """In which of so many pictures the last look did not see what the condition is about."""
-    faces = getattr(condition.energy, "unseen", [])
-    return [
-        a or b for a, b in zip(_nowhere(condition, pictures), _each(faces, pictures), strict=True)
-    ]
+    parts = [getattr(part, "unseen", []) for part in (condition.energy, condition.region)]
+    flags = (_empty(condition, pictures), *(_each(part, pictures) for part in parts))
+    return [any(each) for each in zip(*flags, strict=True)]
 
 
 def measured(conditions: Sequence[Condition], energies: Sequence[Tensor]) -> list[Tensor]:
@@ -37,10 +36,11 @@ def measured(conditions: Sequence[Condition], energies: Sequence[Tensor]) -> lis
 def seen_alone(conditions: Sequence[Condition], energies: Sequence[Tensor]) -> list[Tensor]:
     """The energies ``[B]`` of a step that guides: NaN where the region is empty.
 
-    Where a face is only assumed, guidance follows the energy of that place until there is one.
+    Where a face is only assumed, guidance follows the energy of that place until there is one; a
+    region that was lost stays where it was seen last.
     """
     return [
-        _without(energy, _nowhere(condition, len(energy)))
+        _without(energy, _empty(condition, len(energy)))
         for condition, energy in zip(conditions, energies, strict=True)
     ]
 
@@ -51,10 +51,10 @@ def due_looks(conditions: Sequence[Condition], pictures: int) -> tuple[int, ...]
     return tuple(part.due(pictures) if hasattr(part, "due") else 0 for part in parts)
 
 
-def _nowhere(condition: Condition, pictures: int) -> list[bool]:
+def _empty(condition: Condition, pictures: int) -> list[bool]:
     """In which pictures the region is empty."""
     if not isinstance(condition.region, Tensor):
-        return _each(getattr(condition.region, "unseen", []), pictures)
+        return _each(getattr(condition.region, "empty", []), pictures)
     empty = (condition.region <= 0.0).flatten(1).all(1)
     return _each(empty.tolist(), pictures)
 

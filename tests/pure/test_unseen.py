@@ -122,6 +122,15 @@ def test_what_was_lost_is_looked_for_in_the_next_step():
         assert region.unseen == [unseen]
 
 
+def test_where_it_was_lost_a_step_has_the_energy_of_the_place_that_it_follows():
+    made = run(live())
+    for sigma, bright in ((2.0, 0.9), (1.0, 0.1)):
+        latent = made.predict(pictures(bright), sigma, lambda y: y)
+    for record in made.trace.steps:
+        assert math.isfinite(record.energies[0][0]) and record.correction[0] > 0.0
+    assert math.isnan(made.finish(latent).final["red"][0])
+
+
 @pytest.mark.parametrize("condition", [live(), face()])
 def test_a_candidate_without_it_does_not_win(condition):
     early = [finished(pictures(bright), condition) for bright in (0.1, 0.9)]
