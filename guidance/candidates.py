@@ -5,6 +5,7 @@ Best of N asks for N whole pictures; what a picture will be is decided early.
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 from .random_streams import seed_of
 from .ranking import best_first, scores
@@ -35,8 +36,9 @@ def seeds_of(seed: int, count: int) -> list[int]:
 def chosen(seeds: Sequence[int], early: Sequence[Trace]) -> tuple[int, list[Candidate]]:
     """The place of the best candidate, and all of them.
 
-    A batch is one candidate: the energies of its pictures are averaged. One comes last in which it
-    was not seen, in any of its pictures, what a condition is about.
+    A batch is one candidate: the energies of its pictures are averaged. One comes last in which
+    more pictures lack what a condition is about than in another; the others are compared by the
+    pictures that have it.
 
     Args:
         seeds: one for each candidate.
@@ -49,8 +51,12 @@ def chosen(seeds: Sequence[int], early: Sequence[Trace]) -> tuple[int, list[Cand
     if not all(trace.final for trace in early):
         return 0, found
     weights = {facts.name: facts.weight for facts in early[0].conditions}
+    lacking = [sum(map(math.isnan, chain(*trace.final.values()))) for trace in early]
     means = {
-        name: [sum(trace.final[name]) / len(trace.final[name]) for trace in early]
+        name: [
+            _mean(trace.final[name]) if lacks == min(lacking) else math.nan
+            for trace, lacks in zip(early, lacking, strict=True)
+        ]
         for name in early[0].final
     }
     scored = scores(means, weights)
@@ -83,6 +89,12 @@ def put_into(trace: Trace, candidates: Sequence[Candidate], early: Sequence[Trac
     extra = sum(each.cost["total"] * each.predictions for each in early) / trace.predictions
     total = trace.cost.pop("total")
     trace.cost |= {"candidates": rounded(extra), "total": rounded(total + extra)}
+
+
+def _mean(energies: Sequence[float]) -> float:
+    """The mean of the energies that are numbers; NaN where none is."""
+    known = [energy for energy in energies if not math.isnan(energy)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def _guided(trace: Trace) -> bool:

@@ -147,6 +147,18 @@ def test_a_candidate_without_it_does_not_win(condition):
     assert "could not be compared" in trace.warnings[0] and "not seen" in trace.warnings[0]
 
 
+@pytest.mark.parametrize("kind", [live, face])
+def test_batches_are_compared_by_the_pictures_that_have_it(kind):
+    """In nearly every batch of several pictures something is not found in one of them."""
+    batches = [(0.1, 0.6, 0.9), (0.1, 0.2, 0.6), (0.1, 0.6, 0.7), (0.2, 0.9, 0.9)]
+    early = [finished(pictures(*bright), kind(), strength=0.0) for bright in batches]
+    place, candidates = chosen(range(4), early)
+    (name,) = early[0].final
+    means = [sum(each.final[name][1:]) for each in early]
+    assert [math.isfinite(each.score) for each in candidates] == [True, False, True, True]
+    assert place == min((0, 2, 3), key=means.__getitem__)
+
+
 def test_a_condition_that_is_seen_nowhere_leaves_the_choice_to_the_others():
     energies = {"dress": [math.nan] * 3, "text": [3.0, 1.0, 2.0]}
     assert best_first(scores(energies, {"dress": 1.0, "text": 1.0})) == [1, 2, 0]
