@@ -100,6 +100,8 @@ def outcomes(report: dict[str, Any]) -> list[Outcome]:
     for name in dict.fromkeys(names):
         energies = (_first(report["steps"], name), report["final"].get(name), unguided.get(name))
         start, end, beside = _means(energies)
+        if end is None:  # no picture has a number with guidance and without
+            start, end = _means(energies[:2])
         made.append(Outcome(name, start, end, beside, goals.get(name)))
     return [each for each in made if each.start is not None or each.end is not None]
 

@@ -57,6 +57,17 @@ def test_numbers_that_are_not_finite_are_left_out():
     assert in_words(report).startswith("Face Identity +70 % towards the goal; face")
 
 
+def test_an_unguided_batch_without_what_the_guided_one_shows_leaves_the_way_of_that():
+    """The face is in one picture with guidance, and in another without."""
+    nan = float("nan")
+    final, unguided = ({"Face Identity": each} for each in ([0.2, nan], [nan, 0.6]))
+    report = trace(final=final, unguided=unguided).content()
+    facts = report["conditions"][0]
+    assert (facts["start"], facts["end"], facts["unguided"]) == (0.8, 0.2, None)
+    assert report["words"].startswith("Face Identity +75 % towards the goal; ")
+    assert "against" not in report["words"]
+
+
 def test_a_condition_that_starts_at_its_goal_has_no_way_to_go():
     steps = [StepRecord(0, 1.0, ["Face Identity"], [[0.0]])]
     words = trace(steps=steps, final={"Face Identity": [0.1]}).words()
