@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 import comfy.ldm.modules.attention as host_attention
 import comfy.model_management
@@ -37,7 +38,10 @@ def differentiable_by_name() -> Iterator[None]:
     replaced = {id(each) for each in chosen.values() if _is_replaced(each, device)}
     try:
         for module in list(sys.modules.values()) if replaced else ():
-            content = getattr(module, "__dict__", {})
+            if not isinstance(module, ModuleType):
+                continue
+            # Not getattr: that would import a module which waits for its first use (LazyLoader).
+            content = object.__getattribute__(module, "__dict__")
             for name in NAMES:
                 if id(content.get(name)) in replaced:
                     overrides.set(module, name, host_attention.attention_pytorch)

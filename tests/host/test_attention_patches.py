@@ -1,11 +1,15 @@
 """Image prompts of other packs, which replace cross attention, together with guidance."""
 
+import importlib.util
+import sys
 from dataclasses import replace
 
+import comfy.ldm.modules.attention as host_attention
 import pytest
 import torch
 
 from zmagic.guidance.settings import preset
+from zmagic.host.attention import NAMES, differentiable_by_name
 from zmagic.host.hooks import HostSettings
 
 from . import architectures
@@ -46,6 +50,30 @@ def test_a_patch_has_its_derivative_under_inference_kernels(specimens):
     """It calls the host's attention by its name, without the options that replace it elsewhere."""
     _, error = sample(specimens[1], lambda evaluation: evaluation.gradient_error())
     assert error < 1e-3
+
+
+@pytest.mark.usefixtures("kernel_without_derivative")
+def test_modules_that_wait_for_their_first_use_go_on_waiting(monkeypatch, tmp_path):
+    """Packages load optional ones that way, which may be slow, or fail."""
+    file = tmp_path / "waiting_module.py"
+    file.write_text("raise ImportError('a part of it is missing')")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    waiting = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(waiting)
+    monkeypatch.setitem(sys.modules, file.stem, waiting)
+    with differentiable_by_name():
+        assert host_attention.optimized_attention is host_attention.attention_pytorch
+    with pytest.raises(ImportError, match="a part of it"):
+        _ = waiting.anything
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_the_chosen_attention_is_back_after_an_error(kernel_without_derivative, error):
+    with pytest.raises(error), differentiable_by_name():
+        raise error
+    for name in NAMES:
+        assert getattr(host_attention, name) is kernel_without_derivative
 
 
 @pytest.mark.parametrize("name", PLACEMENTS)
