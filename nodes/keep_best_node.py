@@ -83,14 +83,14 @@ class ZMagicKeepBest(Node):
 def _last(measured: Measured, scored: list[float]) -> list[str]:
     """Which pictures come last, and which conditions do not count."""
     last = [b for b, score in enumerate(scored) if not math.isfinite(score)]
-    said = []
+    said, known = [], set()
     for name, hidden in measured.unseen.items():
-        where = [b for b in hidden if b in last]
-        if len(hidden) == len(scored) and not last:
+        if len(hidden) == len(scored) > len(last):
             said.append(f"{name} was not seen in any picture: it does not count.")
-        if where:
-            said.append(f"{_numbers(where)} comes last: {name} was not seen in it.")
-    others = [b for b in last if not any(b in hidden for hidden in measured.unseen.values())]
+        elif hidden:
+            said.append(f"{_numbers(hidden)} comes last: {name} was not seen in it.")
+            known.update(hidden)
+    others = [b for b in last if b not in known]
     if others:
         said.append(f"{_numbers(others)} has an energy that is no number: it comes last.")
     return said

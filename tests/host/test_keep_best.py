@@ -211,6 +211,23 @@ def test_a_picture_without_the_region_is_not_kept_and_it_is_said(prompt_server):
     assert "Alike was not seen in any picture: it does not count." in sent(prompt_server)[-1][1]
 
 
+def test_what_is_seen_nowhere_is_no_reason_for_the_last_place(prompt_server):
+    """One condition is about nothing in the batch, another about one picture, a third is broken."""
+    images = torch.tensor([0.2, 0.6, 0.7]).view(3, 1, 1, 1).expand(3, 8, 8, 3)
+    target = torch.full((1, 3, 8, 8), 0.6)
+    nowhere = Condition("Nowhere", ReferenceImage(target), region=torch.zeros(1, 8, 8))
+    bright = Condition("Alike", ReferenceImage(target), region=LiveRegion(Bright(), 1))
+    broken = Condition("Broken", lambda image, region: 1 / brightness(0.65 - image).clamp_min(0))
+    conditions = (nowhere, bright, broken)
+    _, _, table = kept(conditions, images, in_graph(ZMagicKeepBest, "7"), keep=3)
+    assert [row["picture"] for row in table["pictures"]] == [1, 0, 2]
+    said = sent(prompt_server)[-1][1]
+    assert "Nowhere was not seen in any picture: it does not count." in said
+    assert "picture 1 comes last: Alike was not seen in it." in said
+    assert "picture 3 has an energy that is no number: it comes last." in said
+    assert "Nowhere was not seen in it" not in said
+
+
 @pytest.mark.parametrize(
     ("conditions", "keep", "words"),
     [
