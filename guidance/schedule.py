@@ -28,8 +28,8 @@ SAME_SIGMA = 1e-4
 
 # The part of a sampling that is all of it: from its start to its end.
 WHOLE = (0.0, 1.0)
-# Shares of steps within which a step counts as that of a place; of a part, whose ends are told by
-# their noise levels, roughly.
+# Shares of steps within which a step counts as that of a place; roughly where the ends of a part
+# are told by their noise levels.
 EXACT, ROUGH = 1e-9, 0.1
 # Models are trained on a thousand levels: a start that is no further in is the start.
 LEAST_PART = 1e-3
@@ -74,17 +74,19 @@ class Schedule:
         sigma_at: takes a fraction of the sampling, 0 its start and 1 its end, to its sigma; the
             windows of conditions are given in such fractions.
         part: the part of a whole sampling that these steps are, as shares of its steps.
+        is_rough: whether that is told by noise levels, and not by steps.
     """
 
     sigmas: tuple[float, ...]
     noise_level: Callable[[float], NoiseLevel]
     sigma_at: Callable[[float], float]
     part: tuple[float, float] = WHOLE
+    is_rough: bool = False
 
     def is_within(self, step: int, share: float) -> bool:
         """Whether a step, from 0, is one of the first ``share`` of those of the whole sampling."""
         start, end = self.part
-        slack = EXACT if self.part == WHOLE else ROUGH
+        slack = ROUGH if self.is_rough and self.part != WHOLE else EXACT
         return start + (end - start) * (step + slack) / (len(self.sigmas) - 1) < share
 
     def next_sigma(self, sigma: float) -> float:

@@ -115,7 +115,8 @@ class HostRun:
         ends = (schedule.sigmas[0], schedule.sigmas[-1])
         # The latent has its noise already, from a run that was guided as the first part.
         goes_on = not noise.any() and _level(sigmas[0]) in self.attachment.handed_on
-        return replace(schedule, part=part_between(*ends, schedule.sigma_at, goes_on=goes_on))
+        part = part_between(*ends, schedule.sigma_at, goes_on=goes_on)
+        return replace(schedule, part=part, is_rough=True)
 
     def _engine(self, **options) -> GuidedRun:
         attachment = self.attachment

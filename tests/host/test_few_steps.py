@@ -1,5 +1,7 @@
 """The preset for models of few steps: half of the steps, several corrections behind each."""
 
+import math
+
 import pytest
 import torch
 
@@ -51,11 +53,11 @@ def test_a_share_of_nothing_is_said(specimens):
     assert any("guided_share" in warning for warning in trace.warnings)
 
 
-@pytest.mark.parametrize("steps", [4, 8])
+@pytest.mark.parametrize(("steps", "share"), [(4, 0.5), (8, 0.5), (14, 0.15)])
 def test_candidates_are_guided_in_the_steps_that_the_whole_picture_is(
-    specimens, steps, monkeypatch
+    specimens, steps, share, monkeypatch
 ):
-    """Their quarter lies within the first half, and is guided as a whole."""
+    """Their quarter lies within the first half, and is guided as a whole; or less of it is."""
     from zmagic.nodes import candidate_runs
 
     early = []
@@ -65,12 +67,14 @@ def test_candidates_are_guided_in_the_steps_that_the_whole_picture_is(
         "chosen",
         lambda seeds, traces: early.extend(traces) or chosen(seeds, traces),
     )
-    settings = HostSettings(preset("few steps"), "linear_rgb")
+    settings = HostSettings(preset("few steps", guided_share=share), "linear_rgb")
     options = {"steps": steps, "settings": settings, "candidates": 2}
     report = run(specimens[EPS], **options)[2]
+    whole = math.ceil(share * steps)
     for trace in early:
-        assert [record.step for record in trace.steps] == list(range(steps // 4))
-    assert [step["step"] for step in report["steps"]] == list(range(steps // 2))
+        made = min(math.ceil(steps / 4), whole)
+        assert [record.step for record in trace.steps] == list(range(made))
+    assert [step["step"] for step in report["steps"]] == list(range(whole))
 
 
 @pytest.mark.parametrize("at", [2, 4, 6])
