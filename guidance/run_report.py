@@ -193,10 +193,12 @@ class RunReport:
     def _tell_part(self, part: tuple[float, float]) -> None:
         share = self._settings.guided_share
         if share < 1.0 and part != WHOLE:
-            self.trace.notes.append(
+            said = (
                 f"guided_share {share:g} is of the whole sampling, of which this is the part from "
                 f"{part[0]:.2g} to {part[1]:.2g}, by its noise levels"
             )
+            behind = 0.0 < share <= part[0] + LEAST_PART
+            self.trace.notes.append(f"{said}: nothing was guided in it" if behind else said)
 
     def _warn_of_idle_travel(self, travels: bool) -> None:
         settings = self._settings

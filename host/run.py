@@ -113,8 +113,7 @@ class HostRun:
             made = min(1.0, (len(sigmas) - 1) / self.attachment.steps)
             return replace(schedule, part=(0.0, made))
         ends = (schedule.sigmas[0], schedule.sigmas[-1])
-        # The latent has its noise already, from a run that was guided as the first part.
-        goes_on = not noise.any() and _level(sigmas[0]) in self.attachment.handed_on
+        goes_on = not noise.any()  # the latent has its noise already, from an earlier part
         part = part_between(*ends, schedule.sigma_at, goes_on=goes_on)
         return replace(schedule, part=part, is_rough=True)
 

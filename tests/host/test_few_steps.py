@@ -98,20 +98,30 @@ def test_a_split_sampling_is_guided_in_the_steps_that_a_whole_one_is(specimens, 
     assert all(any("of the whole sampling" in note for note in trace.notes) for trace in traces)
 
 
-def test_what_goes_on_behind_an_unguided_part_has_a_first_half_of_its_own(specimens):
-    """It would not be guided at all."""
+def test_a_part_is_the_same_whoever_made_the_first_one_and_says_where_nothing_is_guided(specimens):
+    """Its place comes from its noise alone: nothing is remembered of an earlier run."""
     import nodes
 
     specimen, traces = specimens[EPS], []
     settings = HostSettings(preset("few steps"), "linear_rgb")
     model = attach(specimen.patcher, conditions(), settings, on_finish=traces.append)
     latent = {"samples": torch.zeros(1, *specimen.latent.shape[1:])}
-    with torch.inference_mode():
-        node, prompts = nodes.KSamplerAdvanced(), (specimen.positive, specimen.negative)
+
+    def sampled(model, noise, latent, start, end, left):
+        prompts = (specimen.positive, specimen.negative)
         common = (3, 8, 1.0, "euler", "simple", *prompts)
-        (first,) = node.sample(specimen.patcher, "enable", *common, latent, 0, 4, "enable")
-        node.sample(model, "disable", *common, first, 4, 10_000, "disable")
-    assert [record.step for record in traces[0].steps] == [0, 1]
+        with torch.inference_mode():
+            (made,) = nodes.KSamplerAdvanced().sample(
+                model, noise, *common, latent, start, end, left
+            )
+        return made
+
+    first = sampled(specimen.patcher, "enable", latent, 0, 4, "enable")
+    before = sampled(model, "disable", first, 4, 10_000, "disable")
+    assert traces[0].steps == [] and "nothing was guided in it" in " ".join(traces[0].notes)
+    sampled(model, "enable", latent, 0, 4, "enable")  # a first part of its own
+    after = sampled(model, "disable", first, 4, 10_000, "disable")
+    assert torch.equal(before["samples"], after["samples"])
 
 
 def test_an_image_to_start_from_has_a_first_half_of_its_own(specimens):
