@@ -31,10 +31,8 @@ COMMANDS = ("demo", "sweep-demo", "test", "test-hosts", "host", "docs", "clean")
 OLDEST_PYTHON = (3, 11)
 # Each test by its name as it starts, and at the end those that took longest.
 PYTEST_TELLS = ["--verbose", "--durations=30", "--durations-min=3"]
-# In one of two processes: each file of tests, with its own models, and its server if it has one;
-# of the browser's, each page that is opened.
-IN_TWO_PROCESSES = {"host": ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]}
-IN_TWO_PROCESSES["browser"] = ["-n", "2", "--dist", "loadgroup"]
+# Each file of tests in one of two processes: each has its own models, and its server if it has one.
+IN_TWO_PROCESSES = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def set_up(version: str | None = None, *, keep: bool = True) -> Path:
@@ -123,8 +121,8 @@ def test() -> int:
     kinds += ["browser"] * have_chromium()
     parts = {"ruff check": ["ruff", "check", "."], "mypy": ["mypy"]}
     parts |= {f"tests/{kind}": ["pytest", *PYTEST_TELLS, f"tests/{kind}"] for kind in kinds}
-    for kind in IN_TWO_PROCESSES.keys() & set(kinds):
-        parts[f"tests/{kind}"] += IN_TWO_PROCESSES[kind]
+    for kind in {"host", "browser"} & set(kinds):
+        parts[f"tests/{kind}"] += IN_TWO_PROCESSES
     results = []
     for number, (name, arguments) in enumerate(parts.items(), 1):
         say(f"part {number} of {len(parts)}: {name}")

@@ -9,15 +9,6 @@ import pytest
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 
 
-def pytest_collection_modifyitems(items):
-    """Two processes share the tests by the pages that they open: a file's, in one renderer."""
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        params = callspec.params if callspec else {}
-        page = params.get("renderer", params.get("page", ""))
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {page}"))
-
-
 @pytest.fixture(scope="session")
 def frontend(pytestconfig):
     """The module ``scripts/frontend.py``."""

@@ -62,6 +62,7 @@ def test_a_tooltip_is_chinese(page):
 
 def test_a_help_page_is_chinese_where_there_is_one(page):
     """The frontend asks for the language's page first, then for the English one."""
+    page.evaluate(ADD, "ZMagicText")
     page.evaluate("() => app.canvas.selectNode(app.graph.nodes[0])")
     page.get_by_test_id("info-button").click()
     page.get_by_text(PAGE.splitlines()[2]).first.wait_for()
