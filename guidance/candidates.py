@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from itertools import chain
 
+from .means import known_mean
 from .random_streams import seed_of
 from .ranking import best_first, scores
 from .trace import Candidate, Trace, rounded
@@ -54,8 +55,10 @@ def chosen(seeds: Sequence[int], early: Sequence[Trace]) -> tuple[int, list[Cand
     lacking = [sum(map(math.isnan, chain(*trace.final.values()))) for trace in early]
     means = {
         name: [
-            _mean(trace.final[name]) if lacks == min(lacking) else math.nan
-            for trace, lacks in zip(early, lacking, strict=True)
+            math.nan if mean is None or lacks > min(lacking) else mean
+            for mean, lacks in zip(
+                (known_mean(trace.final[name]) for trace in early), lacking, strict=True
+            )
         ]
         for name in early[0].final
     }
@@ -89,12 +92,6 @@ def put_into(trace: Trace, candidates: Sequence[Candidate], early: Sequence[Trac
     extra = sum(each.cost["total"] * each.predictions for each in early) / trace.predictions
     total = trace.cost.pop("total")
     trace.cost |= {"candidates": rounded(extra), "total": rounded(total + extra)}
-
-
-def _mean(energies: Sequence[float]) -> float:
-    """The mean of the energies that are numbers; NaN where none is."""
-    known = [energy for energy in energies if not math.isnan(energy)]
-    return sum(known) / len(known) if known else math.nan
 
 
 def _guided(trace: Trace) -> bool:

@@ -1,12 +1,13 @@
 """Which conditions have no effect, and why: there is a sentence for each of them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from .conditions import Condition, lies_within
 from .live_regions import LiveRegion
+from .wording import numbered
 
 __all__ = ["Influence"]
 
@@ -46,7 +47,7 @@ class Influence:
                 b for b in pictures if is_finite[b] and not moves[b] and not is_done[b]
             )
             if not all(is_finite):
-                which = _numbers(b for b in pictures if not is_finite[b])
+                which = numbered(b for b in pictures if not is_finite[b])
                 warnings.append(
                     f"{condition.name} has no finite gradient and was left out of a step "
                     f"(picture {which})"
@@ -77,12 +78,12 @@ class Influence:
             empty = _pictures_without_region(condition)
             if empty:
                 warnings.append(
-                    f"{name} did not guide picture {_numbers(empty)}: its region is empty there"
+                    f"{name} did not guide picture {numbered(empty)}: its region is empty there"
                 )
             idle = still - moved - empty
             content = self._done[name] - moved - still - empty
             if content:
-                where = f" at picture {_numbers(content)}" if moved or still else ""
+                where = f" at picture {numbered(content)}" if moved or still else ""
                 warnings.append(
                     f"{name} has no effect{where}: it was satisfied at every look, its energy "
                     f"below satisfied_at {condition.satisfied_at:g}; a smaller value lets it guide"
@@ -90,7 +91,7 @@ class Influence:
             if isinstance(condition.region, LiveRegion):
                 continue  # where it was not found nothing pulls, which it says itself
             if idle:
-                where = f" at picture {_numbers(idle)}" if moved else ""
+                where = f" at picture {numbered(idle)}" if moved else ""
                 warnings.append(
                     f"{name} has no effect{where}, its gradient is exactly 0: it is satisfied, or "
                     "does not depend on the picture"
@@ -131,8 +132,3 @@ def _pictures_without_region(condition: Condition) -> set[int]:
         return set()
     full = (condition.region > 0.0).flatten(1).any(1).tolist()
     return {b for b, some in enumerate(full) if not some}
-
-
-def _numbers(pictures: Iterable[int]) -> str:
-    """Numbers of pictures as people count them, from 1."""
-    return ", ".join(str(b + 1) for b in sorted(pictures))

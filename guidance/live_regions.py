@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from .denoiser_gradient import is_out_of_memory
 from .energy import networks_of
-from .wording import printable
+from .wording import numbered, printable
 
 __all__ = ["LiveRegion", "RegionFinder"]
 
@@ -119,12 +119,12 @@ class LiveRegion:
         if self._run is None:
             return []
         failed = [] if self._run.failure is None else [self._run.failure]
-        without = [b + 1 for b, found in enumerate(self._run.found) if not found]
+        without = [b for b, found in enumerate(self._run.found) if not found]
         if not without:
             return failed
-        where = f"any of {sum(self._run.looks[b - 1] for b in without)} looks"
+        where = f"any of {sum(self._run.looks[b] for b in without)} looks"
         if len(without) < len(self._run.looks):
-            where += f" at picture {', '.join(map(str, without))} of {len(self._run.looks)}"
+            where += f" at picture {numbered(without)} of {len(self._run.looks)}"
         said = f"{self.finder.sought} was not found"
         if self._run.guided:
             said += f" in {where}, so that the condition did not pull"

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Any, TypeGuard
 
+from .means import known_mean
+from .wording import numbered
+
 __all__ = ["Outcome", "Satisfaction", "in_words", "outcomes", "satisfaction"]
 
 # Parts beyond it say that the first energy was next to nothing, and no more: ten times as much.
@@ -175,7 +178,7 @@ def _unseen(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if hidden and len(hidden) == count:
             yield facts["name"], "not seen in the finished picture"
         elif hidden:
-            yield facts["name"], f"not seen in picture {', '.join(str(b + 1) for b in hidden)}"
+            yield facts["name"], f"not seen in picture {numbered(hidden)}"
 
 
 def _changes(
@@ -259,13 +262,8 @@ def _means(energies: Iterable[list[float | None] | None]) -> list[float | None]:
     lists = [values if _has_number(values) else None for values in energies]
     known = [values for values in lists if values]
     there = [None not in picture for picture in zip(*known, strict=False)]
-    return [_mean(compress(values, there)) if values else None for values in lists]
+    return [known_mean(compress(values, there)) if values else None for values in lists]
 
 
 def _has_number(values: list[float | None] | None) -> bool:
     return any(value is not None for value in values or ())
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

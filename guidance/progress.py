@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from .means import mean_in_words
 from .trace import StepRecord
-from .wording import mean_in_words
 
 __all__ = ["Pace", "Watch", "look_line", "nothing"]
 

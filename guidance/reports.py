@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from .means import known_mean
 from .trace import rounded
 from .wording import quoted
 
@@ -68,18 +69,18 @@ def condition_names(run: dict) -> list[str]:
 def energy_line(run: dict, name: str) -> list[tuple[float, float]]:
     """A condition's energy over the steps, ``(step, mean over the batch)``, and at the end."""
     points = [
-        (x, _mean(step["energies"][step["conditions"].index(name)]))
+        (x, known_mean(step["energies"][step["conditions"].index(name)]))
         for x, step in enumerate(run["steps"])
         if name in step["conditions"]
     ]
     if name in run["final"]:
-        points.append((len(run["steps"]), _mean(run["final"][name])))
+        points.append((len(run["steps"]), known_mean(run["final"][name])))
     return [(x, y) for x, y in points if y is not None]
 
 
 def correction_line(run: dict) -> list[tuple[float, float]]:
     """RMS of the correction over the steps, ``(step, mean over the batch)``."""
-    points = [(x, _mean(step["correction"])) for x, step in enumerate(run["steps"])]
+    points = [(x, known_mean(step["correction"])) for x, step in enumerate(run["steps"])]
     return [(x, y) for x, y in points if y is not None]
 
 
@@ -90,7 +91,7 @@ def cosine_lines(run: dict) -> dict[str, list[tuple[float, float]]]:
         names = step["conditions"]
         for i in range(len(names)):
             for j in range(i):
-                mean = _mean([sample[i][j] for sample in step["cosines"]])
+                mean = known_mean([sample[i][j] for sample in step["cosines"]])
                 if mean is not None:
                     lines.setdefault(f"{names[j]} / {names[i]}", []).append((x, mean))
     return lines
@@ -105,7 +106,7 @@ def pair_cosines(step: dict, key: str) -> list[float]:
     """
     matrices = step.get(key, [])
     count = len(matrices[0]) if matrices else 0
-    means = [_mean([one[i][j] for one in matrices]) for i in range(count) for j in range(i)]
+    means = [known_mean([one[i][j] for one in matrices]) for i in range(count) for j in range(i)]
     return [mean for mean in means if mean is not None]
 
 
@@ -115,11 +116,6 @@ def mean_cosines(run: dict) -> dict[str, float]:
         pair: rounded(sum(y for _, y in line) / len(line))
         for pair, line in cosine_lines(run).items()
     }
-
-
-def _mean(values: list) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _check_sizes(content: dict[str, Any]) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .means import mean_in_words
 from .norms import inner_products
 from .outcome import Outcome, in_words, outcomes, satisfaction
-from .wording import mean_in_words, printable
+from .wording import printable
 
 __all__ = [
     "Calibration",

@@ -1,10 +1,9 @@
 """How messages quote what people wrote, and what other libraries say."""
 
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-__all__ = ["LONGEST_QUOTE", "encodable", "mean_in_words", "one_line", "printable", "quoted"]
+__all__ = ["LONGEST_QUOTE", "encodable", "numbered", "one_line", "printable", "quoted"]
 
 # Characters of a text that a message repeats: it is read in a narrow column.
 LONGEST_QUOTE = 80
@@ -36,10 +35,9 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def mean_in_words(energies: Sequence[float], digits: int) -> str:
-    """The mean of the energies that are numbers; there is none of what was not seen."""
-    known = [energy for energy in energies if not math.isnan(energy)]
-    return f"{sum(known) / len(known):.{digits}g}" if known else "no energy"
+def numbered(pictures: Iterable[int]) -> str:
+    """Pictures, from 0, as people count them: their numbers from 1."""
+    return ", ".join(str(b + 1) for b in sorted(pictures))
 
 
 def encodable(text: str) -> str:

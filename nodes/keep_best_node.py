@@ -6,10 +6,10 @@ import math
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..guidance.means import mean_in_words
 from ..guidance.pictures.references import ordinary
 from ..guidance.ranking import best_first, scores
 from ..guidance.trace import rounded
-from ..guidance.wording import mean_in_words
 from ..host.measuring import Measured, energies_of
 from .bases import Node
 from .condition_inputs import SEARCH_ALIASES

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..pictures.regions import region_boxes
-from ..wording import printable
+from ..wording import numbered, printable
 from .crops import Faces
 from .crowds import Crowd
 from .detections import lies_in
@@ -112,12 +112,12 @@ class FaceTracker:
         """Sentences about this run that deserve a warning: pictures in which no face was found."""
         failed = [] if self._failure is None else [self._failure]
         failed += self._said_of_others()
-        without = [b + 1 for b, found in enumerate(self._found) if not found]
+        without = [b for b, found in enumerate(self._found) if not found]
         if not without:
             return failed
-        where = f"any of {sum(self._looks[b - 1] for b in without)} looks"
+        where = f"any of {sum(self._looks[b] for b in without)} looks"
         if len(without) < len(self._looks):
-            where += f" at picture {', '.join(map(str, without))} of {len(self._looks)}"
+            where += f" at picture {numbered(without)} of {len(self._looks)}"
         said = "no face was found"
         if self._guided:
             said = f"{said} in {where}: guided all the time {self._place}"
@@ -126,12 +126,12 @@ class FaceTracker:
 
     def _said_of_others(self) -> list[str]:
         """A sentence on pictures in whose region none of the given faces was at any time."""
-        without = [b + 1 for b in range(len(self._outside)) if b not in self._chosen]
+        without = [b for b in range(len(self._outside)) if b not in self._chosen]
         if not without:
             return []
         said = "none of the given faces lies in the region"
         if len(without) < len(self._outside):
-            said += f" at picture {', '.join(map(str, without))} of {len(self._outside)}"
+            said += f" at picture {numbered(without)} of {len(self._outside)}"
         return [
             f"{said}: guided all the time in the center of the region" if self._guided else said
         ]

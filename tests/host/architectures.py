@@ -225,10 +225,12 @@ DIFFUSION: dict[str, Callable[..., Specimen]] = {
 }
 
 
-def kl_vae() -> comfy.sd.VAE:
-    sizes = dict(z_channels=4, resolution=256, in_channels=3, out_ch=3, ch=32, ch_mult=[1] * 4)
+def kl_vae(channels: int = 4) -> comfy.sd.VAE:
+    sizes = dict(
+        z_channels=channels, resolution=256, in_channels=3, out_ch=3, ch=32, ch_mult=[1] * 4
+    )
     extra = dict(double_z=True, num_res_blocks=1, attn_resolutions=[], dropout=0.0)
-    params = dict(embed_dim=4, ddconfig=sizes | extra)
+    params = dict(embed_dim=channels, ddconfig=sizes | extra)
     weights = random_weights(AutoencoderKL(**params)).state_dict()
     return comfy.sd.VAE(sd=dict(weights), config={"params": params})
 

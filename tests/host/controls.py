@@ -10,7 +10,6 @@ import comfy.model_management
 import comfy.ops
 import comfy.sd
 import torch
-from comfy.ldm.models.autoencoder import AutoencoderKL
 from torch import Tensor
 
 from zmagic.lab.operations import META
@@ -90,15 +89,9 @@ def flux_control_net(specimen: Specimen) -> comfy.controlnet.ControlNet:
         load_device=comfy.model_management.get_torch_device(),
         extra_conds=["y", "guidance"],
     )
-    return control.set_cond_hint(hint_of(specimen), strength=1.0, vae=_vae_of_16_channels())
-
-
-def _vae_of_16_channels() -> comfy.sd.VAE:
-    sizes = dict(z_channels=16, resolution=256, in_channels=3, out_ch=3, ch=32, ch_mult=[1] * 4)
-    extra = dict(double_z=True, num_res_blocks=1, attn_resolutions=[], dropout=0.0)
-    params = dict(embed_dim=16, ddconfig=sizes | extra)
-    weights = random_weights(AutoencoderKL(**params)).state_dict()
-    return comfy.sd.VAE(sd=dict(weights), config={"params": params})
+    return control.set_cond_hint(
+        hint_of(specimen), strength=1.0, vae=architectures.kl_vae(channels=16)
+    )
 
 
 CONTROLS: dict[str, tuple[str, Callable[[Specimen], comfy.controlnet.ControlBase]]] = {

@@ -8,17 +8,13 @@ import comfy.ldm.modules.attention as host_attention
 import pytest
 import torch
 
-from zmagic.guidance.settings import preset
 from zmagic.host.attention import NAMES, differentiable_by_name
-from zmagic.host.hooks import HostSettings
 
 from . import architectures
 from .architectures import CONTEXT
 from .attention_patches import BLOCKS, patched
 from .derivatives import relative, sample
-from .test_hooks import guided
-
-PLACEMENTS = ("balanced", "fast")  # through the model, and behind it
+from .placements import PLACEMENTS, ended
 
 
 @pytest.fixture(scope="module", params=BLOCKS)
@@ -80,14 +76,7 @@ def test_the_chosen_attention_is_back_after_an_error(kernel_without_derivative, 
 def test_guidance_and_the_patch_act_both_and_repeat_exactly(specimens, name):
     plain, prompted = specimens
 
-    def run(specimen, strength):
-        options = {"guide_every": 1, "step_rule": "residual"} if name == "fast" else {}
-        settings = HostSettings(preset(name, strength=strength, **options), "linear_rgb")
-        samples, trace = guided(specimen, settings, batch=1, steps=4, scheduler="simple")
-        assert not trace.warnings
-        return samples, {key: sum(values) for key, values in trace.final.items()}
-
-    (samples, final), (_, unguided) = run(prompted, 0.3), run(prompted, 0.0)
+    (samples, final), (_, unguided) = ended(prompted, name, 0.3), ended(prompted, name, 0.0)
     assert all(final[key] < unguided[key] for key in final), (final, unguided)
-    assert relative(samples, run(plain, 0.3)[0]) > 1e-3
-    assert torch.equal(run(prompted, 0.3)[0], samples)
+    assert relative(samples, ended(plain, name, 0.3)[0]) > 1e-3
+    assert torch.equal(ended(prompted, name, 0.3)[0], samples)

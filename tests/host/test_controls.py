@@ -7,9 +7,7 @@ import comfy.ldm.modules.attention as host_attention
 import pytest
 import torch
 
-from zmagic.guidance.settings import preset
 from zmagic.host.controls import control_share
-from zmagic.host.hooks import HostSettings
 from zmagic.lab.operations import META
 from zmagic.lab.random_models import SD15, SDXL
 from zmagic.lab.saved_bytes import SavedBytes
@@ -18,9 +16,7 @@ from zmagic.lab.subjects import denoiser_work
 from . import architectures
 from .controls import CONTROLS, control_net_of, with_control
 from .derivatives import relative, sample
-from .test_hooks import guided
-
-PLACEMENTS = ("balanced", "fast")  # through the model, and behind it
+from .placements import PLACEMENTS, ended
 
 
 @pytest.fixture(scope="module", params=CONTROLS)
@@ -57,17 +53,10 @@ def test_gradients_come_through_the_control(controlled):
 def test_guidance_and_the_control_act_both(controlled, name):
     specimen, plain = controlled
 
-    def run(each, strength):
-        options = {"guide_every": 1, "step_rule": "residual"} if name == "fast" else {}
-        settings = HostSettings(preset(name, strength=strength, **options), "linear_rgb")
-        samples, trace = guided(each, settings, batch=1, steps=4, scheduler="simple")
-        assert not trace.warnings
-        return samples, {key: sum(values) for key, values in trace.final.items()}
-
-    (samples, final), (_, unguided) = run(specimen, 0.3), run(specimen, 0.0)
+    (samples, final), (_, unguided) = ended(specimen, name, 0.3), ended(specimen, name, 0.0)
     assert all(final[key] < unguided[key] for key in final), (final, unguided)
-    assert relative(samples, run(plain, 0.3)[0]) > 1e-3
-    assert torch.equal(run(specimen, 0.3)[0], samples)
+    assert relative(samples, ended(plain, name, 0.3)[0]) > 1e-3
+    assert torch.equal(ended(specimen, name, 0.3)[0], samples)
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,12 @@ import pytest
 import torch
 from node_helpers import conditioning_set_values
 
-from zmagic.guidance.settings import preset
-from zmagic.host.hooks import HostSettings
 from zmagic.host.memory import evaluations_of
 
 from . import architectures
 from .architectures import Specimen
 from .derivatives import relative, sample
-from .test_hooks import guided
+from .placements import ended
 
 PLACEMENTS = ("balanced", "few steps")  # through the model, and behind it
 
@@ -60,15 +58,9 @@ def test_gradients_beside_a_reference(plain, referring):
 
 @pytest.mark.parametrize("name", PLACEMENTS)
 def test_guidance_and_the_reference_act_both(plain, referring, name):
-    def run(specimen, strength):
-        settings = HostSettings(preset(name, strength=strength), "linear_rgb")
-        samples, trace = guided(specimen, settings, batch=1, steps=4, scheduler="simple")
-        assert not trace.warnings
-        return samples, {key: sum(values) for key, values in trace.final.items()}
-
-    (samples, final), (_, unguided) = run(referring, 0.2), run(referring, 0.0)
+    (samples, final), (_, unguided) = ended(referring, name, 0.2), ended(referring, name, 0.0)
     assert all(final[key] < unguided[key] for key in final), (final, unguided)
-    assert relative(samples, run(plain, 0.2)[0]) > 1e-3
+    assert relative(samples, ended(plain, name, 0.2)[0]) > 1e-3
 
 
 def test_a_reference_needs_the_memory_of_its_picture(plain):

@@ -8,15 +8,11 @@ import torch
 from nodes import ConditioningCombine, ConditioningSetArea, ConditioningSetMask
 from torch import Tensor
 
-from zmagic.guidance.settings import preset
-from zmagic.host.hooks import HostSettings
-
 from . import architectures
 from .architectures import Specimen
+from .placements import PLACEMENTS, ended
 from .test_gradients_conditions import _lora
-from .test_hooks import guided
 
-PLACEMENTS = ("balanced", "fast")  # through the model, and behind it
 LEFT = torch.zeros(1, 64, 64)
 LEFT[..., :32] = 1.0
 
@@ -70,11 +66,7 @@ def test_guidance_runs_on_top_and_every_prompt_has_its_effect(specimen, regions,
         prompts = (architectures.conditioning(seed=seed) for seed in (left, right))
         with torch.inference_mode():
             each = replace(specimen, positive=REGIONS[regions](specimen, *prompts))
-        options = {"guide_every": 1, "step_rule": "residual"} if name == "fast" else {}
-        settings = HostSettings(preset(name, strength=strength, **options), "linear_rgb")
-        samples, trace = guided(each, settings, batch=1, steps=2, scheduler="simple")
-        assert not trace.warnings
-        return samples, {key: sum(values) for key, values in trace.final.items()}
+        return ended(each, name, strength, steps=2)
 
     samples, final = run()
     assert all(final[key] < value for key, value in run(strength=0.0)[1].items())
