@@ -14,7 +14,7 @@ from .dependence import ConditionGradients
 from .evaluation import Meter
 from .influence import Influence
 from .progress import nothing
-from .schedule import LEAST_PART, WHOLE, Schedule
+from .schedule import WHOLE, Schedule
 from .settings import GuidanceSettings
 from .trace import Calibration, ConditionFacts, StepRecord, Trace, rounded
 from .transfers import fetched
@@ -152,10 +152,10 @@ class RunReport:
         self.trace.conditions = [_facts(condition) for condition in conditions]
         self.trace.notes += self._settings.without_effect
         self.trace.notes += reports(conditions, "notes")
-        self._tell_part(schedule.part)
+        self._tell_part(schedule)
         if self._settings.strength == 0.0:
             self.trace.notes.append("strength is 0: energies were measured and nothing was guided")
-        elif not sigmas and not 0.0 < self._settings.guided_share <= schedule.part[0] + LEAST_PART:
+        elif not sigmas and not schedule.is_behind(self._settings.guided_share):
             settings, every = self._settings, self._settings.guide_every
             step = "step" if every == 1 else f"guided step (one in {every}, from the first on)"
             share = settings.guided_share
@@ -190,15 +190,15 @@ class RunReport:
             for facts in self.trace.conditions
         ]
 
-    def _tell_part(self, part: tuple[float, float]) -> None:
-        share = self._settings.guided_share
+    def _tell_part(self, schedule: Schedule) -> None:
+        share, part = self._settings.guided_share, schedule.part
         if share < 1.0 and part != WHOLE:
             said = (
                 f"guided_share {share:g} is of the whole sampling, of which this is the part from "
                 f"{part[0]:.2g} to {part[1]:.2g}, by its noise levels"
             )
-            behind = 0.0 < share <= part[0] + LEAST_PART
-            self.trace.notes.append(f"{said}: nothing was guided in it" if behind else said)
+            idle = schedule.is_behind(share)
+            self.trace.notes.append(f"{said}: nothing was guided in it" if idle else said)
 
     def _warn_of_idle_travel(self, travels: bool) -> None:
         settings = self._settings

@@ -15,7 +15,6 @@ from torch import Tensor
 
 __all__ = [
     "ALPHA_FLOOR",
-    "LEAST_PART",
     "SAME_SIGMA",
     "WHOLE",
     "NoiseLevel",
@@ -88,6 +87,10 @@ class Schedule:
         start, end = self.part
         slack = ROUGH if self.is_rough and self.part != WHOLE else EXACT
         return start + (end - start) * (step + slack) / (len(self.sigmas) - 1) < share
+
+    def is_behind(self, share: float) -> bool:
+        """Whether the whole sampling's first ``share``, if there is one, ends before this part."""
+        return 0.0 < share <= self.part[0] + LEAST_PART
 
     def next_sigma(self, sigma: float) -> float:
         """The schedule's next noise level below ``sigma``; behind the last one 0."""

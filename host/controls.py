@@ -9,8 +9,8 @@ from .blocks import repeated_blocks
 
 __all__ = ["control_networks", "control_share"]
 
-# Of the model's blocks, where a control has no network before the sampling begins (a control LoRA,
-# which takes the first half of the model's own).
+# A control that has no network before the sampling begins is taken for this share of the model's
+# blocks: a control LoRA takes the first half of them.
 HALF = 0.5
 
 

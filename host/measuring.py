@@ -64,7 +64,7 @@ def energies_of(conditions: Sequence[Condition], pictures: Tensor) -> Measured:
 
 @dataclass(frozen=True)
 class _Found:
-    """Of pictures that were measured at once: energies, where it was not seen, warnings."""
+    """What was found in pictures measured at once: energies, where it was not seen, warnings."""
 
     energies: list[float]
     unseen: list[bool]

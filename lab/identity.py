@@ -19,6 +19,7 @@ from zmagic.guidance.conditions import Condition
 from zmagic.guidance.energies import FaceIdentity
 from zmagic.guidance.energies.face_identity import mean_embedding
 from zmagic.guidance.faces.location import FaceLocator
+from zmagic.guidance.means import known_mean
 from zmagic.guidance.settings import PRESETS, preset
 from zmagic.host.demo_model import MAN_FILE, WOMAN_FILE, face_in, load_photograph
 from zmagic.host.demo_networks import demo_landmarks, demo_locator
@@ -82,8 +83,8 @@ def main() -> None:
         for name, strength in [("unguided", 0.0), *rows]:
             settings = preset("balanced" if name == "unguided" else name, strength=strength)
             latents, trace = world.sample([condition], settings, **run)
-            seen = [energy for energy in trace.final["identity"] if not math.isnan(energy)]
-            cosine = 1.0 - sum(seen) / len(seen) if seen else math.nan
+            mean = known_mean(trace.final["identity"])
+            cosine = math.nan if mean is None else 1.0 - mean
             with torch.inference_mode():
                 pictures = world.vae.decode(latents).movedim(-1, 1)
             found = [d for d in evaluator.distances(pictures, photograph[0]) if d is not None]

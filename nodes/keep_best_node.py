@@ -10,6 +10,7 @@ from ..guidance.means import mean_in_words
 from ..guidance.pictures.references import ordinary
 from ..guidance.ranking import best_first, scores
 from ..guidance.trace import rounded
+from ..guidance.wording import numbered
 from ..host.measuring import Measured, energies_of
 from .bases import Node
 from .condition_inputs import SEARCH_ALIASES
@@ -88,16 +89,12 @@ def _last(measured: Measured, scored: list[float]) -> list[str]:
         if len(hidden) == len(scored) > len(last):
             said.append(f"{name} was not seen in any picture: it does not count.")
         elif hidden:
-            said.append(f"{_numbers(hidden)} comes last: {name} was not seen in it.")
+            said.append(f"picture {numbered(hidden)} comes last: {name} was not seen in it.")
             known.update(hidden)
     others = [b for b in last if b not in known]
     if others:
-        said.append(f"{_numbers(others)} has an energy that is no number: it comes last.")
+        said.append(f"picture {numbered(others)} has an energy that is no number: it comes last.")
     return said
-
-
-def _numbers(pictures: list[int]) -> str:
-    return f"picture {', '.join(str(b + 1) for b in pictures)}"
 
 
 def _line(measured: Measured, picture: int, place: int, count: int) -> str:

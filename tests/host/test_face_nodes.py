@@ -454,7 +454,7 @@ def test_a_run_moves_towards_the_person_and_loads_nothing_on_the_way(models, dem
         settings = HostSettings(preset("fast", guide_every=1, strength=strength), "vae")
         guided = attach(model, (condition,), settings, vae, on_finish=traces.append)
         sample(guided, conditioning, seen)
-        # Of the last step: no detector trained on photographs finds the finished face.
+        # The last step's: no detector trained on photographs finds the finished face.
         return sum(traces[0].steps[-1].energies[0]) / PICTURES
 
     seen: list = []

@@ -194,7 +194,7 @@ class Bright(Left):
 
 
 def test_a_picture_without_the_region_is_not_kept_and_it_is_said(prompt_server):
-    """Of an empty region the energy is 0: better than that of any picture that has one."""
+    """The energy of an empty region is 0: better than that of any picture that has one."""
     images = torch.tensor([0.1, 0.8, 0.9]).view(3, 1, 1, 1).expand(3, 8, 8, 3)
     target = torch.full((1, 3, 8, 8), 0.6)
     bright = Condition("Alike", ReferenceImage(target), region=LiveRegion(Bright(), 1, "Do this"))

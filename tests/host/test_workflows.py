@@ -475,7 +475,7 @@ def test_an_interrupted_run_leaves_the_server_usable_and_repeats_exactly(server)
 
 @pytest.mark.slow
 def test_the_likeness_and_the_lines_of_a_control_net_act_both(server):
-    """Of the graph with a ControlNet: guided it is nearer, and other lines make another picture."""
+    """The graph with a ControlNet is nearer guided, and other lines make another picture."""
 
     def run(**control) -> tuple[dict, np.ndarray]:
         nodes = workflow("identity_controlnet_sd15", steps=3)
