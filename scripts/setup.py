@@ -33,6 +33,8 @@ OLDEST_PYTHON = (3, 11)
 PYTEST_TELLS = ["--verbose", "--durations=30", "--durations-min=3"]
 # Each file of tests in one of two processes: each has its own models, and its server if it has one.
 IN_TWO_PROCESSES = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+# The others are through in seconds, which a second process would spend on its start.
+LONG_KINDS = {"pure", "energies", "lab", "host", "browser"}
 
 
 def set_up(version: str | None = None, *, keep: bool = True) -> Path:
@@ -121,7 +123,7 @@ def test() -> int:
     kinds += ["browser"] * have_chromium()
     parts = {"ruff check": ["ruff", "check", "."], "mypy": ["mypy"]}
     parts |= {f"tests/{kind}": ["pytest", *PYTEST_TELLS, f"tests/{kind}"] for kind in kinds}
-    for kind in {"host", "browser"} & set(kinds):
+    for kind in LONG_KINDS & set(kinds):
         parts[f"tests/{kind}"] += IN_TWO_PROCESSES
     results = []
     for number, (name, arguments) in enumerate(parts.items(), 1):

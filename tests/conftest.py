@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -19,6 +20,10 @@ headless.load_pack()
 def pytest_configure(config):
     config.zmagic_headless = headless
     config.zmagic_script = script
+    if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores
+        import torch
+
+        torch.set_num_threads(max(1, torch.get_num_threads() // 2))
 
 
 def pytest_collection_modifyitems(items):

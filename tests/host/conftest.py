@@ -3,13 +3,11 @@
 On the CPU; with ZMAGIC_DEVICE=cuda (or mps, xpu) on that device, in single precision.
 """
 
-import os
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-import torch
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -43,8 +41,6 @@ def pytest_configure(config):
     headless = config.zmagic_headless
     headless.load_host_on(headless.wanted_device())
     _write_previews_elsewhere(config)
-    if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores
-        torch.set_num_threads(max(1, torch.get_num_threads() // 2))
 
 
 def _write_previews_elsewhere(config) -> None:
