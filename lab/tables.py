@@ -73,13 +73,17 @@ def main() -> None:
     studies = () if options.quick else tuple(options.studies)
     attributes = needed_attributes(options, studies)
     whole = options.folder or PACK / "output" / ("tables-quick" if options.quick else "tables")
+    several = len(options.steps) > 1
+    folders = [whole / f"{steps} steps" if several else whole for steps in options.steps]
+    for folder in folders if options.shard else ():  # before networks are loaded for nothing
+        if not _plan_file(folder).is_file():
+            sys.exit(f"{folder} has no plan, which all shards share: make it with --plan first")
     experiment = _experiment(options, attributes, whole)
     tried = min(options.batch, len(held_out(options.portraits, "test")))
     cost = _cost(experiment, options.tasks[0], _sets(options, "test", tried))
     share = 60.0 * (QUICK_MINUTES if options.quick else 60.0 * options.hours) / len(options.steps)
     seconds = share - (time.perf_counter() - started)
-    for steps in options.steps:
-        folder = whole if len(options.steps) == 1 else whole / f"{steps} steps"
+    for steps, folder in zip(options.steps, folders, strict=True):
         _carry_out(options, steps, folder, experiment, cost, seconds)
         seconds = share
 
@@ -105,9 +109,7 @@ def _carry_out(
         "prompts": options.prompts == "on",
         **{key: n for key, n in (("steps", steps), ("tests", options.sets)) if n},
     }
-    plan = Plan.load(folder / "plan.json")
-    if plan is None and shard:
-        sys.exit(f"{folder} has no plan, which all shards share: make it with --plan first")
+    plan = Plan.load(_plan_file(folder))
     if plan is None:
         asked["candidates"] = _candidates(options, experiment, steps or COUNTED_STEPS)
         sets = partial(_sets, options, "test")
@@ -116,7 +118,7 @@ def _carry_out(
         )
         if expected > seconds:
             print("This machine is too slow for its time: the smallest plan takes longer.")
-        plan.save(folder / "plan.json")
+        plan.save(_plan_file(folder))
     if plan != replace(plan, **asked):
         sys.exit(
             f"{folder} holds results of other tasks, studies, methods, steps, sets, prompts, "
@@ -134,6 +136,10 @@ def _carry_out(
     features = experiment.features
     reference = None if features is None else _reference(options.portraits, features)
     tables_of.write(folder, reference)
+
+
+def _plan_file(folder: Path) -> Path:
+    return folder / "plan.json"
 
 
 def _experiment(
