@@ -33,7 +33,7 @@ from .demo_sampling import sampled
 
 pytestmark = pytest.mark.slow
 
-BATCH, STEPS, SIDE = 2, 6, 16
+STEPS, SIDE = 6, 16
 ZXING = "zxing-cpp==3.1.1"
 
 
@@ -43,16 +43,16 @@ def world():
         return load_unet(), load_autoencoder()
 
 
-def guided(world, energy, strength: float, batch: int = BATCH, side: int = SIDE, steps=STEPS):
-    """The pictures ``[B, 3, H, W]`` and their energies."""
+def guided(world, energy, strength: float, side: int = SIDE, steps=STEPS):
+    """The picture ``[1, 3, H, W]`` and its energy."""
     condition = Condition("pattern", energy)
-    pictures, trace = sampled(*world, condition, strength, steps=steps, batch=batch, side=side)
+    pictures, trace = sampled(*world, condition, strength, steps=steps, side=side)
     return pictures, torch.tensor(trace.final["pattern"])
 
 
 @pytest.fixture(scope="module")
 def unguided(world):
-    """The pictures of the same noise under no condition."""
+    """The picture of the same noise under no condition."""
     return guided(world, Seamless(), 0.0)[0]
 
 
@@ -127,8 +127,8 @@ def test_a_reader_reads_the_code_in_the_picture(world, read):
     code = qr_code("ZMAGIC", 8 * side)
     assert read(code[0]) == ["ZMAGIC"]
     energy = BrightnessMap(code, blur=0.012, dark=0.1, bright=0.9)
-    pictures, energies = guided(world, energy, 1.5, batch=1, side=side, steps=10)
-    plain, before = guided(world, energy, 0.0, batch=1, side=side, steps=10)
+    pictures, energies = guided(world, energy, 1.5, side=side, steps=10)
+    plain, before = guided(world, energy, 0.0, side=side, steps=10)
     assert energies < 0.1 * before
     assert read(plain[0]) == []
     assert read(pictures[0]) == ["ZMAGIC"]
