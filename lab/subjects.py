@@ -1,5 +1,7 @@
 """What a guided step consists of, at real sizes on the meta device: model, decoders, networks."""
 
+from functools import cache
+
 import open_clip
 import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
@@ -77,8 +79,13 @@ def decoder_work(name: str, architecture: Architecture) -> Work:
         decoder = choose_decoder(name, None, architecture.family.latent_format())
         latent = _latent(architecture, torch.float32)
         return work_of(nn.Module(), lambda x: decoder.decode(lambda y: y, x), latent)
-    module = decoder_module(name, architecture)
-    latent = _latent(architecture, DECODED_IN)
+    return _decoder_work(name, architecture.channels, architecture.side)
+
+
+@cache  # Flux and Z-Image have latents of the same shape
+def _decoder_work(name: str, channels: int, side: int) -> Work:
+    module = decoder_module(name, channels)
+    latent = torch.empty(1, channels, side // 8, side // 8, dtype=DECODED_IN, device=META)
     seen = halved if name == "vae_half" else lambda z: z
 
     def tiled(z: Tensor, call: Call) -> Tensor:
@@ -88,15 +95,18 @@ def decoder_work(name: str, architecture: Architecture) -> Work:
     return work_of(module, lambda z: module.decode(seen(z)), latent, tiled if several else None)
 
 
-def decoder_module(name: str, architecture: Architecture) -> nn.Module:
-    """The network of ``vae``, ``vae_half`` or ``taesd``, as the host runs it on cards."""
+def decoder_module(name: str, channels: int) -> nn.Module:
+    """The network of ``vae``, ``vae_half`` or ``taesd``, as the host runs it on cards.
+
+    Args:
+        channels: of the latents.
+    """
     with META:
         if name in ("vae", "vae_half"):
-            channels = architecture.channels
             layout = {**AUTOENCODER, "z_channels": channels}
             module = AutoencoderKL(ddconfig=layout, embed_dim=channels)
         else:
-            module = TAESD(latent_channels=architecture.channels)
+            module = TAESD(latent_channels=channels)
     for block in module.modules():
         if isinstance(block, AttnBlock):
             block.optimized_attention = pytorch_attention  # as the host chooses it on cards

@@ -321,7 +321,7 @@ def test_the_estimate_is_what_is_saved_and_at_most_twice_that(command, kind):
     model = kind.built(kind.dtype, META)
     shape = (1, kind.channels, kind.side // 8, kind.side // 8)
     for name, work in part["decoders"].items():
-        modules = () if name == "linear_rgb" else (decoder_module(name, kind),)
+        modules = () if name == "linear_rgb" else (decoder_module(name, kind.channels),)
         patchers = tuple(map(architectures.patcher, modules))
         decoder = Decoder(name, lambda *_: None, patchers, 2 if name == "vae_half" else None)
         need = need_of(model, decoder, shape, 1 if kind.cfg == 1.0 else 2)
