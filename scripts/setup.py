@@ -31,10 +31,12 @@ COMMANDS = ("demo", "sweep-demo", "test", "test-hosts", "host", "docs", "clean")
 OLDEST_PYTHON = (3, 11)
 # Each test by its name as it starts, and at the end those that took longest.
 PYTEST_TELLS = ["--verbose", "--durations=30", "--durations-min=3"]
-# Each file of tests in one of two processes: each has its own models, and its server if it has one.
-IN_TWO_PROCESSES = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
-# The others are through in seconds, which a second process would spend on its start.
-LONG_KINDS = {"pure", "energies", "lab", "host", "browser"}
+# Tests of one file in one of two processes, which has its own models, and its server if it has one;
+# those of the graphs, which take longest, by renderer (tests/conftest.py).
+IN_TWO_PROCESSES = ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]
+# Kinds of tests that need no ComfyUI, those with the longest tests first: together, since each kind
+# would start two processes of its own.
+WITHOUT_HOST = ["energies", "lab", "onnx", "package", "pure"]
 
 
 def set_up(version: str | None = None, *, keep: bool = True) -> Path:
@@ -118,13 +120,12 @@ def run_in_venv(*arguments: str) -> int:
 
 
 def test() -> int:
-    """Run linter, type checker and every kind of test, each in its own process; 1 if any failed."""
-    kinds = ["pure", "energies", "onnx", "package", "lab", "host"]
-    kinds += ["browser"] * have_chromium()
+    """Run linter, type checker and every kind of test; 1 if any failed."""
+    kinds = [WITHOUT_HOST, ["host"]] + [["browser"]] * have_chromium()
     parts = {"ruff check": ["ruff", "check", "."], "mypy": ["mypy"]}
-    parts |= {f"tests/{kind}": ["pytest", *PYTEST_TELLS, f"tests/{kind}"] for kind in kinds}
-    for kind in LONG_KINDS & set(kinds):
-        parts[f"tests/{kind}"] += IN_TWO_PROCESSES
+    for names in kinds:
+        folders = [f"tests/{name}" for name in names]
+        parts[" ".join(folders)] = ["pytest", *PYTEST_TELLS, *IN_TWO_PROCESSES, *folders]
     results = []
     for number, (name, arguments) in enumerate(parts.items(), 1):
         say(f"part {number} of {len(parts)}: {name}")

@@ -4,6 +4,8 @@ Nothing else in the environment sees them, and nothing that they ask for is fetc
 """
 
 import importlib
+import os
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +24,8 @@ def package_folder(packages, requirement: str) -> Path:
     """
     folder = packages.STATE / "packages" / requirement
     if not folder.is_dir():
-        unfinished = folder.with_name(f"{folder.name}.unfinished")
+        # With a name of its own: another process may be fetching it for another file of tests.
+        unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
         try:
             packages.pip(
                 *("install", "--no-deps", "--upgrade", "--target", unfinished, requirement),
@@ -30,7 +33,10 @@ def package_folder(packages, requirement: str) -> Path:
             )
         except packages.SetupError as reason:
             pytest.skip(str(reason))
-        unfinished.rename(folder)
+        try:
+            unfinished.rename(folder)
+        except OSError:  # the other one was first
+            shutil.rmtree(unfinished)
     return folder
 
 
