@@ -31,9 +31,8 @@ COMMANDS = ("demo", "sweep-demo", "test", "test-hosts", "host", "docs", "clean")
 OLDEST_PYTHON = (3, 11)
 # Each test by its name as it starts, and at the end those that took longest.
 PYTEST_TELLS = ["--verbose", "--durations=30", "--durations-min=3"]
-# Tests of one file in one of two processes, which has its own models, and its server if it has one;
-# those of the graphs, which take longest, by renderer (tests/conftest.py).
-IN_TWO_PROCESSES = ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]
+# Each file of tests in one of two processes: each has its own models, and its server if it has one.
+IN_TWO_PROCESSES = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 # Kinds of tests that need no ComfyUI, those with the longest tests first: together, since each kind
 # would start two processes of its own.
 WITHOUT_HOST = ["energies", "lab", "onnx", "package", "pure"]

@@ -27,21 +27,13 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Mark tests by their folder, those that share a running server, and those that run in one of
-    two processes where there are two; see pyproject.toml."""
+    """Mark tests by their folder, and those that share a running server; see pyproject.toml."""
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in ("browser", "lab"):
             item.add_marker(folder)
-        item.add_marker(pytest.mark.xdist_group(_process_of(item)))
         if {"server", "started"} & set(item.fixturenames):
             item.add_marker("server")
-
-
-def _process_of(item: pytest.Item) -> str:
-    """What tests of one process have in common: their file, and a renderer where a test has one."""
-    given = item.callspec.params if hasattr(item, "callspec") else {}
-    return f"{item.path.stem} {given.get('renderer', '')}".strip()
 
 
 def script(name: str):

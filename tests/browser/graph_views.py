@@ -1,4 +1,8 @@
-"""The example graphs as users see them: nothing is covered, and they do what they say."""
+"""The example graphs as users see them: nothing is covered, and they do what they say.
+
+The tests are those of test_graphs_canvas.py and test_graphs_nodes_2.py, each with one renderer of
+ComfyUI's frontend, so that two processes can share them.
+"""
 
 import json
 import time
@@ -28,11 +32,6 @@ RUN = """async () => {
             if (widget.name === 'steps') widget.value = 2;
     await app.queuePrompt(0, 1);
 }"""
-
-
-@pytest.fixture(scope="module", params=["canvas", "nodes 2.0"])
-def renderer(request):
-    return request.param
 
 
 @pytest.fixture(scope="module")
