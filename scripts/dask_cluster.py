@@ -18,7 +18,7 @@ __all__ = ["RESOURCE", "ClusterError", "checked_scheduler", "connected", "local_
 
 # What a worker has one of; Dask's documentation calls it so too. A job takes one.
 RESOURCE = "GPU"
-CONNECT_SECONDS = 30.0
+CONNECT_SECONDS = 10.0
 # Workers may still be starting.
 WORKER_SECONDS = 300.0
 LOOK_SECONDS = 1.0

@@ -31,11 +31,12 @@ COMMANDS = ("demo", "sweep-demo", "test", "test-hosts", "host", "docs", "clean")
 OLDEST_PYTHON = (3, 11)
 # Each test by its name as it starts, and at the end those that took longest.
 PYTEST_TELLS = ["--verbose", "--durations=30", "--durations-min=3"]
-# Each file of tests in one of two processes: each has its own models, and its server if it has one.
-IN_TWO_PROCESSES = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+# Each file of tests in one of some processes: each has its own models, and its server if it has one.
+# Two, or three where tests wait for a server or a browser most of their time.
+IN_PROCESSES = ["--dist", "loadfile", "--no-loadscope-reorder", "-n"]
 # Kinds of tests that need no ComfyUI, those with the longest tests first: together, since each kind
 # would start two processes of its own.
-WITHOUT_HOST = ["energies", "lab", "onnx", "package", "pure"]
+WITHOUT_HOST = ("energies", "lab", "onnx", "package", "pure")
 
 
 def set_up(version: str | None = None, *, keep: bool = True) -> Path:
@@ -120,11 +121,13 @@ def run_in_venv(*arguments: str) -> int:
 
 def test() -> int:
     """Run linter, type checker and every kind of test; 1 if any failed."""
-    kinds = [WITHOUT_HOST, ["host"]] + [["browser"]] * have_chromium()
+    kinds = {WITHOUT_HOST: 2, ("host",): 3} | ({("browser",): 3} if have_chromium() else {})
     parts = {"ruff check": ["ruff", "check", "."], "mypy": ["mypy"]}
-    for names in kinds:
+    for names, processes in kinds.items():
         folders = [f"tests/{name}" for name in names]
-        parts[" ".join(folders)] = ["pytest", *PYTEST_TELLS, *IN_TWO_PROCESSES, *folders]
+        parts[" ".join(folders)] = [
+            *("pytest", *PYTEST_TELLS, *IN_PROCESSES, str(processes), *folders)
+        ]
     results = []
     for number, (name, arguments) in enumerate(parts.items(), 1):
         say(f"part {number} of {len(parts)}: {name}")
