@@ -89,11 +89,12 @@ def _another(portraits: list[Portrait], k: int) -> Portrait | None:
 
 @lru_cache(len(SPLITS))
 def held_out(folder: Path, stage: str) -> list[Portrait]:
-    """The portraits of a stage: the first one of each person, then the second ones, and so on."""
+    """The portraits of a stage: one of each sitting of each person, then others of the sittings."""
     known = read_portraits(folder, SPLITS[stage])
     pictures = known.pictures()
     order = sorted(
-        range(len(known)), key=lambda k: (known.labels[k]["picture"], known.labels[k]["identity"])
+        range(len(known)),
+        key=lambda k: [known.labels[k][name] for name in ("coloring", "sitting", "identity")],
     )
     aspect = pictures.shape[-1] / pictures.shape[-2]
     return [

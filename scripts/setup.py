@@ -31,8 +31,8 @@ COMMANDS = ("demo", "sweep-demo", "test", "test-hosts", "host", "docs", "clean")
 OLDEST_PYTHON = (3, 11)
 # Each test by its name as it starts, and at the end those that took longest.
 PYTEST_TELLS = ["--verbose", "--durations=30", "--durations-min=3"]
-# Each file of tests in one of some processes: each has its own models, and its server if it has one.
-# Two, or three where tests wait for a server or a browser most of their time.
+# Each file of tests in one of two processes, which has its own models, and its server if it has
+# one; of three where tests often wait for a server or a browser.
 IN_PROCESSES = ["--dist", "loadfile", "--no-loadscope-reorder", "-n"]
 # Kinds of tests that need no ComfyUI, those with the longest tests first: together, since each kind
 # would start two processes of its own.

@@ -20,7 +20,7 @@ headless.load_pack()
 def pytest_configure(config):
     config.zmagic_headless = headless
     config.zmagic_script = script
-    if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores
+    if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores
         import torch
 
         torch.set_num_threads(max(1, torch.get_num_threads() // 2))

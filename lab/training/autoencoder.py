@@ -6,18 +6,22 @@ It starts from the weights in demo_models, if they are there, unless --fresh is 
 pixels are enough: nothing in a latent reaches further. The loss is that of pixels, of their
 differences, which keep edges sharp, and of the mean colors of patches; eyes, brows and lips count
 more than their few pixels would.
+
+Latents shall be easy for a diffusion model: of unit variance, and moved and scaled as the picture
+is. Some steps therefore decode latents that were halved in size, or moved by half a cell, and
+compare with the picture changed alike (after Kouzelis et al., "EQ-VAE: Equivariance Regularized
+Latent Space for Improved Generative Image Modeling", ICML 2025).
 """
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from .data import CLASSES, Portraits, Variation, read_portraits, varied
 from .metrics import psnr
-from .running import DEMO_MODELS, Run, Trainer, read_command_line
+from .running import Run, Trainer, read_command_line
 from .sheets import save_sheet
-from .taesd import FACTOR, SCALING, Autoencoder, autoencoder_from
+from .taesd import FACTOR, SCALING, Autoencoder
 
 MINUTES = 120.0
 LEARNING_RATE = 4e-4
@@ -26,35 +30,31 @@ VARIATION = Variation(scale=0.1, roll=0.05, light=0.1)
 
 # How much more an error counts where a face is recognized by it.
 DETAILS = ("eyes", "brows", "lips")
-DETAIL_WEIGHT = 3.0
+DETAIL_WEIGHT = 6.0
 
 # Weight of the mean error in a cell of the latent: without it four numbers a cell go to edges
 # rather than to the colors of clothes and hats.
 COLOR_WEIGHT = 2.0
 
 # Noise in the latent that the decoder must bear, and the largest number without a penalty.
-LATENT_NOISE, LATENT_LIMIT = 0.05, 2.5
+LATENT_NOISE, LATENT_LIMIT = 0.1, 2.5
 
 # Share of the pictures in other colors, and how much darker a color becomes at most.
 RECOLORED, DARKENED = 0.3, 0.5
+
+# Share of the steps that decode halved latents, and latents moved by half a cell.
+HALVED, MOVED = 0.15, 0.1
 
 SHOWN = 12
 
 
 def main() -> None:
-    run = read_command_line("autoencoder", __doc__, MINUTES, "fresh", BATCH)
+    run = read_command_line("autoencoder", __doc__, MINUTES, BATCH, has_evaluator=False)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
-    trainer = Trainer(run, _start(run), LEARNING_RATE, averaging=0.999)
+    trainer = Trainer(run, run.started(Autoencoder()), LEARNING_RATE, averaging=0.999)
     network = trainer.train(lambda: loss(trainer.module, train, run.batch))
     run.write_weights(network, SCALING)
     run.write_report(trainer, evaluated(network, held_out, run))
-
-
-def _start(run: Run) -> Autoencoder:
-    weights = DEMO_MODELS / f"{run.title}.safetensors"
-    if run.fresh or not weights.is_file():
-        return Autoencoder()
-    return autoencoder_from(load_file(weights))
 
 
 def loss(network: Autoencoder, portraits: Portraits, batch: int) -> Tensor:
@@ -66,6 +66,8 @@ def loss(network: Autoencoder, portraits: Portraits, batch: int) -> Tensor:
     pictures, classes = _crop(_recolored(pictures), classes)
     pictures = pictures.contiguous(memory_format=torch.channels_last)
     latents = network.encoded(pictures).float()
+    shape = _shape_of(latents)
+    latents, pictures, classes = _changed_alike(latents, pictures, classes)
     result = network.decoded(latents + LATENT_NOISE * torch.randn_like(latents)).float()
     numbers = torch.tensor([CLASSES.index(name) for name in DETAILS])
     weight = 1.0 + (DETAIL_WEIGHT - 1.0) * torch.isin(classes, numbers)[:, None]
@@ -73,7 +75,7 @@ def loss(network: Autoencoder, portraits: Portraits, batch: int) -> Tensor:
     pixels = ((error.abs() + 2.0 * error.square()) * weight).mean()
     edges = sum((error.diff(dim=axis).abs()).mean() for axis in (2, 3))
     colors = F.avg_pool2d(error, FACTOR).abs().mean()
-    return pixels + 0.5 * edges + COLOR_WEIGHT * colors + _shape_of(latents)
+    return pixels + 0.5 * edges + COLOR_WEIGHT * colors + shape
 
 
 def evaluated(network: Autoencoder, portraits: Portraits, run: Run) -> dict:
@@ -128,6 +130,21 @@ def _shape_of(latents: Tensor) -> Tensor:
     mean, spread = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     far = F.relu(latents.abs() - LATENT_LIMIT).mean()
     return 1e-2 * (mean.square().mean() + (spread - 1.0).square().mean()) + 1e-3 * far
+
+
+def _changed_alike(
+    latents: Tensor, pictures: Tensor, classes: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents and what they show, now and then halved in size or moved by half a cell."""
+    chance = float(torch.rand((), device="cpu"))
+    if chance < HALVED:
+        return F.avg_pool2d(latents, 2), F.avg_pool2d(pictures, 2), classes[:, ::2, ::2]
+    if chance < HALVED + MOVED:
+        half = FACTOR // 2
+        moved = (latents[..., 1:] + latents[..., :-1]) / 2.0
+        inside = slice(half, pictures.shape[-1] - half)
+        return moved, pictures[..., inside], classes[..., inside]
+    return latents, pictures, classes
 
 
 def _mean(values: Tensor) -> float:

@@ -70,6 +70,14 @@ QUESTIONS = {
         # Of stripes or dots either color is right; the question is asked of plain clothing.
         lambda label: label["cloth"] if label.get("pattern", "plain") == "plain" else None,
     ),
+    "glasses": Question(
+        {True: "a photo of a person wearing glasses", False: "a photo of a person without glasses"},
+        lambda label: label.get("glasses", "none") != "none",
+    ),
+    "hat": Question(
+        {True: "a photo of a person wearing a hat", False: "a photo of a person without a hat"},
+        lambda label: label.get("hat", "none") != "none",
+    ),
     "smile": Question(
         {True: "a photo of a person smiling", False: "a photo of a person not smiling"},
         lambda label: label["smile"],
@@ -116,10 +124,10 @@ def _parts(label: dict) -> list[str]:
         parts.append("with a beard" if label["beard"] else "without a beard")
     parts.append("smiling" if label["smile"] else "not smiling")
     parts.append(f"wearing {label['cloth']}")
-    if label.get("glasses", "none") != "none":
-        parts.append("wearing glasses")
-    if label.get("hat", "none") != "none":
-        parts.append(f"wearing a {label['hat_color']} hat")
+    glasses, hat = (label.get(name, "none") != "none" for name in ("glasses", "hat"))
+    parts.append("wearing glasses" if glasses else "without glasses")
+    colors = (f"{label.get('hat_color')} ", "")
+    parts.append(f"wearing a {colors[int(_chance() * 2)]}hat" if hat else "without a hat")
     parts.append(f"{label['bg']} background")
     return parts
 

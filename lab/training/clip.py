@@ -10,7 +10,7 @@ tells the color of clothing from that of a background. The configurations are th
 the weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,11 +78,12 @@ class Told:
 
 
 def main() -> None:
-    run = read_command_line("clip", __doc__, MINUTES, "evaluator", BATCH)
+    run = read_command_line("clip", __doc__, MINUTES, BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     config = EVALUATOR_CONFIG if run.evaluator else CONFIG
     tokens = open_clip.get_tokenizer(prepared(config))
     network = WithAnswers(config)
+    run.started(network.model)
     told = Told.about(train.labels, tokens)
     trainer = Trainer(run, network, LEARNING_RATE, weight_decay=0.1)
     model = trainer.train(lambda: loss(trainer.module, told, train, run.batch)).model
@@ -147,6 +148,11 @@ def prepared(config: Path) -> str:
 def load_evaluator() -> nn.Module:
     """The evaluator as it was trained; its pictures are prepared by ``normalized``."""
     return read_weights(empty_model(EVALUATOR_CONFIG), EVALUATORS / "clip_evaluator.safetensors")
+
+
+def evaluator_tokens() -> Callable[[Sequence[str]], Tensor]:
+    """The evaluator's tokenizer."""
+    return open_clip.get_tokenizer(prepared(EVALUATOR_CONFIG))
 
 
 def normalized(pictures: Tensor) -> Tensor:

@@ -1,45 +1,45 @@
-"""Train the demo model's UNet.
+"""Train the demo model's UNet and its text encoder.
 
     python -m lab.training.diffusion --data FOLDER
 
-It is the host's own UNetModel in the configuration of host/demo_model.py, trained to predict the
-noise in the autoencoder's latents, with the noise schedule of SD1.5. It starts from the weights in
-demo_models, if they are there, unless --fresh is given. Train the autoencoder first, and for the
-distances in the report the evaluators' CLIP and recognizer.
+Both are the host's own networks in the configurations of painter.py, trained together to predict
+the noise in the autoencoder's latents from what is said of a picture, with the noise schedule of
+SD1.5. Some pictures are told nothing, so that the host's cfg works. It starts from the weights in
+demo_models, as far as they fit, unless --fresh is given. Train the autoencoder first, and for the
+figures of the report the evaluators' CLIP and recognizer.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import open_clip
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from scripts.headless import load_host
-
-load_host()
-
-from comfy.ldm.modules.attention import attention_pytorch  # noqa: E402
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel  # noqa: E402
-
-from zmagic.host.demo_model import CONTEXT_WIDTH, UNET_CONFIG, DemoPortraits  # noqa: E402
-
-from . import likeness  # noqa: E402
-from .data import Portraits, Variation, read_portraits, varied  # noqa: E402
-from .running import DEMO_MODELS, Run, Trainer, read_command_line, write_whole  # noqa: E402
-from .sheets import save_sheet  # noqa: E402
-from .taesd import LATENT_CHANNELS, Autoencoder, autoencoder_from  # noqa: E402
+from . import likeness
+from .captions import some_of
+from .data import Portraits, Variation, read_portraits, varied
+from .painter import KNOWN_WORDS, TEXT_CONFIG, WORD_VECTORS, Painter, with_whole_vocabulary
+from .running import DEMO_MODELS, Run, Trainer, read_command_line, write_whole
+from .sheets import save_sheet
+from .taesd import LATENT_CHANNELS, Autoencoder, autoencoder_from
 
 MINUTES = 240.0
-LEARNING_RATE = 3e-4
-BATCH = 32
+LEARNING_RATE = 6e-4
+BATCH = 64
 
 # Copies of each picture that are encoded, half of them mirrored; each is moved by whole pixels,
 # which does not blur it, and its light is changed a little.
 COPIES, MOVED = 4, 4
 VARIATION = Variation(light=0.06)
+
+# Sentences about each picture, drawn before the first step, and the share of pictures of a batch
+# that are told nothing (Ho and Salimans, "Classifier-Free Diffusion Guidance", 2021).
+SENTENCES, UNTOLD = 16, 0.1
 
 # SD1.5's schedule: square roots of the betas are evenly spaced (Rombach et al., CVPR 2022).
 LEVELS, FIRST_BETA, LAST_BETA = 1000, 0.00085, 0.012
@@ -48,40 +48,61 @@ LEVELS, FIRST_BETA, LAST_BETA = 1000, 0.00085, 0.012
 # via Min-SNR Weighting Strategy", ICCV 2023).
 LARGEST_RATIO = 5.0
 
-# Sizes of the report: steps of the sampler, samples of the sheet and of the distances.
-STEPS, SHOWN, SAMPLES = 50, 64, 400
-PART = 100  # of the samples, at once
+# Sizes of the report: steps and cfg of the sampler, samples of the sheet and of the figures.
+STEPS, CFG, SHOWN, SAMPLES = 20, 3.0, 64, 512
+PART = 64  # of the samples, at once
 
-
-class TrainingLayers:
-    """PyTorch's layers under the names that the host's model asks for: with initial values."""
-
-    Conv1d, Conv2d, Conv3d = nn.Conv1d, nn.Conv2d, nn.Conv3d
-    Linear, Embedding, GroupNorm, LayerNorm = nn.Linear, nn.Embedding, nn.GroupNorm, nn.LayerNorm
-
-    @staticmethod
-    def conv_nd(dimensions: int, *arguments, **options) -> nn.Module:
-        return {2: nn.Conv2d, 3: nn.Conv3d}[dimensions](*arguments, **options)
+TEXT_ENCODER = "zmagic_demo_text_encoder"
 
 
 def main() -> None:
-    run = read_command_line("unet", __doc__, MINUTES, "fresh", BATCH)
+    run = read_command_line("unet", __doc__, MINUTES, BATCH, has_evaluator=False)
     train = read_portraits(run.data, "train")
     autoencoder = autoencoder_from(load_file(autoencoder_file(run.out))).eval()
     autoencoder = autoencoder.to(run.device, memory_format=torch.channels_last)
     latents = kept_latents(run, autoencoder, train)
-    weights = DEMO_MODELS / f"{run.title}.safetensors"
-    unet = empty_unet()
-    if weights.is_file() and not run.fresh:
-        unet.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
-    trainer = Trainer(run, unet, LEARNING_RATE, weight_decay=1e-4, averaging=0.999)
-    network = trainer.train(lambda: loss(trainer.module, latents, run.batch))
-    run.write_weights(network)
+    told = tokens_of([some_of(label) for label in train.labels for _ in range(SENTENCES)])
+    told = told.unflatten(0, (len(train), SENTENCES)).to(run.device)
+    trainer = Trainer(run, _start(run), LEARNING_RATE, weight_decay=1e-2, averaging=0.999)
+    painter = trainer.train(lambda: loss(trainer.module, latents, told, run.batch))
+    write(run, painter, told)
     run.seeded()
-    pictures = decoded(autoencoder, sampled(network, SAMPLES))
+    asked = read_portraits(run.data, "validation", "test").labels[:SAMPLES]
+    tokens = tokens_of([label["caption"] for label in asked]).to(run.device)
+    pictures = decoded(autoencoder, sampled(painter, tokens))
     save_sheet(run.file("_samples.png"), pictures[:SHOWN], columns=8)
-    figures = {"pictures": len(train), **likeness.figures(pictures, train, run)}
+    figures = {"pictures": len(train), **likeness.figures(pictures, asked, train, run)}
     run.write_report(trainer, figures)
+
+
+def _start(run: Run) -> Painter:
+    painter = Painter()
+    run.started(painter.unet)
+    words = DEMO_MODELS / f"{TEXT_ENCODER}.safetensors"
+    if words.is_file() and not run.fresh:
+        values = {key: value.float() for key, value in load_file(words).items()}
+        painter.text.load_state_dict(with_whole_vocabulary(values))
+    return painter
+
+
+def write(run: Run, painter: Painter, told: Tensor) -> None:
+    """The files of UNet and text encoder; of all words, those of the captions ``told``."""
+    run.write_weights(painter.unet)
+    words = torch.unique(torch.cat((told.flatten(), tokens_of([""]).to(told.device).flatten())))
+    weights = {key: value.half().contiguous() for key, value in painter.text.state_dict().items()}
+    weights[WORD_VECTORS] = weights[WORD_VECTORS][words].contiguous()
+    weights[KNOWN_WORDS] = words.int()
+    file = run.file(".safetensors").with_name(f"{TEXT_ENCODER}.safetensors")
+    write_whole(file, lambda new: save_file(weights, new))
+
+
+def tokens_of(texts: Sequence[str]) -> Tensor:
+    """Tokens ``[N, 77]`` as the host's SD1.5 tokenizer gives them: padded with the end token."""
+    end = TEXT_CONFIG["eos_token_id"]
+    with torch.device("cpu"):  # tokens are written one by one
+        tokens = open_clip.get_tokenizer("ViT-B-32")(list(texts))
+    after = (tokens == end).cumsum(1) > 0
+    return torch.where(after, end, tokens)
 
 
 def autoencoder_file(out: Path | None) -> Path:
@@ -90,67 +111,85 @@ def autoencoder_file(out: Path | None) -> Path:
     return out / name if out and (out / name).is_file() else DEMO_MODELS / name
 
 
-def empty_unet() -> nn.Module:
-    """The host's network, starting as the identity: branches end in zeros."""
-    unet = UNetModel(
-        **UNET_CONFIG,
-        **DemoPortraits.unet_extra_config,
-        dtype=torch.float32,
-        device="cpu",
-        operations=TrainingLayers,
-    )
-    for name, module in unet.named_modules():
-        if name.endswith(("proj_out", "out_layers.3")) or name == "out.2":
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
-    return unet
-
-
 def signal_shares() -> Tensor:
     """Share of the variance that is signal at each of the schedule's levels, ``[1000]``."""
     roots = torch.linspace(FIRST_BETA**0.5, LAST_BETA**0.5, LEVELS, dtype=torch.float64)
     return (1.0 - roots.square()).cumprod(0).float()
 
 
-def loss(unet: nn.Module, latents: Tensor, batch: int) -> Tensor:
-    """Squared error of the predicted noise in a random batch."""
-    clean = latents[torch.randint(len(latents), (batch,))]
-    level = torch.randint(LEVELS, (batch,))
+def loss(painter: Painter, latents: Tensor, told: Tensor, batch: int) -> Tensor:
+    """Squared error of the predicted noise in a random batch.
+
+    Args:
+        latents: ``[N COPIES, 16, h, w]``, the copies of a picture one after the other.
+        told: ``[N, SENTENCES, 77]`` tokens.
+    """
+    places = torch.randint(len(latents), (batch,))
+    tokens = told[places // COPIES, torch.randint(SENTENCES, (batch,))]
+    nothing = tokens_of([""]).to(tokens.device)
+    tokens = torch.where(torch.rand(batch, 1) < UNTOLD, nothing, tokens)
+    clean, level = latents[places], torch.randint(LEVELS, (batch,))
     noise = torch.randn_like(clean)
     share = signal_shares()[level]
-    noisy = _mixed(clean, noise, share)
-    error = (predicted_noise(unet, noisy, level) - noise).square().flatten(1).mean(1)
+    found = painter(_mixed(clean, noise, share), level, tokens)
+    error = (found - noise).square().flatten(1).mean(1)
     ratio = share / (1.0 - share)
     return (error * (LARGEST_RATIO / ratio).clamp(max=1.0)).mean()
 
 
-def predicted_noise(unet: nn.Module, noisy: Tensor, level: Tensor) -> Tensor:
-    """The network's answer for latents ``[B, 4, h, w]`` at levels ``[B]``."""
-    context = torch.zeros(len(noisy), 1, CONTEXT_WIDTH)
-    options = {"optimized_attention_override": _fused_attention}
-    return unet(noisy, level.float(), context=context, transformer_options=options).float()
-
-
-def _fused_attention(_, *arguments, **options) -> Tensor:
-    """Run PyTorch's attention: what the host takes on a CPU saves memory, not time."""
-    return attention_pytorch(*arguments, **options)
-
-
 @torch.no_grad()
-def sampled(unet: nn.Module, count: int) -> Tensor:
-    """Latents ``[count, 4, 16, 16]`` by DDIM without noise (Song et al., ICLR 2021)."""
-    shares = signal_shares()
-    levels = torch.linspace(LEVELS - 1, 0, STEPS).round().long()
-    parts = []
-    for start in torch.randn(count, LATENT_CHANNELS, 16, 16).split(PART):
-        x = start
-        for level, after in zip(levels, [*levels[1:], None], strict=True):
-            noise = predicted_noise(unet, x, level.expand(len(x)))
-            share = shares[level]
-            clean = (x - (1.0 - share).sqrt() * noise) / share.sqrt()
-            x = clean if after is None else _mixed(clean, noise, shares[after].expand(len(x)))
-        parts.append(x)
-    return torch.cat(parts)
+def sampled(painter: Painter, tokens: Tensor) -> Tensor:
+    """Latents ``[N, 16, 16, 16]`` told by tokens ``[N, 77]``, by DPM-Solver++(2M) with cfg.
+
+    Lu et al., "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models",
+    2022, with Karras et al.'s noise levels (NeurIPS 2022), as the host's dpmpp_2m with karras.
+    """
+    return torch.cat([_sampled(painter, part) for part in tokens.split(PART)])
+
+
+def _sampled(painter: Painter, tokens: Tensor) -> Tensor:
+    shares = signal_shares().double()
+    levels = ((1.0 - shares) / shares).sqrt()
+    first, last = float(levels[-1]) ** (1 / 7), float(levels[0]) ** (1 / 7)
+    sigmas = torch.linspace(first, last, STEPS, dtype=torch.float64) ** 7
+    nothing = tokens_of([""]).to(tokens.device).expand_as(tokens)
+    x = torch.randn(len(tokens), LATENT_CHANNELS, 16, 16) * float(sigmas[0])
+    before = None
+    for place, sigma in enumerate(sigmas):
+        clean = _clean(painter, x, sigma, levels, tokens, nothing)
+        if place + 1 == STEPS:
+            return clean
+        after = sigmas[place + 1]
+        width = (sigma / after).log()
+        wanted = clean
+        if before is not None:
+            ratio = (sigmas[place - 1] / sigma).log() / width
+            wanted = clean + (clean - before) / (2.0 * float(ratio))
+        x = float(after / sigma) * x - float((-width).expm1()) * wanted
+        before = clean
+    raise AssertionError("the last step returns")
+
+
+def _clean(
+    painter: Painter,
+    x: Tensor,
+    sigma: Tensor,
+    levels: Tensor,
+    tokens: Tensor,
+    nothing: Tensor,
+) -> Tensor:
+    """The picture that the network sees in ``x``, whose noise has the deviation ``sigma``."""
+    level = torch.searchsorted(levels, sigma).clamp(1, LEVELS - 1)
+    low, high = levels[level - 1].log(), levels[level].log()
+    place = float(level - 1 + (sigma.log() - low) / (high - low))
+    scaled = x / float((1.0 + sigma.square()).sqrt())
+    found = painter(
+        torch.cat((scaled, scaled)),
+        torch.full((2 * len(x),), place),
+        torch.cat((tokens, nothing)),
+    )
+    told, untold = found.chunk(2)
+    return x - float(sigma) * (untold + CFG * (told - untold))
 
 
 def kept_latents(run: Run, autoencoder: Autoencoder, portraits: Portraits) -> Tensor:
@@ -169,7 +208,7 @@ def kept_latents(run: Run, autoencoder: Autoencoder, portraits: Portraits) -> Te
 
 @torch.no_grad()
 def encoded(autoencoder: Autoencoder, portraits: Portraits) -> Tensor:
-    """Latents of the copies of all pictures, ``[COPIES N, 4, 16, 16]``."""
+    """Latents of the copies of all pictures, ``[N COPIES, 16, 16, 16]``."""
     pictures = (part.float() / 255.0 for part in portraits.images.split(BATCH))
     return torch.cat(
         [autoencoder.encoded(_copied(part)) for part in pictures for _ in range(COPIES)]

@@ -82,10 +82,10 @@ class LandmarkEvaluator(nn.Module):
 
 
 def main() -> None:
-    run = read_command_line("landmarks", __doc__, MINUTES, "evaluator", BATCH)
+    run = read_command_line("landmarks", __doc__, MINUTES, BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     trainer = Trainer(
-        run, LandmarkEvaluator() if run.evaluator else LandmarkNetwork(), LEARNING_RATE
+        run, run.started(LandmarkEvaluator() if run.evaluator else LandmarkNetwork()), LEARNING_RATE
     )
     network = trainer.train(lambda: loss(trainer.module, train, run.batch))
     run.write_weights(network)

@@ -42,10 +42,10 @@ def main() -> None:
 
 
 def fitted(latents: Tensor, colors: Tensor) -> tuple[Tensor, Tensor]:
-    """``factors [4, 3]`` and ``bias [3]`` with ``colors`` about ``latents @ factors + bias``.
+    """``factors [C, 3]`` and ``bias [3]`` with ``colors`` about ``latents @ factors + bias``.
 
     Args:
-        latents: ``[N, 4, h, w]``.
+        latents: ``[N, C, h, w]``.
         colors: ``[N, 3, h, w]`` in [-1, 1].
     """
     rows = latents.movedim(1, -1).flatten(0, -2)

@@ -1,6 +1,6 @@
-"""How like the training pictures samples are, and whether they are copies of them."""
+"""What samples show: faces, what they were asked for, and no copies of the training pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -8,33 +8,44 @@ from torch.nn import functional as F
 
 from zmagic.guidance.faces.crops import Faces
 
+from ..evaluators.dlib_faces import shows_face
 from . import clip, recognizer
+from .captions import QUESTIONS, UNANSWERED
 from .data import Portraits, read_portraits
 from .metrics import frechet_distance
 from .running import EVALUATORS, Run
 from .sheets import save_sheet
 
-__all__ = ["figures", "nearest"]
+__all__ = ["figures", "nearest", "seen"]
 
 # Samples shown with the training pictures nearest to them, and how many of these.
 SHOWN, NEIGHBORS = 8, 5
+
+# The attributes that a caption always tells, or tells by their absence.
+ASKED = ("hair color", "beard", "glasses", "hat", "clothing color")
 
 # Side of the pictures whose pixels are compared: a copy that is a little off stays a copy.
 COMPARED_SIDE = 32
 PART = 256
 
 
-def figures(samples: Tensor, train: Portraits, run: Run) -> dict:
-    """Distances of samples ``[N, 3, H, W]`` to real pictures, and a sheet of nearest neighbors.
+def figures(samples: Tensor, asked: Sequence[dict], train: Portraits, run: Run) -> dict:
+    """What samples ``[N, 3, H, W]`` show, their distances to real pictures, and their neighbors.
 
-    The samples are compared with the pictures of the test split in the features of two evaluators,
-    and so are the real pictures of the validation split: their distance is the floor. As many
-    pictures of each are taken, since the distance depends on the number.
+    ``asked`` are the labels whose captions the samples were made from. The samples are compared
+    with the pictures of the test split in the features of two evaluators, and so are the real
+    pictures of the validation split: their distance is the floor. As many pictures of each are
+    taken, since the distance depends on the number.
     """
     real = read_portraits(run.data, "validation").pictures()
     others = read_portraits(run.data, "test").pictures()
     count = min(len(samples), len(real), len(others))
-    result = {"pictures of a set": count}
+    result = {
+        "samples": len(samples),
+        "faces found": {"samples": _faces(samples), "real pictures": _faces(others[:count])},
+        "asked and seen by CLIP evaluator": seen(samples, asked),
+        "pictures of a set": count,
+    }
     for name, features in _evaluators(train).items():
         sets = [features(pictures[:count]) for pictures in (others, samples, real)]
         result[f"distance of samples by {name}"] = round(frechet_distance(*sets[:2]), 4)
@@ -53,6 +64,24 @@ def figures(samples: Tensor, train: Portraits, run: Run) -> dict:
     rows = torch.cat((samples[:SHOWN, None], _with_mirrored(train, places)), dim=1)
     save_sheet(run.file("_neighbors.png"), rows.flatten(0, 1), columns=1 + NEIGHBORS)
     return result
+
+
+def seen(samples: Tensor, asked: Sequence[dict]) -> dict[str, float]:
+    """Share of samples in which the evaluator sees what their captions ask for, by attribute."""
+    network, tokens = clip.load_evaluator(), clip.evaluator_tokens()
+    features = clip.picture_features(network, samples)
+    shares = {}
+    for name in ASKED:
+        question = QUESTIONS[name]
+        texts = network.encode_text(tokens(list(question.prompts.values())), normalize=True)
+        right = question.places(asked)
+        found = (features @ texts.T).argmax(1) == right
+        shares[name] = round(float(found[right != UNANSWERED].float().mean()), 4)
+    return shares
+
+
+def _faces(pictures: Tensor) -> float:
+    return round(sum(shows_face(picture) for picture in pictures.cpu()) / len(pictures), 4)
 
 
 def nearest(pictures: Tensor, known: Tensor, count: int) -> tuple[Tensor, Tensor]:

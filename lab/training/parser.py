@@ -75,9 +75,11 @@ class ParserEvaluator(nn.Module):
 
 
 def main() -> None:
-    run = read_command_line("parser", __doc__, MINUTES, "evaluator", BATCH)
+    run = read_command_line("parser", __doc__, MINUTES, BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
-    trainer = Trainer(run, ParserEvaluator() if run.evaluator else Parser(), LEARNING_RATE)
+    trainer = Trainer(
+        run, run.started(ParserEvaluator() if run.evaluator else Parser()), LEARNING_RATE
+    )
     weights = class_weights(train)
     network = trainer.train(lambda: loss(trainer.module, train, weights, run.batch))
     run.write_weights(network)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from timm.optim import Muon
 from torch import Tensor, nn
 
 from zmagic.scripts.headless import available_device
@@ -29,6 +30,8 @@ __all__ = [
     "EVALUATORS",
     "Run",
     "Trainer",
+    "groups_of",
+    "load_weights",
     "parameters",
     "read_command_line",
     "read_weights",
@@ -46,7 +49,7 @@ STEPS_BETWEEN_LINES = 100
 
 FLAGS = {
     "evaluator": "Train the evaluator, which never guides, instead of the attribute network.",
-    "fresh": "Start from random weights instead of those in demo_models.",
+    "fresh": "Start from random weights instead of those that the pack has.",
 }
 
 # Steps in which the learning rate rises from 0, and what is left of it at the end of the budget.
@@ -64,7 +67,7 @@ class Run:
         minutes: budget of training in minutes, all sessions together.
         steps: the budget in steps instead.
         evaluator: train the evaluator, which never guides, instead of the attribute network.
-        fresh: start from random weights instead of those in demo_models.
+        fresh: start from random weights instead of those that the pack has.
         seed: seed of everything that is drawn at random; evaluators draw from another stream.
         work: folder that keeps what an interrupted run needs.
         out: folder for weights and report; None: where the pack has them.
@@ -105,6 +108,19 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{self.title}{suffix}"
 
+    def started(self, module: nn.Module, file: str | None = None) -> nn.Module:
+        """The module with the weights that the pack has, as far as they fit.
+
+        Args:
+            module: the network, with random weights.
+            file: name of the file without its ending; None: the run's own.
+        """
+        folder = EVALUATORS if self.evaluator else DEMO_MODELS
+        path = folder / f"{file or self.title}.safetensors"
+        if path.is_file() and not self.fresh and (missing := load_weights(module, path)):
+            print(f"starts anew, since {path.name} lacks it: {', '.join(missing)}", flush=True)
+        return module
+
     def seeded(self) -> None:
         """Make random numbers those of this run, on every device."""
         torch.manual_seed(2 * self.seed + self.evaluator)
@@ -139,15 +155,17 @@ class Run:
         print(text, flush=True)
 
 
-def read_command_line(name: str, description: str, minutes: float, flag: str, batch: int) -> Run:
+def read_command_line(
+    name: str, description: str, minutes: float, batch: int, *, has_evaluator: bool = True
+) -> Run:
     """The arguments of a training; from here on new tensors are on its device.
 
     Args:
         name: kind of network, after which its files are called.
         description: the module's docstring; ``--help`` shows its first line.
         minutes: default budget of training, in minutes.
-        flag: the one of FLAGS that this training has.
         batch: default number of pictures of a step.
+        has_evaluator: whether there is an evaluator of this kind.
     """
     parser = described(f"training.{Path(sys.argv[0]).stem}", description)
     parser.add_argument(
@@ -165,7 +183,9 @@ def read_command_line(name: str, description: str, minutes: float, flag: str, ba
         type=int,
         help="How long to train, in steps, instead of minutes: equal results on the same machine.",
     )
-    parser.add_argument(f"--{flag}", action="store_true", help=FLAGS[flag])
+    for flag, meaning in FLAGS.items():
+        if has_evaluator or flag != "evaluator":
+            parser.add_argument(f"--{flag}", action="store_true", help=meaning)
     parser.add_argument(
         "--seed",
         type=int,
@@ -216,7 +236,10 @@ def read_command_line(name: str, description: str, minutes: float, flag: str, ba
 
 
 class Trainer:
-    """AdamW with a cosine schedule on a module, and the moving average of its weights.
+    """Muon with a cosine schedule on a module, and the moving average of its weights.
+
+    Muon (Jordan et al., 2024) makes the step of a matrix or kernel orthogonal; biases, norms and
+    embeddings take steps of AdamW.
 
     Args:
         run: budget and files.
@@ -239,12 +262,9 @@ class Trainer:
         self.module = module.to(run.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(module).eval().requires_grad_(False)
         self.learning_rate, self.averaging = learning_rate * run.rate_factor, averaging
-        trained = [p for p in module.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, learning_rate, betas=(0.9, 0.98), fused=True)
+        self.optimizer = Muon(
+            groups_of(module, weight_decay), learning_rate, nesterov=True, betas=(0.9, 0.98)
+        )
         self.step, self.seconds = 0, 0.0
 
     @property
@@ -324,13 +344,43 @@ class Trainer:
         print(f"continues after step {self.step}, {self.seconds:.0f} s", flush=True)
 
 
+def groups_of(module: nn.Module, weight_decay: float) -> list[dict]:
+    """Parameters for Muon, and those that take steps of AdamW.
+
+    An embedding is a table of vectors, of which a batch moves a few: no matrix to make orthogonal.
+    """
+    tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    trained = [p for p in module.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.ndim > 1 and id(p) not in tables]
+    others = [p for p in trained if p.ndim <= 1 or id(p) in tables]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0, "use_fallback": True},
+    ]
+
+
 def read_weights(module: nn.Module, path: Path) -> nn.Module:
     """The module with weights that ``Run.write_weights`` wrote, frozen, ready to be evaluated, on
-    the default device."""
-    weights = {key: value.float() for key, value in load_file(path).items()}
-    counters = {key: value for key, value in module.state_dict().items() if key.endswith(COUNTER)}
-    module.load_state_dict(counters | weights)
+    the default device.
+
+    Raises:
+        ValueError: the file is of another network.
+    """
+    if missing := load_weights(module, path):
+        raise ValueError(f"{path} does not fit this network: it lacks {', '.join(missing)}")
     return module.eval().requires_grad_(False).to(torch.get_default_device())
+
+
+def load_weights(module: nn.Module, path: Path) -> list[str]:
+    """Give the module the weights that ``Run.write_weights`` wrote, in float32, as far as they fit.
+
+    Returns:
+        The names of those that do not, or are not there.
+    """
+    state, kept = module.state_dict(), load_file(path)
+    fitting = {k: v.float() for k, v in kept.items() if k in state and v.shape == state[k].shape}
+    module.load_state_dict(state | fitting)
+    return [key for key in state if key not in fitting and not key.endswith(COUNTER)]
 
 
 def parameters(module: nn.Module) -> int:

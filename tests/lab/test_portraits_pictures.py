@@ -14,7 +14,7 @@ from zmagic.lab.training.portraits.rendering import _majority
 from zmagic.lab.training.portraits.scene import CLASS, Camera
 from zmagic.lab.training.portraits.smoothing import DEPTH_STEP, LIGHT_LIMIT, smooth
 from zmagic.lab.training.portraits.subdivision import catmull_clark, split_quads
-from zmagic.lab.training.portraits.surfaces import cut, ribbons, shell, sphere, tube
+from zmagic.lab.training.portraits.surfaces import cut, shell, sphere, tube, tubes
 
 SIDE = 32
 PIXEL = 0.0015  # m of a picture element at 128 pixels
@@ -277,7 +277,7 @@ def test_nothing_is_left_of_a_mesh_outside():
     assert area(whole.mesh) == pytest.approx(1.0)
 
 
-def test_spheres_tubes_and_ribbons_have_their_sizes():
+def test_spheres_and_tubes_have_their_sizes():
     ball = sphere(40, 32)
     assert area(ball) == pytest.approx(4.0 * np.pi, rel=0.01)
     off_the_poles = np.abs(ball.vertices[:, 1]) < 0.999
@@ -287,8 +287,12 @@ def test_spheres_tubes_and_ribbons_have_their_sizes():
     torus = tube(ring, 0.05, closed=True, sides=24)
     assert area(torus) == pytest.approx(4.0 * np.pi**2 * 0.05, rel=0.01)
     paths = np.stack([np.linspace([0.0, k, 0.0], [2.0, k, 0.0], 5) for k in range(3)])
-    bands = ribbons(paths, np.broadcast_to([0.0, 0.0, 1.0], paths.shape), np.full((3, 5), 0.1))
-    assert area(bands) == pytest.approx(3 * 2.0 * 0.1)
+    axes = [0.0, 0.0, 0.1], [0.0, 0.05, 0.0]
+    across, up = (np.broadcast_to(axis, paths.shape) for axis in axes)
+    locks, normals = tubes(paths, across, up, 48)
+    assert area(locks) == pytest.approx(3 * 2.0 * 0.4844, rel=0.01)  # around an ellipse of .1, .05
+    assert np.allclose(np.linalg.norm(normals, axis=1), 1.0)
+    assert (np.abs(np.einsum("nk,nk->n", normals, locks.normals)) > 0.99).mean() > 0.9
 
 
 def test_noise_has_unit_variance_and_its_size():

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from zmagic.lab.training.portraits import __main__ as command
+from zmagic.lab.training.portraits.coloring import COLORINGS
 from zmagic.lab.training.portraits.dataset import picture_id
 from zmagic.lab.training.portraits.draws import draw_identity, draw_sitting
 from zmagic.lab.training.portraits.scene import CLASS, build
@@ -142,8 +143,19 @@ def test_pictures_of_one_person_share_the_shape_of_the_head(studio):
     skulls = [studio.model.shaped(who.phenotype, who.shape, {}) for who in people]
     assert np.array_equal(skulls[0], skulls[1])
     assert np.abs(skulls[0] - skulls[2]).max() > 0.005
-    portraits = [build(studio.model, people[0], draw_sitting(SEED, people[0], k)) for k in (1, 2)]
+    sittings = [draw_sitting(SEED, people[0], picture) for picture in (1, 1 + COLORINGS)]
+    portraits = [build(studio.model, people[0], sitting) for sitting in sittings]
     assert np.abs(portraits[0].points68 - portraits[1].points68).max() > 0.01
+
+
+def test_pictures_of_one_sitting_differ_in_their_colors_alone(studio):
+    made = [read(studio.job.out, studio.make((5, picture))) for picture in range(COLORINGS)]
+    first, *others = made
+    for label, picture, mask in others:
+        assert label["points68"] == first[0]["points68"] and np.array_equal(mask, first[2])
+        face = mask == CLASS["skin"]
+        assert np.abs(picture[face].astype(int) - first[1][face]).mean() < 4.0  # edges, and JPEG
+        assert np.abs(picture[~face].astype(int) - first[1][~face]).mean() > 8.0
 
 
 def test_a_stopped_run_goes_on_and_makes_nothing_again(studio, tmp_path, monkeypatch, capsys):

@@ -3,18 +3,18 @@
 import numpy as np
 
 from .head import Head, HeadModel
-from .meshes import Surface, ramp, unit
-from .people import Identity, Sitting
-from .strands import STEPS, draw_roots, shades, woven
+from .meshes import Surface, ramp, smooth_noise
+from .palette import NEUTRAL
+from .people import Sitting
+from .surfaces import cut
 
 __all__ = ["beard_weight", "grow_beard"]
 
-# Length of a beard's hair (m); stubble is painted on the skin alone.
-LENGTHS = {"moustache": 0.011, "goatee": 0.014, "short": 0.009, "full": 0.026}
-ROOTS = 700
-WIDTH = 0.0035  # m, of a lock
-UPPER_LIP = -0.072  # z; above it hair stays short
-UPPER_LENGTH = 0.009
+# Height of a beard over the skin (m); stubble is painted on the skin alone.
+THICKNESS = {"moustache": 0.004, "goatee": 0.007, "short": 0.005, "full": 0.012}
+EDGE = 0.35  # of the weight, from which on hair stands
+UPPER_LIP = -0.072  # z; above it a beard stays thin
+UPPER_THICKNESS = 0.004
 
 
 def beard_weight(model: HeadModel, kind: str) -> np.ndarray:
@@ -46,26 +46,19 @@ def beard_weight(model: HeadModel, kind: str) -> np.ndarray:
     return parts[kind] * free
 
 
-def grow_beard(head: Head, person: Identity, sitting: Sitting, weight: np.ndarray) -> list[Surface]:
-    """The beard's hair where its `weight` [n] on the skin is high; empty without one."""
-    if sitting.beard not in LENGTHS:
+def grow_beard(head: Head, sitting: Sitting, weight: np.ndarray) -> list[Surface]:
+    """The beard as one smooth volume where its `weight` [n] on the skin is high; empty without."""
+    if sitting.beard not in THICKNESS:
         return []
-    rng = np.random.default_rng(sitting.hair_seed + 3)
-    roots = draw_roots(rng, head.skin, weight * (weight > 0.3), ROOTS)
-    if not len(roots):
+    place = head.place
+    weight = weight[: len(place)]
+    longer = 1.0 + (0.8 * ramp(place[:, 2], -0.08, -0.11) if sitting.beard == "full" else 0.0)
+    bumps = 1.0 + 0.12 * smooth_noise(place, 0.020, sitting.hair_seed + 3)
+    edge = ramp(weight, EDGE, 1.0)
+    lift = 0.0006 + THICKNESS[sitting.beard] * longer * edge * np.clip(bumps, 0.6, 1.4)
+    lift = np.where(place[:, 2] > UPPER_LIP, np.minimum(lift, UPPER_THICKNESS), lift)
+    mesh, _ = cut(head.raised(lift), weight - EDGE)
+    if not len(mesh.faces):
         return []
-    place = roots.at(head.model.place)
-    start, normal = roots.at(head.skin.vertices), roots.at(head.skin.normals)
-    upper = place[:, 2] > UPPER_LIP
-    sideways = np.where(upper, 14.0, -4.0) * place[:, 0]
-    down = np.stack([sideways, np.full(len(place), -0.2), np.full(len(place), -1.0)], axis=1)
-    down = down + rng.normal(0.0, 0.25, place.shape)
-    direction = unit(unit(down) @ head.pose.rotation.T + 0.5 * normal)
-    longer = 1.0 + (0.6 * ramp(place[:, 2], -0.08, -0.11) if sitting.beard == "full" else 0.0)
-    length = LENGTHS[sitting.beard] * longer * rng.uniform(0.7, 1.2, len(place))
-    length = np.where(upper, np.minimum(length, UPPER_LENGTH), length)
-    along = np.linspace(0.0, 1.0, STEPS)[None, :, None] * length[:, None, None]
-    paths = (start + 0.0005 * normal)[:, None] + along * direction[:, None]
-    paths[..., 2] -= 6.0 * along[..., 0] ** 2
-    normals = np.broadcast_to(normal[:, None], paths.shape)
-    return [woven(rng, paths, normals, WIDTH, shades(rng, person.hair, len(paths)))]
+    color = np.full((len(mesh.vertices), 3), 0.9 * NEUTRAL)
+    return [Surface(mesh, color, mesh.normals)]

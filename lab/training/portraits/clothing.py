@@ -4,7 +4,7 @@ import numpy as np
 
 from .head import Head
 from .meshes import Surface, ramp, smooth_noise
-from .palette import CLOTH, jitter
+from .palette import NEUTRAL
 from .people import Sitting
 from .surfaces import shell
 
@@ -25,6 +25,7 @@ BACK_DEPTH = 0.010
 TURTLENECK_TOP = -0.118
 # Above the skin: a shirt below a jacket, any other garment, a jacket.
 SHIRT_LIFT, CLOTH_LIFT, JACKET_LIFT = 0.005, 0.007, 0.014
+SHIRT = 2.2  # how much lighter a shirt is than the jacket over it
 
 
 def covered(kind: str, place: np.ndarray) -> np.ndarray:
@@ -46,12 +47,12 @@ def covered(kind: str, place: np.ndarray) -> np.ndarray:
 
 def dress(head: Head, sitting: Sitting) -> list[Surface]:
     """The garments over the shoulders."""
-    rng = np.random.default_rng(sitting.seed + 1)
-    color = _pattern(head, sitting, rng)
+    weave = 1.0 + 0.05 * smooth_noise(head.place, 0.025, sitting.seed)[:, None]
+    color = NEUTRAL * np.repeat(weave, 3, axis=1)
     folds = 0.0018 * smooth_noise(head.place * [1.0, 1.0, 0.35], 0.05, sitting.seed + 2)
     kind = sitting.garment
     if kind == "jacket":
-        return _jacket(head, sitting, rng, color, folds)
+        return _jacket(head, color, folds)
     depth = covered(kind, head.place)
     lift = CLOTH_LIFT + np.clip(folds, -0.003, 0.004)
     garments = [shell(head.raised(lift), depth, color)]
@@ -63,12 +64,9 @@ def dress(head: Head, sitting: Sitting) -> list[Surface]:
     return garments
 
 
-def _jacket(
-    head: Head, sitting: Sitting, rng: np.random.Generator, color: np.ndarray, folds: np.ndarray
-) -> list[Surface]:
+def _jacket(head: Head, color: np.ndarray, folds: np.ndarray) -> list[Surface]:
     """A jacket of these colors [n, 3] over a shirt."""
-    name = "white" if rng.uniform() < 0.6 else sitting.second_color
-    shirt = np.tile(jitter(rng, CLOTH[name], 0.1), (len(head.place), 1))
+    shirt = np.full((len(head.place), 3), SHIRT * NEUTRAL)
     depth = covered("jacket", head.place)
     lapel = np.exp(-(((depth - 0.020) / 0.012) ** 2))
     outer = head.raised(JACKET_LIFT + folds + 0.003 * lapel)
@@ -90,22 +88,3 @@ def _collar(head: Head, color: np.ndarray) -> Surface:
     field = np.where(around, field, -0.01)
     lift = 0.008 + 0.014 * ramp(z, top, bottom)
     return shell(head.raised(lift), field, color)
-
-
-def _pattern(head: Head, sitting: Sitting, rng: np.random.Generator) -> np.ndarray:
-    """Colors of the cloth [n, 3]."""
-    x, y, z = head.place.T
-    first = np.array(jitter(rng, CLOTH[sitting.cloth_color], 0.12))
-    second = np.array(jitter(rng, CLOTH[sitting.second_color], 0.12))
-    size = float(rng.uniform(0.036, 0.060))
-    waves = {
-        "plain": np.full_like(x, -1.0),
-        "stripes": np.sin(2.0 * np.pi * z / size),
-        "columns": np.sin(2.0 * np.pi * x / size),
-        "checks": np.sin(2.0 * np.pi * x / size) * np.sin(2.0 * np.pi * z / size),
-        "dots": np.cos(2.0 * np.pi * x / size) + np.cos(2.0 * np.pi * z / size) - 1.0,
-        "yoke": 200.0 * (z + 0.19 + 0.02 * rng.uniform(-1.0, 1.0)),
-    }
-    share = np.clip(0.5 + 3.0 * waves[sitting.pattern], 0.0, 1.0)[:, None]
-    weave = 1.0 + 0.05 * smooth_noise(head.place, 0.025, sitting.seed)[:, None]
-    return np.clip((first * (1.0 - share) + second * share) * weave, 0.005, 0.9)

@@ -24,6 +24,7 @@ from PIL import Image
 
 from ..data import split_of
 from ..running import write_whole
+from .coloring import COLORINGS
 from .people import Identity, Sitting, caption
 from .scene import Portrait
 
@@ -64,13 +65,15 @@ def describe(person: Identity, sitting: Sitting, portrait: Portrait) -> dict:
         "id": picture_id(person.number, sitting.picture),
         "identity": person.number,
         "picture": sitting.picture,
+        "sitting": sitting.picture // COLORINGS,
+        "coloring": sitting.picture % COLORINGS,
         "split": split_of(person.number),
         "caption": caption(person, sitting),
         "gender": person.gender,
         "race": person.race,
         "age": round(person.age, 4),
         "old": person.old,
-        "hair": person.hair_name,
+        "hair": sitting.hair_name,
         "style": sitting.style,
         "haircut": sitting.haircut,
         "beard": sitting.beard not in ("none", "stubble"),
@@ -84,8 +87,6 @@ def describe(person: Identity, sitting: Sitting, portrait: Portrait) -> dict:
         "hat_color": sitting.hat_color if sitting.hat != "none" else "none",
         "cloth": sitting.cloth_color,
         "garment": sitting.garment,
-        "pattern": sitting.pattern,
-        "second_color": sitting.second_color if sitting.pattern != "plain" else "none",
         "bg": sitting.background_color,
         "backdrop": sitting.backdrop,
         "light": round(sitting.light_side, 3),

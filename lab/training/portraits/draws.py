@@ -1,9 +1,10 @@
 """Random people and sittings.
 
-Every draw comes from `numpy.random.default_rng([seed, identity])` or, for a picture, from
-`default_rng([seed, identity, picture + 1])`: a picture depends on these three numbers alone. (With
-numpy, which fills seeds up with zeros, picture 0 would else repeat the numbers of its person.) The
-order of the draws is part of the result.
+Every draw comes from `numpy.random.default_rng([seed, identity])`, for a sitting from
+`default_rng([seed, identity, sitting + 1])`, and for the colors of one of its pictures from
+`default_rng([seed, identity, sitting + 1, coloring + 1])`: a picture depends on these numbers
+alone. (With numpy, which fills seeds up with zeros, sitting 0 would else repeat the numbers of its
+person.) The order of the draws is part of the result.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from . import expressions, haircuts
+from .coloring import COLORINGS
 from .palette import BACKGROUND, CLOTH, HAIR, IRIS, SKIN, jitter
 from .people import GRAY_AGE, Identity, Sitting
 
@@ -26,11 +28,10 @@ HAIR_CHANCES = {  # in the order of HAIR without gray, which comes with age
 }
 BEARDS = ("stubble", "moustache", "goatee", "short", "full")
 GARMENTS = ("crew", "scoop", "vneck", "boat", "turtleneck", "shirt", "jacket")
-PATTERNS = ("plain", "stripes", "columns", "checks", "dots", "yoke")
-PATTERN_CHANCES = (0.55, 0.13, 0.07, 0.09, 0.07, 0.09)
+NATURAL = 0.4  # share of the pictures in which hair has the color of the brows
 GLASSES = ("round", "square", "oval")
 HATS = ("beanie", "cap", "brim")
-BACKDROPS = ("plain", "vertical", "diagonal", "halo", "bokeh", "wall")
+BACKDROPS = ("plain", "vertical", "diagonal", "halo")
 SEEDS = 1 << 31
 
 # Spread of the shape parameters (anny accepts -1 to 1). The exceptions are those that move more
@@ -79,7 +80,7 @@ def draw_identity(
         iris_name=iris_name,
         iris=jitter(rng, IRIS[iris_name], 0.2),
         hair_name=hair_name,
-        hair=jitter(rng, HAIR[hair_name], 0.25),
+        hair=jitter(rng, HAIR[hair_name], 0.12),
         receding=float(rng.uniform(0.2, 1.0)) if not woman and age > RECEDING_AGE else 0.0,
         brow_thickness=float(rng.uniform(0.65, 1.1) if woman else rng.uniform(0.85, 1.6)),
         brow_arch=float(rng.uniform(0.2, 1.3)),
@@ -89,42 +90,49 @@ def draw_identity(
 
 
 def draw_sitting(seed: int, person: Identity, picture: int) -> Sitting:
-    """Draw how this person sits for this picture."""
-    rng = np.random.default_rng([seed, person.number, picture + 1])
+    """Draw how this person sits for this picture: several in a row differ in their colors alone."""
+    sitting, coloring = divmod(picture, COLORINGS)
+    rng = np.random.default_rng([seed, person.number, sitting + 1])
+    colors = np.random.default_rng([seed, person.number, sitting + 1, coloring + 1])
     expression = _choose(rng, expressions.EXPRESSIONS, expressions.CHANCES)
     man = person.gender == "man"
     beard = _choose(rng, BEARDS) if man and rng.uniform() < 0.45 else "none"
-    cloth = _choose(rng, CLOTH)
+    haircut = _haircut(rng, person)
+    hair_name, hair = person.hair_name, person.hair
+    if haircut != "bald" and colors.uniform() > NATURAL:
+        hair_name = _choose(colors, HAIR)
+        hair = jitter(colors, HAIR[hair_name], 0.12)
     return Sitting(
         picture=picture,
         expression=expression,
         units=expressions.draw_units(rng, expression),
-        yaw=_near_zero(rng, 0.18, 0.45),
-        pitch=_near_zero(rng, 0.09, 0.22),
-        roll=_near_zero(rng, 0.06, 0.18),
+        yaw=_near_zero(rng, 0.15, 0.40),
+        pitch=_near_zero(rng, 0.06, 0.15),
+        roll=_near_zero(rng, 0.04, 0.12),
         gaze=(float(rng.normal(0.0, 0.08)), float(rng.normal(0.0, 0.04))),
         camera_yaw=_near_zero(rng, 0.10, 0.25),
         camera_lift=float(rng.uniform(-0.06, 0.08)),
         zoom=float(rng.uniform(0.93, 1.06)),
         shift=(float(rng.normal(0.0, 0.006)), float(rng.normal(0.0, 0.005))),
-        haircut=_haircut(rng, person),
+        hair_name=hair_name,
+        hair=hair,
+        haircut=haircut,
         hair_seed=int(rng.integers(SEEDS)),
         beard=beard,
         make_up=float(rng.uniform(0.3, 1.0)) if not man and rng.uniform() < 0.55 else 0.0,
-        glasses=_choose(rng, GLASSES) if rng.uniform() < 0.15 else "none",
-        hat=_choose(rng, HATS) if rng.uniform() < 0.10 else "none",
-        hat_color=_choose(rng, CLOTH),
+        glasses=_choose(rng, GLASSES) if rng.uniform() < 0.20 else "none",
+        hat=_choose(rng, HATS) if rng.uniform() < 0.12 else "none",
+        hat_color=_choose(colors, CLOTH),
         garment=_choose(rng, GARMENTS),
-        pattern=_choose(rng, PATTERNS, PATTERN_CHANCES),
-        cloth_color=cloth,
-        second_color=_choose(rng, [c for c in CLOTH if c != cloth]),
-        backdrop=_choose(rng, BACKDROPS),
-        background_color=_choose(rng, BACKGROUND),
-        light_side=float(rng.uniform(-1.0, 1.0)),
+        cloth_color=_choose(colors, CLOTH),
+        backdrop=_choose(colors, BACKDROPS),
+        background_color=_choose(colors, BACKGROUND),
+        light_side=float(rng.uniform(-0.8, 0.8)),
         light_height=float(rng.uniform(0.15, 0.9)),
-        light_size=float(rng.uniform(0.25, 0.6)),
+        light_size=float(rng.uniform(0.5, 0.9)),
         light_warmth=float(rng.uniform(-1.0, 1.0)),
-        contrast=float(rng.uniform(0.0, 1.0)),
+        contrast=float(rng.uniform(0.0, 0.5)),
+        color_seed=int(colors.integers(SEEDS)),
         seed=int(rng.integers(SEEDS)),
     )
 

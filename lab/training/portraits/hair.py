@@ -5,6 +5,7 @@ import numpy as np
 from .haircuts import SHAPES, Haircut
 from .head import Head, HeadModel
 from .meshes import Surface, ramp, smooth_noise, unit
+from .palette import NEUTRAL
 from .people import Identity, Sitting
 from .strands import STEPS, Locks, curled, draw_roots, grow, shades, woven
 from .surfaces import cut
@@ -19,7 +20,7 @@ PARTINGS = (-0.028, 0.0, 0.028)  # x of the parting
 ROOT_FIELD = 0.0005  # m above the hair line where locks start
 UNDER_HAT = {"volume": 0.35, "cap": 0.006}  # a hat presses hair down: a factor, m at most
 BUN_PLACES = ((0.0, 0.15, 0.10), (0.0, 0.19, 0.01))  # high and low, from the eyes
-BUN_LOCKS, BUN_WIDTH = 260, 0.008
+BUN_LOCKS, BUN_WIDTH = 40, 0.024
 
 
 def hairline(model: HeadModel, receding: float) -> np.ndarray:
@@ -42,24 +43,23 @@ def grow_hair(head: Head, person: Identity, sitting: Sitting) -> list[Surface]:
     haircut = SHAPES[sitting.haircut]
     rng = np.random.default_rng(sitting.hair_seed)
     bare = sitting.hat == "none"
-    volume = rng.uniform(0.7, 1.4) if bare else UNDER_HAT["volume"]
+    volume = rng.uniform(0.8, 1.3) if bare else UNDER_HAT["volume"]
     field = hairline(head.model, person.receding)
     field = field + 0.002 * smooth_noise(head.model.place, 0.012, sitting.hair_seed)
     cap = haircut.cap * (1.0 if bare else min(1.0, UNDER_HAT["cap"] / haircut.cap))
     cap = cap * (0.6 + 0.4 * volume)
     parting = float(rng.choice(PARTINGS))
     bun = np.array(BUN_PLACES[0 if rng.uniform() < 0.6 else 1])
-    locks = _comb(rng, head, haircut, field, cap, volume, parting, bun)
-    paths, normals = grow(head, locks, haircut.gravity, HOLD[haircut.flow])
-    if haircut.curl:
-        paths = curled(rng, haircut, paths, normals, locks.length)
-    colors = shades(rng, person.hair, len(paths))
-    parts = [
-        _cap(head, person, sitting, field, cap),
-        woven(rng, paths, normals, haircut.width, colors),
-    ]
+    parts = [_cap(head, sitting, field, cap)]
+    if haircut.count:
+        locks = _comb(rng, head, haircut, field, cap, volume, parting, bun)
+        paths, normals = grow(head, locks, haircut.gravity, HOLD[haircut.flow])
+        if haircut.curl:
+            paths = curled(rng, haircut, paths, normals, locks.length)
+        colors = shades(rng, len(paths))
+        parts.append(woven(rng, paths, normals, haircut.width, colors))
     if haircut.flow == "gather":
-        parts.append(_bun(rng, head, person, bun))
+        parts.append(_bun(rng, head, bun))
     return parts
 
 
@@ -147,23 +147,20 @@ def _lengths(rng: np.random.Generator, haircut: Haircut, place: np.ndarray) -> n
     return length * rng.uniform(0.75, 1.2, len(place))
 
 
-def _cap(
-    head: Head, person: Identity, sitting: Sitting, field: np.ndarray, height: float
-) -> Surface:
+def _cap(head: Head, sitting: Sitting, field: np.ndarray, height: float) -> Surface:
     """A closed surface of this height (m) below the locks."""
     place = head.place
     field = field[: len(place)]
-    bumps = 1.0 + 0.22 * smooth_noise(place, 0.020, sitting.hair_seed + 1)
-    lift = 0.0006 + height * ramp(field, 0.0, 0.022) * np.clip(bumps, 0.4, 1.6)
+    bumps = 1.0 + 0.10 * smooth_noise(place, 0.030, sitting.hair_seed + 1)
+    lift = 0.0006 + height * ramp(field, 0.0, 0.030) ** 0.7 * np.clip(bumps, 0.6, 1.4)
     raised = head.raised(lift)
-    strands = np.sin(900.0 * np.arctan2(place[:, 0], place[:, 1] + 0.02) * 0.12)
-    shade = 0.62 + 0.16 * strands + 0.10 * smooth_noise(place, 0.006, sitting.hair_seed + 2, 24)
-    mesh, (shade, normals) = cut(raised, field, shade, raised.normals)
-    color = np.array(person.hair) * np.clip(shade, 0.3, 1.0)[:, None]
-    return Surface(mesh, np.maximum(color, 0.002), unit(normals))
+    shade = 0.90 + 0.05 * smooth_noise(place, 0.020, sitting.hair_seed + 2, 24)
+    mesh, (shade,) = cut(raised, field, shade)
+    color = NEUTRAL * np.repeat(shade[:, None], 3, axis=1)
+    return Surface(mesh, color, mesh.normals)
 
 
-def _bun(rng: np.random.Generator, head: Head, person: Identity, place: np.ndarray) -> Surface:
+def _bun(rng: np.random.Generator, head: Head, place: np.ndarray) -> Surface:
     """A knot of hair at `place` [3]: locks wound around a ball."""
     radius = float(rng.uniform(0.030, 0.042))
     axis = unit(rng.normal(size=(BUN_LOCKS, 3)))
@@ -174,5 +171,5 @@ def _bun(rng: np.random.Generator, head: Head, person: Identity, place: np.ndarr
     around = np.cos(angle) * helper[:, None] + np.sin(angle) * other[:, None]
     size = radius * rng.uniform(0.75, 1.05, (BUN_LOCKS, 1, 1))
     paths = head.world(place + around * size)
-    colors = shades(rng, person.hair, BUN_LOCKS)
+    colors = shades(rng, BUN_LOCKS)
     return woven(rng, paths, around @ head.pose.rotation.T, BUN_WIDTH, colors)

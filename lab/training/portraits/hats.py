@@ -7,7 +7,7 @@ import numpy as np
 
 from .head import Head
 from .meshes import Mesh, Surface, ramp
-from .palette import CLOTH, jitter
+from .palette import NEUTRAL
 from .people import Sitting
 from .subdivision import split_quads
 from .surfaces import cut, shell
@@ -25,7 +25,7 @@ BRIM_LENGTH = 0.050
 def hat(head: Head, sitting: Sitting) -> list[Surface]:
     """The hat and its visor or brim."""
     rng = np.random.default_rng(sitting.seed + 6)
-    base = np.array(jitter(rng, CLOTH[sitting.hat_color], 0.12))
+    base = np.full(3, NEUTRAL)
     field = _above_edge(head.place)
     azimuth = np.arctan2(head.place[:, 0], head.place[:, 1] - 0.065)
     if sitting.hat == "beanie":

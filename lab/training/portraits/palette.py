@@ -6,7 +6,7 @@ measured.
 
 import numpy as np
 
-__all__ = ["BACKGROUND", "CLOTH", "HAIR", "IRIS", "SKIN", "Color", "jitter"]
+__all__ = ["BACKGROUND", "CLOTH", "HAIR", "IRIS", "NEUTRAL", "SKIN", "Color", "jitter"]
 
 Color = tuple[float, float, float]
 
@@ -51,6 +51,9 @@ BACKGROUND: dict[str, Color] = {
     "dark": (0.040, 0.042, 0.050),
     "pink": (0.640, 0.360, 0.380),
 }
+
+# What hair, beards, clothes and hats are made of until they are colored, see `coloring`.
+NEUTRAL = 0.28
 
 LIGHTEST = 0.9  # no surface of everyday life reflects more
 

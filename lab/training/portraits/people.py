@@ -22,7 +22,8 @@ class Identity:
         age: in anny's unit, YOUNGEST to 1.
         phenotype: anny's body parameters, 0 to 1.
         shape: anny's local changes of the head, -1 to 1.
-        skin, iris, hair: colors; `iris_name` and `hair_name` say which.
+        skin, iris, hair: colors; `iris_name` and `hair_name` say which. That of the hair is the
+            brows'; in a picture the hair may be dyed.
         lip_tint: strength of make-up on the lips, 0 to 1.
         flush: redness of cheeks and nose, 0 to 1.
         freckles: their strength, 0 to 1; 0 for most people.
@@ -71,10 +72,11 @@ class Sitting:
         gaze: angles of the eyes sideways and upwards, in radians, beside the head's direction.
         camera_yaw: radians around the person; `camera_lift`: metres above the face.
         zoom: factor; `shift`: of the picture's center to the side and up, metres.
+        hair_name, hair: the color in this picture, of the head's hair and of a beard.
         haircut, beard, glasses, hat, garment: kinds; the middle three may be none.
-        hair_seed: seed of haircut and beard; `seed`: of everything else that is random.
+        hair_seed: seed of haircut and beard; `color_seed`: of colors and background; `seed`: of
+            everything else that is random.
         make_up: strength, 0 to 1.
-        pattern: pattern of the cloth, which `second_color` is for.
         backdrop: kind of background.
         light_side: -1 to 1, from the picture's left to its right; `light_height`: 0 to 1.
         light_size: relative size of the key light; `light_warmth`: -1 to 1.
@@ -92,6 +94,8 @@ class Sitting:
     camera_lift: float
     zoom: float
     shift: tuple[float, float]
+    hair_name: str
+    hair: Color
     haircut: str
     hair_seed: int
     beard: str
@@ -100,9 +104,7 @@ class Sitting:
     hat: str
     hat_color: str
     garment: str
-    pattern: str
     cloth_color: str
-    second_color: str
     backdrop: str
     background_color: str
     light_side: float
@@ -110,6 +112,7 @@ class Sitting:
     light_size: float
     light_warmth: float
     contrast: float
+    color_seed: int
     seed: int
 
     @property
@@ -130,7 +133,7 @@ def caption(person: Identity, sitting: Sitting) -> str:
     if sitting.style == "bald":
         words += " with a bald head"
     else:
-        words += f" with {sitting.style} {person.hair_name} hair"
+        words += f" with {sitting.style} {sitting.hair_name} hair"
     if sitting.beard in CALLED_BEARD:
         words += " and a beard"
     elif sitting.beard == "moustache":

@@ -8,10 +8,7 @@ from .people import Identity, Sitting
 
 __all__ = ["backdrop", "develop", "exposure"]
 
-MIDDLE_SKIN, EXPOSURE_POWER = (
-    0.42,
-    0.36,
-)  # reflectance exposed as it is; 1 would make all skin equal
+MIDDLE_SKIN, EXPOSURE_POWER = 0.42, 0.25  # reflectance exposed as it is; 1 makes all skin equal
 KNEE = 0.7  # of linear light; highlights above it roll off instead of clipping
 
 
@@ -22,7 +19,7 @@ def exposure(person: Identity) -> float:
 
 def backdrop(side: int, sitting: Sitting) -> np.ndarray:
     """The background [side, side, 3], linear light, 0 to 1."""
-    rng = np.random.default_rng(sitting.seed + 9)
+    rng = np.random.default_rng(sitting.color_seed + 9)
     color = np.array(jitter(rng, BACKGROUND[sitting.background_color], 0.15))
     y, x = np.mgrid[0:side, 0:side] / side - 0.5
     shade = _shade(rng, sitting.backdrop, x, y) * (1.0 + 0.15 * sitting.light_side * x)

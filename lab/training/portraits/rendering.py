@@ -5,16 +5,18 @@ is put behind it, and it is developed. The package mitsuba is imported where a r
 nowhere else.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from .coloring import tint
 from .meshes import Mesh
-from .palette import BACKGROUND
 from .people import Identity, Sitting
 from .photograph import backdrop, develop, exposure
 from .scene import CLASS, Camera, Part, Portrait
 from .smoothing import smooth
 
-__all__ = ["MATERIALS", "Renderer"]
+__all__ = ["MATERIALS", "Renderer", "Traced"]
 
 OVERSAMPLING = 2  # picture elements per side and pixel
 MASK_RAYS = 3  # rays per side and pixel; the most frequent class wins
@@ -23,11 +25,28 @@ PATH_DEPTH = 3
 MATERIALS: dict[str, dict[str, float]] = {
     "skin": {"roughness": 0.48, "specular": 0.40},
     "eye": {"roughness": 0.06, "specular": 0.60},
-    "hair": {"roughness": 0.38, "specular": 0.45},
+    "hair": {"roughness": 0.60, "specular": 0.15},
     "cloth": {"roughness": 0.85, "specular": 0.20},
     "gloss": {"roughness": 0.22, "specular": 0.60},
 }
 KEY_DISTANCE = 2.3  # m
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A traced portrait without its colors, at twice the size of the picture.
+
+    Args:
+        light: linear colors [2 size, 2 size, 3], times their opacity.
+        opacity: [2 size, 2 size, 1], 0 where the background is seen.
+        labels: classes [2 size, 2 size].
+        mask: classes of the picture [size, size], uint8.
+    """
+
+    light: np.ndarray
+    opacity: np.ndarray
+    labels: np.ndarray
+    mask: np.ndarray
 
 
 class Renderer:
@@ -51,11 +70,9 @@ class Renderer:
         self.size = size
         self.samples = samples
 
-    def render(
-        self, portrait: Portrait, person: Identity, sitting: Sitting
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Picture [size, size, 3] and classes [size, size], both uint8."""
-        scene = self._scene(portrait, person, sitting)
+    def traced(self, portrait: Portrait, person: Identity, sitting: Sitting) -> Traced:
+        """The portrait before it gets its colors."""
+        scene = self._scene(portrait, sitting)
         side = self.size * OVERSAMPLING
         beauty = self._trace(
             scene, portrait.camera, side, self.samples, sitting.seed,
@@ -69,12 +86,17 @@ class Renderer:
         fine = labels.reshape(self.size, MASK_RAYS, self.size, MASK_RAYS)
         mask = _majority(fine.transpose(0, 2, 1, 3).reshape(self.size, self.size, -1))
         pixel = portrait.camera.frame_height() / side
-        light = smooth(beauty, features[..., -7:], _resize(labels, side), pixel)
+        labels = _resize(labels, side)
+        light = smooth(beauty, features[..., -7:], labels, pixel) * exposure(person)
+        return Traced(light, np.clip(beauty[..., 3:4], 0.0, 1.0), labels, mask)
+
+    def colored(self, traced: Traced, sitting: Sitting) -> np.ndarray:
+        """The picture [size, size, 3] in the colors of one of its sittings, uint8."""
+        side = self.size * OVERSAMPLING
         back = backdrop(side, sitting)
-        alpha = np.clip(beauty[..., 3:4], 0.0, 1.0)
-        picture = light * exposure(person) + back * (1.0 - alpha)
+        picture = traced.light * tint(traced.labels, sitting) + back * (1.0 - traced.opacity)
         picture = picture.reshape(self.size, OVERSAMPLING, self.size, OVERSAMPLING, 3)
-        return develop(picture.mean((1, 3))), mask
+        return develop(picture.mean((1, 3)))
 
     def _trace(
         self, scene, camera: Camera, side: int, samples: int, seed: int, integrator: dict
@@ -114,7 +136,7 @@ class Renderer:
                 labels[hit] = classes[np.clip(triangle[hit], 0, len(classes) - 1)]
         return labels
 
-    def _scene(self, portrait: Portrait, person: Identity, sitting: Sitting):
+    def _scene(self, portrait: Portrait, sitting: Sitting):
         mi = self.mitsuba
         scene: dict = {"type": "scene"} | self._lights(portrait, sitting)
         for part in [*portrait.parts, *_placeholders(portrait)]:
@@ -147,12 +169,10 @@ class Renderer:
         return mesh
 
     def _lights(self, portrait: Portrait, sitting: Sitting) -> dict:
-        """A large key light, a fill from all sides tinted by the room, and a light from behind."""
+        """A large key light, a fill from all sides, and a light from behind."""
         warm = sitting.light_warmth
         key_color = np.array([1.0 + 0.10 * warm, 1.0, 1.0 - 0.14 * warm])
-        room = np.array(BACKGROUND[sitting.background_color])
-        room = 0.75 + 0.25 * room / room.mean()
-        fill = (0.58 - 0.32 * sitting.contrast) * room
+        fill = np.full(3, 0.58 - 0.32 * sitting.contrast)
         key = 3.6 + 3.4 * sitting.contrast
         size = 1.6 * sitting.light_size
         eyes = portrait.eyes

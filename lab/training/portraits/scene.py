@@ -124,7 +124,7 @@ def build(model: HeadModel, person: Identity, sitting: Sitting) -> Portrait:
         *_eye_parts(head, base, person, sitting),
         *_mouth_parts(head, base, sitting),
         *_hair_parts(head, person, sitting),
-        *_parts("beard", grow_beard(head, person, sitting, paint.beard), "hair", "beard"),
+        *_parts("beard", grow_beard(head, sitting, paint.beard), "hair", "beard"),
         *_parts("cloth", dress(head, sitting), "cloth", "clothing"),
         *_glasses_parts(head, sitting, eyes_at_rest, points),
     ]

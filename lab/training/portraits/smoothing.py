@@ -22,7 +22,7 @@ PASSES = ((1, 1.4), (2, 1.4), (4, 1.0))  # step in picture elements, spread in s
 DEPTH_STEP = 0.012  # m; surfaces farther apart do not share light
 LIGHT_LIMIT = 4.0  # brighter single paths (fireflies) are cut
 SKIN = ("skin", "lips", "brows", "beard")  # one surface, of which the light spreads below
-DETAILED = ("eyes", "hair", "glasses")  # what stays sharp
+DETAILED = ("eyes", "glasses")  # what stays sharp
 NOWHERE = 255  # stands for a class: mostly background, which is no source of light
 OUTSIDE = 256  # beyond the picture's edges
 

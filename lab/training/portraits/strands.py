@@ -1,7 +1,8 @@
-"""Locks of hair: ribbons that grow from random places of the skin.
+"""Locks of hair: flattened tubes that grow from random places of the skin.
 
-A ribbon (a "hair card") is some millimetres wide. It leaves its root in a given direction, is drawn
-down by gravity, keeps a distance from the skin, and is kept out of the face.
+A lock is one to two centimetres wide, so that a small picture shows a volume and no strands. It
+leaves its root in a given direction, is drawn down by gravity, keeps a distance from the skin, and
+is kept out of the face.
 """
 
 from dataclasses import dataclass
@@ -12,14 +13,15 @@ from scipy.spatial import cKDTree
 from .haircuts import Haircut
 from .head import Head
 from .meshes import Mesh, Surface, ramp, unit
-from .palette import Color
-from .surfaces import ribbons
+from .palette import NEUTRAL
+from .surfaces import tubes
 
 __all__ = ["STEPS", "Locks", "Roots", "curled", "draw_roots", "grow", "shades", "woven"]
 
 STEPS = 14  # points of a lock
+SIDES, FLATNESS = 8, 0.40  # corners of its cross section, and its thickness by its width
+VOLUME = 1.5  # how much a lock is lit as a part of the whole rather than alone
 FACE_HALF_WIDTH = 0.064  # m; hair that should leave the face free keeps this far from the middle
-LIGHTEST, DARKEST = 0.85, 0.003  # reflectance of hair
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,12 +157,11 @@ def curled(
     return paths + sideways + outwards
 
 
-def shades(rng: np.random.Generator, color: Color, count: int) -> np.ndarray:
+def shades(rng: np.random.Generator, count: int) -> np.ndarray:
     """Colors along the locks [count, STEPS, 3]: each a little different, darker at the root."""
-    each = rng.uniform(0.72, 1.28, (count, 1, 1))
-    along = np.linspace(0.80, 1.10, STEPS)[None, :, None]
-    tint = 1.0 + rng.normal(0.0, 0.04, (count, 1, 3))
-    return np.clip(np.array(color) * each * along * tint, DARKEST, LIGHTEST)
+    each = rng.uniform(0.90, 1.10, (count, 1, 1))
+    along = np.linspace(0.88, 1.06, STEPS)[None, :, None]
+    return NEUTRAL * np.repeat(each * along, 3, axis=2)
 
 
 def woven(
@@ -170,7 +171,7 @@ def woven(
     width: float,
     color: np.ndarray,
 ) -> Surface:
-    """Ribbons along paths, with bent normals so that they shine like round locks.
+    """Locks along paths as flattened tubes that end in a point.
 
     Args:
         paths, normals, color: [n, STEPS, 3]; the normals are the skin's beside the paths.
@@ -178,14 +179,12 @@ def woven(
     """
     tangent = unit(np.gradient(paths, axis=1))
     across = unit(np.cross(tangent, normals))
-    twist = rng.normal(0.0, 0.35, (len(paths), 1, 1))
-    facing = unit(np.cross(across, tangent))
-    across = unit(across * np.cos(twist) + facing * np.sin(twist))
     facing = unit(np.cross(across, tangent))
     facing *= np.sign(np.einsum("nsk,nsk->ns", facing, normals))[..., None] + 1e-9
     along = np.linspace(0.0, 1.0, STEPS)
-    profile = (0.65 + 0.35 * ramp(along, 0.0, 0.2)) * (1.0 - 0.75 * along**3)
-    widths = width * profile * rng.uniform(0.7, 1.3, (len(paths), 1))
-    bent = np.stack([facing - 0.45 * across, facing + 0.45 * across], axis=2)
-    colors = np.repeat(color[:, :, None], 2, axis=2).reshape(-1, 3)
-    return Surface(ribbons(paths, across, widths), colors, unit(bent).reshape(-1, 3))
+    profile = (0.55 + 0.45 * ramp(along, 0.0, 0.25)) * np.sqrt(1.0 - 0.97 * along**4)
+    half = 0.5 * width * profile * rng.uniform(0.8, 1.2, (len(paths), 1))
+    mesh, ring = tubes(paths, half[..., None] * across, FLATNESS * half[..., None] * facing, SIDES)
+    outward = np.repeat(facing.reshape(-1, 3), SIDES, axis=0)
+    colors = np.repeat(color.reshape(-1, 3), SIDES, axis=0)
+    return Surface(mesh, colors, unit(ring + VOLUME * outward))

@@ -1,10 +1,10 @@
-"""Meshes by construction: cut along a line, tubes, spheres, ribbons."""
+"""Meshes by construction: cut along a line, tubes, spheres."""
 
 import numpy as np
 
 from .meshes import Mesh, Surface, unit
 
-__all__ = ["cut", "ribbons", "shell", "sphere", "tube"]
+__all__ = ["cut", "shell", "sphere", "tube", "tubes"]
 
 
 def cut(mesh: Mesh, field: np.ndarray, *values: np.ndarray) -> tuple[Mesh, list[np.ndarray]]:
@@ -97,11 +97,25 @@ def sphere(rings: int, columns: int) -> Mesh:
     return Mesh(vertices, _grid_faces(np.arange(rings - 1), rings, columns, wrap=True)[:, ::-1])
 
 
-def ribbons(paths: np.ndarray, across: np.ndarray, widths: np.ndarray) -> Mesh:
-    """Flat ribbons along paths [n, k, 3]; `across` [n, k, 3] unit vectors, `widths` [n, k] (m)."""
+def tubes(
+    paths: np.ndarray, across: np.ndarray, up: np.ndarray, sides: int
+) -> tuple[Mesh, np.ndarray]:
+    """Tubes of elliptic cross section along paths [n, k, 3], open at their ends.
+
+    Args:
+        across, up: half axes [n, k, 3] of the cross section (m), at right angles to the path.
+        sides: corners of a cross section.
+
+    Returns:
+        The mesh, and its unit normals [n k sides, 3].
+    """
     n, k, _ = paths.shape
-    half = 0.5 * widths[..., None] * across
-    vertices = np.stack([paths - half, paths + half], axis=2).reshape(-1, 3)
-    one = _grid_faces(np.arange(k - 1), k, 2, wrap=False)
-    faces = (np.arange(n) * 2 * k)[:, None, None] + one
-    return Mesh(vertices, faces.reshape(-1, 3))
+    angle = np.arange(sides) * 2.0 * np.pi / sides
+    cosine, sine = np.cos(angle)[:, None], np.sin(angle)[:, None]
+    vertices = paths[:, :, None] + cosine * across[:, :, None] + sine * up[:, :, None]
+    # The normal of an ellipse is along its gradient: each axis divided by its squared length.
+    a, b = (np.maximum(np.einsum("nki,nki->nk", v, v), 1e-12) for v in (across, up))
+    normals = cosine * (across / a[..., None])[:, :, None] + sine * (up / b[..., None])[:, :, None]
+    one = _grid_faces(np.arange(k - 1), k, sides, wrap=True)
+    faces = (np.arange(n) * k * sides)[:, None, None] + one
+    return Mesh(vertices.reshape(-1, 3), faces.reshape(-1, 3)), unit(normals.reshape(-1, 3))

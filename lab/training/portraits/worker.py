@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
+from .coloring import COLORINGS
 from .dataset import describe, save
 from .draws import draw_identity, draw_sitting
 from .head import HeadModel
-from .rendering import Renderer
-from .scene import build
+from .rendering import Renderer, Traced
+from .scene import Portrait, build
 
 __all__ = ["Job", "Studio", "Task", "make_all"]
 
@@ -54,6 +55,8 @@ class Studio:
 
         drjit.set_thread_count(1)
         self.model = HeadModel()
+        # The last tracing, of which the next picture may be another coloring.
+        self.last: tuple[Task, Portrait, Traced] | None = None
 
     def make(self, task: Task) -> dict:
         """Writes the files of one portrait and returns its labels."""
@@ -61,10 +64,13 @@ class Studio:
         labels = (self.model.phenotype_labels, self.model.shape_labels)
         person = draw_identity(self.job.seed, identity, *labels)
         sitting = draw_sitting(self.job.seed, person, picture)
-        portrait = build(self.model, person, sitting)
-        image, mask = self.renderer.render(portrait, person, sitting)
+        place = (identity, picture // COLORINGS)
+        if self.last is None or self.last[0] != place:
+            portrait = build(self.model, person, sitting)
+            self.last = (place, portrait, self.renderer.traced(portrait, person, sitting))
+        _, portrait, traced = self.last
         line = describe(person, sitting, portrait)
-        save(self.job.out, image, mask, line)
+        save(self.job.out, self.renderer.colored(traced, sitting), traced.mask, line)
         return line
 
 
@@ -89,4 +95,4 @@ def make_all(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[dict]:
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, initializer=_open_studio, initargs=(job,)) as pool:
-        yield from pool.imap(_make, tasks)
+        yield from pool.imap(_make, tasks, chunksize=COLORINGS)
