@@ -82,7 +82,11 @@ def read_portraits(folder: Path, *splits: str) -> Portraits:
         raise ValueError(
             f"expected a folder with labels.jsonl, as training.portraits writes it, got {folder}"
         )
-    labels = [json.loads(line) for line in lines.read_text().splitlines()]
+    # Portraits of the first edition are one of each sitting, and do not say so.
+    labels = [
+        {"sitting": label.get("picture", 0), "coloring": 0, **label}
+        for label in map(json.loads, lines.read_text().splitlines())
+    ]
     labels = [label for label in labels if _split(label) in splits]
     if not labels:
         raise ValueError(f"{folder} has no pictures of the split {' or '.join(splits)}")

@@ -45,8 +45,6 @@ def portraits(tmp_path_factory) -> Path:
                 "identity": number,
                 "split": "test",
                 "picture": 0,
-                "sitting": 0,
-                "coloring": 0,
                 "caption": f"a photo of a {name}",
                 "landmarks": [[0.4, 0.45], [0.6, 0.45], [0.5, 0.55], [0.43, 0.65], [0.57, 0.65]],
             }
