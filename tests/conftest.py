@@ -20,10 +20,11 @@ headless.load_pack()
 def pytest_configure(config):
     config.zmagic_headless = headless
     config.zmagic_script = script
-    if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    if processes > 1:  # they share the cores
         import torch
 
-        torch.set_num_threads(max(1, torch.get_num_threads() // 2))
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
 
 
 def pytest_collection_modifyitems(items):

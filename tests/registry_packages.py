@@ -35,8 +35,10 @@ def package_folder(packages, requirement: str) -> Path:
             pytest.skip(str(reason))
         try:
             unfinished.rename(folder)
-        except OSError:  # the other one was first
-            shutil.rmtree(unfinished)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            shutil.rmtree(unfinished)  # the other one was first
     return folder
 
 

@@ -32,7 +32,7 @@ VARIATION = Variation(scale=0.1, roll=0.05, light=0.1)
 DETAILS = ("eyes", "brows", "lips")
 DETAIL_WEIGHT = 6.0
 
-# Weight of the mean error in a cell of the latent: without it four numbers a cell go to edges
+# Weight of the mean error in a cell of the latent: without it the numbers of a cell go to edges
 # rather than to the colors of clothes and hats.
 COLOR_WEIGHT = 2.0
 

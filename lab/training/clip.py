@@ -10,7 +10,7 @@ tells the color of clothing from that of a background. The configurations are th
 the weights.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,14 +180,39 @@ def evaluated(network: nn.Module, tokens, portraits: Portraits) -> dict:
     The prompts are those of the training: what is tested is whether it sees new people right.
     """
     features = picture_features(network, portraits.pictures())
-    accuracy, counts = {}, {}
-    for name, question in QUESTIONS.items():
+    right = answered(network, tokens, features, portraits.labels)
+    return {
+        "held-out pictures": {name: len(found) for name, found in right.items()},
+        "zero-shot accuracy": {name: share_of(found) for name, found in right.items()},
+    }
+
+
+@torch.no_grad()
+def answered(
+    network: nn.Module,
+    tokens,
+    features: Tensor,
+    labels: Sequence[dict],
+    questions: Iterable[str] = QUESTIONS,
+) -> dict[str, Tensor]:
+    """By question, which of the pictures that have an answer are given the right one.
+
+    Args:
+        features: ``[N, D]`` of the pictures, see ``picture_features``.
+        labels: what they show, or were asked to.
+    """
+    results = {}
+    for name in questions:
+        question = QUESTIONS[name]
         texts = network.encode_text(tokens(list(question.prompts.values())), normalize=True)
-        right = question.places(portraits.labels)
-        found = ((features @ texts.T).argmax(1) == right)[right != UNANSWERED]
-        accuracy[name] = round(found.sum().item() / max(1, len(found)), 4)
-        counts[name] = len(found)
-    return {"held-out pictures": counts, "zero-shot accuracy": accuracy}
+        right = question.places(labels)
+        results[name] = ((features @ texts.T).argmax(1) == right)[right != UNANSWERED]
+    return results
+
+
+def share_of(found: Tensor) -> float:
+    """The share of right answers, 0 of none."""
+    return round(found.sum().item() / max(1, len(found)), 4)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ figures of the report the evaluators' CLIP and recognizer.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import open_clip
@@ -23,7 +24,16 @@ from torch.nn import functional as F
 from . import likeness
 from .captions import some_of
 from .data import Portraits, Variation, read_portraits, varied
-from .painter import KNOWN_WORDS, TEXT_CONFIG, WORD_VECTORS, Painter, with_whole_vocabulary
+from .painter import (
+    KNOWN_WORDS,
+    TEXT_CONFIG,
+    WORD_VECTORS,
+    Painter,
+    Schedule,
+    get_sigmas_karras,
+    sample_dpmpp_2m,
+    with_whole_vocabulary,
+)
 from .running import DEMO_MODELS, Run, Trainer, read_command_line, write_whole
 from .sheets import save_sheet
 from .taesd import LATENT_CHANNELS, Autoencoder, autoencoder_from
@@ -88,19 +98,29 @@ def _start(run: Run) -> Painter:
 def write(run: Run, painter: Painter, told: Tensor) -> None:
     """The files of UNet and text encoder; of all words, those of the captions ``told``."""
     run.write_weights(painter.unet)
-    words = torch.unique(torch.cat((told.flatten(), tokens_of([""]).to(told.device).flatten())))
-    weights = {key: value.half().contiguous() for key, value in painter.text.state_dict().items()}
-    weights[WORD_VECTORS] = weights[WORD_VECTORS][words].contiguous()
-    weights[KNOWN_WORDS] = words.int()
-    file = run.file(".safetensors").with_name(f"{TEXT_ENCODER}.safetensors")
-    write_whole(file, lambda new: save_file(weights, new))
+    words = torch.cat((told.flatten(), untold().to(told.device).flatten())).unique()
+    vectors = painter.text.state_dict()[WORD_VECTORS][words].half()
+    known = {WORD_VECTORS: vectors, KNOWN_WORDS: words.int()}
+    run.write_weights(painter.text, known, TEXT_ENCODER)
+
+
+@cache
+def _tokenizer() -> Callable[[Sequence[str]], Tensor]:
+    """CLIP's tokenizer, which reads its whole vocabulary when it is made."""
+    return open_clip.get_tokenizer("ViT-B-32")
+
+
+@cache
+def untold() -> Tensor:
+    """The tokens ``[1, 77]`` of a picture of which nothing is said."""
+    return tokens_of([""])
 
 
 def tokens_of(texts: Sequence[str]) -> Tensor:
     """Tokens ``[N, 77]`` as the host's SD1.5 tokenizer gives them: padded with the end token."""
     end = TEXT_CONFIG["eos_token_id"]
     with torch.device("cpu"):  # tokens are written one by one
-        tokens = open_clip.get_tokenizer("ViT-B-32")(list(texts))
+        tokens = _tokenizer()(list(texts))
     after = (tokens == end).cumsum(1) > 0
     return torch.where(after, end, tokens)
 
@@ -126,8 +146,7 @@ def loss(painter: Painter, latents: Tensor, told: Tensor, batch: int) -> Tensor:
     """
     places = torch.randint(len(latents), (batch,))
     tokens = told[places // COPIES, torch.randint(SENTENCES, (batch,))]
-    nothing = tokens_of([""]).to(tokens.device)
-    tokens = torch.where(torch.rand(batch, 1) < UNTOLD, nothing, tokens)
+    tokens = torch.where(torch.rand(batch, 1) < UNTOLD, untold().to(tokens.device), tokens)
     clean, level = latents[places], torch.randint(LEVELS, (batch,))
     noise = torch.randn_like(clean)
     share = signal_shares()[level]
@@ -139,57 +158,28 @@ def loss(painter: Painter, latents: Tensor, told: Tensor, batch: int) -> Tensor:
 
 @torch.no_grad()
 def sampled(painter: Painter, tokens: Tensor) -> Tensor:
-    """Latents ``[N, 16, 16, 16]`` told by tokens ``[N, 77]``, by DPM-Solver++(2M) with cfg.
+    """Latents ``[N, 16, 16, 16]`` told by tokens ``[N, 77]``: the host's dpmpp_2m, with karras and
+    cfg."""
+    schedule = Schedule()
+    sigmas = get_sigmas_karras(STEPS, schedule.sigma_min, schedule.sigma_max, device=tokens.device)
 
-    Lu et al., "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models",
-    2022, with Karras et al.'s noise levels (NeurIPS 2022), as the host's dpmpp_2m with karras.
-    """
-    return torch.cat([_sampled(painter, part) for part in tokens.split(PART)])
+    def clean(x: Tensor, sigma: Tensor, told: Tensor) -> Tensor:
+        noisy, level = schedule.calculate_input(sigma, x), schedule.timestep(sigma).float()
+        both = torch.cat((told, untold().to(told.device).expand_as(told)))
+        with_text, without = painter(noisy.repeat(2, 1, 1, 1), level.repeat(2), both).chunk(2)
+        return schedule.calculate_denoised(sigma, without + CFG * (with_text - without), x)
 
-
-def _sampled(painter: Painter, tokens: Tensor) -> Tensor:
-    shares = signal_shares().double()
-    levels = ((1.0 - shares) / shares).sqrt()
-    first, last = float(levels[-1]) ** (1 / 7), float(levels[0]) ** (1 / 7)
-    sigmas = torch.linspace(first, last, STEPS, dtype=torch.float64) ** 7
-    nothing = tokens_of([""]).to(tokens.device).expand_as(tokens)
-    x = torch.randn(len(tokens), LATENT_CHANNELS, 16, 16) * float(sigmas[0])
-    before = None
-    for place, sigma in enumerate(sigmas):
-        clean = _clean(painter, x, sigma, levels, tokens, nothing)
-        if place + 1 == STEPS:
-            return clean
-        after = sigmas[place + 1]
-        width = (sigma / after).log()
-        wanted = clean
-        if before is not None:
-            ratio = (sigmas[place - 1] / sigma).log() / width
-            wanted = clean + (clean - before) / (2.0 * float(ratio))
-        x = float(after / sigma) * x - float((-width).expm1()) * wanted
-        before = clean
-    raise AssertionError("the last step returns")
-
-
-def _clean(
-    painter: Painter,
-    x: Tensor,
-    sigma: Tensor,
-    levels: Tensor,
-    tokens: Tensor,
-    nothing: Tensor,
-) -> Tensor:
-    """The picture that the network sees in ``x``, whose noise has the deviation ``sigma``."""
-    level = torch.searchsorted(levels, sigma).clamp(1, LEVELS - 1)
-    low, high = levels[level - 1].log(), levels[level].log()
-    place = float(level - 1 + (sigma.log() - low) / (high - low))
-    scaled = x / float((1.0 + sigma.square()).sqrt())
-    found = painter(
-        torch.cat((scaled, scaled)),
-        torch.full((2 * len(x),), place),
-        torch.cat((tokens, nothing)),
+    return torch.cat(
+        [
+            sample_dpmpp_2m(
+                partial(clean, told=part),
+                torch.randn(len(part), LATENT_CHANNELS, 16, 16) * sigmas[0],
+                sigmas,
+                disable=True,
+            )
+            for part in tokens.split(PART)
+        ]
     )
-    told, untold = found.chunk(2)
-    return x - float(sigma) * (untold + CFG * (told - untold))
 
 
 def kept_latents(run: Run, autoencoder: Autoencoder, portraits: Portraits) -> Tensor:

@@ -1,22 +1,24 @@
 """What samples show: faces, what they were asked for, and no copies of the training pictures."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zmagic.guidance.faces.crops import Faces
 
 from ..evaluators.dlib_faces import shows_face
 from . import clip, recognizer
-from .captions import QUESTIONS, UNANSWERED
 from .data import Portraits, read_portraits
 from .metrics import frechet_distance
 from .running import EVALUATORS, Run
 from .sheets import save_sheet
 
 __all__ = ["figures", "nearest", "seen"]
+
+CLIP = "CLIP evaluator"
 
 # Samples shown with the training pictures nearest to them, and how many of these.
 SHOWN, NEIGHBORS = 8, 5
@@ -43,10 +45,12 @@ def figures(samples: Tensor, asked: Sequence[dict], train: Portraits, run: Run) 
     result = {
         "samples": len(samples),
         "faces found": {"samples": _faces(samples), "real pictures": _faces(others[:count])},
-        "asked and seen by CLIP evaluator": seen(samples, asked),
         "pictures of a set": count,
     }
-    for name, features in _evaluators(train).items():
+    evaluators = _evaluators(train)
+    if CLIP in evaluators:
+        result[f"asked and seen by {CLIP}"] = seen(evaluators[CLIP](samples), asked)
+    for name, features in evaluators.items():
         sets = [features(pictures[:count]) for pictures in (others, samples, real)]
         result[f"distance of samples by {name}"] = round(frechet_distance(*sets[:2]), 4)
         result[f"distance of real pictures by {name}"] = round(
@@ -66,18 +70,14 @@ def figures(samples: Tensor, asked: Sequence[dict], train: Portraits, run: Run) 
     return result
 
 
-def seen(samples: Tensor, asked: Sequence[dict]) -> dict[str, float]:
-    """Share of samples in which the evaluator sees what their captions ask for, by attribute."""
-    network, tokens = clip.load_evaluator(), clip.evaluator_tokens()
-    features = clip.picture_features(network, samples)
-    shares = {}
-    for name in ASKED:
-        question = QUESTIONS[name]
-        texts = network.encode_text(tokens(list(question.prompts.values())), normalize=True)
-        right = question.places(asked)
-        found = (features @ texts.T).argmax(1) == right
-        shares[name] = round(float(found[right != UNANSWERED].float().mean()), 4)
-    return shares
+def seen(features: Tensor, asked: Sequence[dict]) -> dict[str, float]:
+    """Share of samples in which the evaluator sees what their captions ask for, by attribute.
+
+    ``features [N, D]`` are the evaluator's of the samples.
+    """
+    network, tokens = _towers(), clip.evaluator_tokens()
+    answers = clip.answered(network, tokens, features, asked, ASKED)
+    return {name: clip.share_of(found) for name, found in answers.items()}
 
 
 def _faces(pictures: Tensor) -> float:
@@ -103,8 +103,7 @@ def _evaluators(train: Portraits) -> dict[str, Callable[[Tensor], Tensor]]:
     """Return the evaluators that were trained: each has a command of its own."""
     evaluators = {}
     if (EVALUATORS / "clip_evaluator.safetensors").is_file():
-        towers = clip.load_evaluator()
-        evaluators["CLIP evaluator"] = lambda pictures: clip.picture_features(towers, pictures)
+        evaluators[CLIP] = lambda pictures: clip.picture_features(_towers(), pictures)
     if (EVALUATORS / "recognizer_evaluator.safetensors").is_file():
         network = recognizer.load_evaluator()
         # Nobody knows the points of samples: all faces are taken where they are on average.
@@ -113,6 +112,12 @@ def _evaluators(train: Portraits) -> dict[str, Callable[[Tensor], Tensor]]:
             recognizer.embeddings(network, pictures, face)
         )
     return evaluators
+
+
+@cache
+def _towers() -> nn.Module:
+    """The evaluating CLIP, loaded once."""
+    return clip.load_evaluator()
 
 
 def _small(images: Tensor) -> Tensor:

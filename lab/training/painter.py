@@ -8,8 +8,10 @@ from zmagic.scripts.headless import load_host
 load_host()
 
 from comfy.clip_model import CLIPTextModel  # noqa: E402
+from comfy.k_diffusion.sampling import get_sigmas_karras, sample_dpmpp_2m  # noqa: E402
 from comfy.ldm.modules.attention import attention_pytorch  # noqa: E402
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel  # noqa: E402
+from comfy.model_sampling import EPS, ModelSamplingDiscrete  # noqa: E402
 
 from zmagic.host.demo_model import UNET_CONFIG, DemoPortraits  # noqa: E402
 
@@ -20,9 +22,12 @@ __all__ = [
     "TEXT_CONFIG",
     "WORD_VECTORS",
     "Painter",
+    "Schedule",
     "TrainingLayers",
     "empty_text_encoder",
     "empty_unet",
+    "get_sigmas_karras",
+    "sample_dpmpp_2m",
     "with_whole_vocabulary",
 ]
 
@@ -72,6 +77,10 @@ class TrainingLayers:
     @staticmethod
     def conv_nd(dimensions: int, *arguments, **options) -> nn.Module:
         return {2: nn.Conv2d, 3: nn.Conv3d}[dimensions](*arguments, **options)
+
+
+class Schedule(ModelSamplingDiscrete, EPS):
+    """SD1.5's levels of noise as the host has them, for a network that predicts the noise."""
 
 
 class Painter(nn.Module):

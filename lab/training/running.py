@@ -30,8 +30,6 @@ __all__ = [
     "EVALUATORS",
     "Run",
     "Trainer",
-    "groups_of",
-    "load_weights",
     "parameters",
     "read_command_line",
     "read_weights",
@@ -108,16 +106,11 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{self.title}{suffix}"
 
-    def started(self, module: nn.Module, file: str | None = None) -> nn.Module:
-        """The module with the weights that the pack has, as far as they fit.
-
-        Args:
-            module: the network, with random weights.
-            file: name of the file without its ending; None: the run's own.
-        """
+    def started(self, module: nn.Module) -> nn.Module:
+        """The module with the weights that the pack has, as far as they fit."""
         folder = EVALUATORS if self.evaluator else DEMO_MODELS
-        path = folder / f"{file or self.title}.safetensors"
-        if path.is_file() and not self.fresh and (missing := load_weights(module, path)):
+        path = folder / f"{self.title}.safetensors"
+        if path.is_file() and not self.fresh and (missing := _load(module, path)):
             print(f"starts anew, since {path.name} lacks it: {', '.join(missing)}", flush=True)
         return module
 
@@ -125,9 +118,21 @@ class Run:
         """Make random numbers those of this run, on every device."""
         torch.manual_seed(2 * self.seed + self.evaluator)
 
-    def write_weights(self, module: nn.Module, extra: Mapping[str, Tensor] | None = None) -> Path:
-        """The weights in half precision; the statistics of batch norms stay in single precision."""
+    def write_weights(
+        self,
+        module: nn.Module,
+        extra: Mapping[str, Tensor] | None = None,
+        name: str | None = None,
+    ) -> Path:
+        """The weights in half precision; the statistics of batch norms stay in single precision.
+
+        Args:
+            module: the network.
+            extra: what stands beside or in place of its weights.
+            name: of the file without its ending; None: the run's own.
+        """
         path = self.file(".safetensors")
+        path = path.with_stem(name) if name else path
         weights = {
             key: (value if "running_" in key or not value.is_floating_point() else value.half())
             for key, value in module.state_dict().items()
@@ -263,7 +268,7 @@ class Trainer:
         self.average = copy.deepcopy(module).eval().requires_grad_(False)
         self.learning_rate, self.averaging = learning_rate * run.rate_factor, averaging
         self.optimizer = Muon(
-            groups_of(module, weight_decay), learning_rate, nesterov=True, betas=(0.9, 0.98)
+            _groups_of(module, weight_decay), learning_rate, nesterov=True, betas=(0.9, 0.98)
         )
         self.step, self.seconds = 0, 0.0
 
@@ -344,7 +349,7 @@ class Trainer:
         print(f"continues after step {self.step}, {self.seconds:.0f} s", flush=True)
 
 
-def groups_of(module: nn.Module, weight_decay: float) -> list[dict]:
+def _groups_of(module: nn.Module, weight_decay: float) -> list[dict]:
     """Parameters for Muon, and those that take steps of AdamW.
 
     An embedding is a table of vectors, of which a batch moves a few: no matrix to make orthogonal.
@@ -366,12 +371,12 @@ def read_weights(module: nn.Module, path: Path) -> nn.Module:
     Raises:
         ValueError: the file is of another network.
     """
-    if missing := load_weights(module, path):
+    if missing := _load(module, path):
         raise ValueError(f"{path} does not fit this network: it lacks {', '.join(missing)}")
     return module.eval().requires_grad_(False).to(torch.get_default_device())
 
 
-def load_weights(module: nn.Module, path: Path) -> list[str]:
+def _load(module: nn.Module, path: Path) -> list[str]:
     """Give the module the weights that ``Run.write_weights`` wrote, in float32, as far as they fit.
 
     Returns:

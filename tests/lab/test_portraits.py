@@ -17,10 +17,9 @@ from PIL import Image, JpegImagePlugin
 from zmagic.lab.training import captions, data
 from zmagic.lab.training.portraits import __main__ as command
 from zmagic.lab.training.portraits import dataset, expressions, haircuts
-from zmagic.lab.training.portraits.coloring import COLORINGS
 from zmagic.lab.training.portraits.draws import GLASSES, HATS, draw_identity, draw_sitting
 from zmagic.lab.training.portraits.palette import BACKGROUND, CLOTH, HAIR
-from zmagic.lab.training.portraits.people import caption
+from zmagic.lab.training.portraits.people import COLORINGS, caption
 from zmagic.lab.training.portraits.scene import CLASSES, Camera, Portrait
 
 PACK = Path(__file__).resolve().parents[2]

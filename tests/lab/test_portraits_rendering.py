@@ -10,9 +10,9 @@ from PIL import Image
 from scipy import ndimage
 
 from zmagic.lab.training.portraits import __main__ as command
-from zmagic.lab.training.portraits.coloring import COLORINGS
 from zmagic.lab.training.portraits.dataset import picture_id
 from zmagic.lab.training.portraits.draws import draw_identity, draw_sitting
+from zmagic.lab.training.portraits.people import COLORINGS
 from zmagic.lab.training.portraits.scene import CLASS, build
 from zmagic.lab.training.portraits.worker import Job, Studio
 

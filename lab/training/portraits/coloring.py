@@ -11,9 +11,7 @@ from .palette import CLOTH, NEUTRAL, jitter
 from .people import Sitting
 from .scene import CLASS
 
-__all__ = ["COLORINGS", "tint"]
-
-COLORINGS = 4  # pictures of each tracing
+__all__ = ["tint"]
 
 
 def tint(labels: np.ndarray, sitting: Sitting) -> np.ndarray:

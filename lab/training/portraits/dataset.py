@@ -24,7 +24,6 @@ from PIL import Image
 
 from ..data import split_of
 from ..running import write_whole
-from .coloring import COLORINGS
 from .people import Identity, Sitting, caption
 from .scene import Portrait
 
@@ -65,8 +64,8 @@ def describe(person: Identity, sitting: Sitting, portrait: Portrait) -> dict:
         "id": picture_id(person.number, sitting.picture),
         "identity": person.number,
         "picture": sitting.picture,
-        "sitting": sitting.picture // COLORINGS,
-        "coloring": sitting.picture % COLORINGS,
+        "sitting": sitting.number,
+        "coloring": sitting.coloring,
         "split": split_of(person.number),
         "caption": caption(person, sitting),
         "gender": person.gender,

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from . import expressions, haircuts
-from .coloring import COLORINGS
 from .palette import BACKGROUND, CLOTH, HAIR, IRIS, SKIN, jitter
-from .people import GRAY_AGE, Identity, Sitting
+from .people import COLORINGS, GRAY_AGE, Identity, Sitting
 
 __all__ = ["draw_identity", "draw_sitting"]
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from . import expressions, haircuts
 from .palette import Color
 
-__all__ = ["Identity", "Sitting", "caption"]
+__all__ = ["COLORINGS", "Identity", "Sitting", "caption"]
 
+COLORINGS = 4  # pictures of a sitting, which differ in their colors alone
 GRAY_AGE = 0.86  # in anny's unit; from here a person counts as old
 CALLED_BEARD = ("goatee", "short", "full")
 
@@ -114,6 +115,16 @@ class Sitting:
     contrast: float
     color_seed: int
     seed: int
+
+    @property
+    def number(self) -> int:
+        """The number of the sitting."""
+        return self.picture // COLORINGS
+
+    @property
+    def coloring(self) -> int:
+        """The number of the picture in its sitting."""
+        return self.picture % COLORINGS
 
     @property
     def smile(self) -> bool:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from .coloring import COLORINGS
 from .dataset import describe, save
 from .draws import draw_identity, draw_sitting
 from .head import HeadModel
+from .people import COLORINGS
 from .rendering import Renderer, Traced
 from .scene import Portrait, build
 
@@ -64,7 +64,7 @@ class Studio:
         labels = (self.model.phenotype_labels, self.model.shape_labels)
         person = draw_identity(self.job.seed, identity, *labels)
         sitting = draw_sitting(self.job.seed, person, picture)
-        place = (identity, picture // COLORINGS)
+        place = (identity, sitting.number)
         if self.last is None or self.last[0] != place:
             portrait = build(self.model, person, sitting)
             self.last = (place, portrait, self.renderer.traced(portrait, person, sitting))
