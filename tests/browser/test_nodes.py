@@ -39,6 +39,14 @@ VISIBLE = """() => {
     return {shown: node.widgets.filter(w => node.isWidgetVisible(w)).map(w => w.name),
             all: node.widgets.map(w => w.name), height: node.size[1]};
 }"""
+# As a user adds the one kind of settings that no graph has.
+ADD_METHOD = """() => {
+    const settings = app.graph.nodes.find(node => node.type === 'ZMagicSettings');
+    const method = LiteGraph.createNode('ZMagicMethod');
+    app.graph.add(method);
+    method.pos = [settings.pos[0], settings.pos[1] - 1000];
+    method.connect(0, settings, settings.inputs.findIndex(input => input.name === 'method'));
+}"""
 # Pixels of a node that nothing is drawn in.
 EMPTY = """() => app.graph.nodes.filter(node => node.type.startsWith('ZMagic')
     && node.widgets?.some(w => w.options.advanced))
@@ -51,13 +59,14 @@ def rgb(color: str) -> str:
 
 @pytest.fixture(scope="module")
 def page(request, frontend, server, graph_of):
-    """The graph with all kinds of settings, its nodes unfolded and apart; one page at a time."""
-    graph = graph_of("demo")
+    """A graph with all kinds of settings, its nodes unfolded and apart; one page at a time."""
+    graph = graph_of("text_and_identity_demo")
     for k, node in enumerate(graph["nodes"]):
         node["flags"].pop("collapsed", None)
         node["pos"] = [600 * (k % 8), 1200 * (k // 8)]
     with frontend.opened_frontend(server, request.param) as page:
         frontend.load_graph(page, graph)
+        page.evaluate(ADD_METHOD)
         yield page
 
 

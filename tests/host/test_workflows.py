@@ -155,27 +155,63 @@ def test_models_of_few_steps_have_their_preset_and_no_cfg(name, steps):
 
 
 def test_the_summary_of_a_comparison_has_energies_cosines_and_cost(outputs_of):
-    """The demo workflow runs one step."""
+    """The demo workflow runs one step, with the prompt and without it in one evaluation."""
     nodes = workflow("demo")
     (shown,) = [i for i, node in nodes.items() if node["class_type"] == "PreviewAny"]
     summary = json.loads(outputs_of("demo")[shown]["text"][0])
-    assert list(summary) == ["unguided", "FreeDoM", "Z-Magic"]
-    assert summary["unguided"]["totals"]["plain_denoiser_forwards"] == 1
+    assert list(summary) == ["prompt alone", "FreeDoM", "Z-Magic"]
+    assert summary["prompt alone"]["totals"]["plain_denoiser_forwards"] == 1
     ours = summary["Z-Magic"]["totals"]
-    assert ours["guided_evaluations"] == 3  # in each step
-    assert ours["forwards"]["denoiser"] == ours["backwards"]["denoiser"] == 3
+    assert ours["guided_evaluations"] == 1  # in each step
+    assert ours["forwards"]["denoiser"] == ours["backwards"]["denoiser"] == 1
     assert all(len(values) == 1 for values in summary["Z-Magic"]["final"].values())
-    names = ("Text", "Segmentation", "Face Identity")
-    pairs = {f"{a} / {b}" for k, a in enumerate(names) for b in names[k + 1 :]}
-    assert set(summary["Z-Magic"]["cosines"]) == set(summary["FreeDoM"]["cosines"]) == pairs
+    pair = {"Segmentation / Face Identity"}
+    assert set(summary["Z-Magic"]["cosines"]) == set(summary["FreeDoM"]["cosines"]) == pair
     assert all(-1.0 <= value <= 1.0 for value in summary["FreeDoM"]["cosines"].values())
-    assert summary["unguided"]["cosines"] == {}
+    assert summary["prompt alone"]["cosines"] == {}
 
 
-def test_the_sheet_of_the_demo_tells_the_prompt_that_guides():
+def titled(nodes: dict, title: str) -> str:
+    """The number of the only node of a title."""
+    (number,) = [i for i, node in nodes.items() if node["_meta"]["title"] == title]
+    return number
+
+
+def test_the_sheet_of_the_demo_tells_the_prompt_of_all_its_pictures():
     nodes = workflow("demo")
-    prompt = by_class(nodes, "ZMagicText")["prompt"]
-    assert by_class(nodes, "ZMagicCompareRuns")["captions"].splitlines()[-1] == f'"{prompt}"'
+    number = titled(nodes, "Prompt")
+    prompt = nodes[number]["inputs"]["text"]
+    captions = by_class(nodes, "ZMagicCompareRuns")["captions"]
+    assert captions.splitlines()[-1] == f'"{prompt}"'
+    samplers = [n["inputs"] for n in nodes.values() if n["class_type"] == "ZMagicSampler"]
+    assert [sampler["positive"] for sampler in samplers] == [[number, 0]] * 3
+
+
+FOR_THE_DEMO_MODEL = [
+    file.stem
+    for file in sorted(WORKFLOWS.glob("*.json"))
+    if "ZMagicLoadDemo"
+    in {n["class_type"] for n in json.loads(file.read_text(encoding="utf-8")).values()}
+]
+
+
+@pytest.mark.parametrize("name", FOR_THE_DEMO_MODEL)
+def test_the_demo_model_is_sampled_as_it_was_trained(name):
+    """A prompt, an empty one for cfg, and the cfg and steps of the model's figures."""
+    nodes = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    prompt, negative = titled(nodes, "Prompt"), titled(nodes, "Negative prompt")
+    loader = titled(nodes, "Load Z-Magic Demo")
+    for number in (prompt, negative):
+        assert nodes[number]["class_type"] == "CLIPTextEncode"
+        assert nodes[number]["inputs"]["clip"] == [loader, 1]
+    assert nodes[prompt]["inputs"]["text"] and nodes[negative]["inputs"]["text"] == ""
+    told = [node["inputs"] for node in nodes.values() if "positive" in node["inputs"]]
+    assert told
+    for inputs in told:
+        assert (inputs["positive"], inputs["negative"]) == ([prompt, 0], [negative, 0])
+        assert inputs["cfg"] == 3.0
+    steps = {n["inputs"]["steps"] for n in nodes.values() if "steps" in n["inputs"]}
+    assert steps == {20}
 
 
 @pytest.mark.parametrize("name", [file.stem for file in sorted(WORKFLOWS.glob("*demo.json"))])
