@@ -1,9 +1,8 @@
 """Ask an evaluator whether the example graphs show what their prompts say.
 
-Runs every graph of the demo model that has a text, as it ships, in the real server. The CLIP of the
-evaluators, which never guides, is asked about each word of the prompt that has contraries: is the
-hair rather red than black, brown, blond or gray? The exit status is 0 if every answer is the
-prompt's.
+Runs every graph of the demo model as it ships in the real server. The CLIP of the evaluators, which
+never guides, is asked about each word of the prompt and of Text Energy that has contraries: is the
+hair rather red than black, brown, blond or grey? The exit status is 0 if every answer is theirs.
 
     python -m lab.graphs NAME --seeds 8 --strengths 0.2 0.3 0.4   # looks for better settings
 """
@@ -14,7 +13,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -33,14 +32,17 @@ WORKFLOWS = PACK / "workflows"
 # What a prompt may say, and the answer to which question that is.
 SAYINGS = {
     "hair color": r"(\w+) hair\b",
-    "clothing color": r"\bwearing (\w+)",
+    "clothing color": r"\bwearing (?!glasses\b|a\b)(\w+)",
     "gender": r"\b(man|woman)\b",
     "beard": r"\b(with a beard)\b",
-    "smile": r"\b(smiling)\b",
+    "glasses": r"\b(wearing glasses)\b",
+    "smile": r"\b(?<!not )(smiling)\b",
 }
-WITHOUT_CONTRARY = {"with a beard": True, "smiling": True}  # of the values that are not words
+# Of the values that are not words.
+WITHOUT_CONTRARY = {"with a beard": True, "wearing glasses": True, "smiling": True}
 
 SAVING = ("SaveImage", "PreviewImage", "PreviewAny")
+SEEDS = {"ZMagicSampler": "seed", "KSampler": "seed", "RandomNoise": "noise_seed"}
 
 
 def main() -> int:
@@ -52,7 +54,7 @@ def main() -> int:
     parser.add_argument(
         "names",
         nargs="*",
-        help="Graphs, as they are called in workflows/api. Default: all that have a text.",
+        help="Graphs, as they are called in workflows/api. Default: all of the demo model.",
     )
     parser.add_argument(
         "--seeds", type=int, help="Try the seeds from 1 to this one, not the one that ships."
@@ -75,43 +77,46 @@ def main() -> int:
 
 
 def graphs() -> list[str]:
-    """Names of the graphs that need no file of the user and have a text."""
-    return [
-        file.stem
-        for file in sorted((WORKFLOWS / "api").glob("*.json"))
-        if _inputs(api(file.stem), "ZMagicLoadDemo") is not None and prompt_of(api(file.stem))
-    ]
+    """Names of the graphs that need no file of the user."""
+    names = [file.stem for file in sorted((WORKFLOWS / "api").glob("*.json"))]
+    return [name for name in names if inputs_of(api(name), "ZMagicLoadDemo")]
 
 
 def api(name: str) -> dict:
     return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def prompt_of(graph: dict) -> str | None:
-    """Return the prompt of the graph's Text Energy, None without one."""
-    inputs = _inputs(graph, "ZMagicText")
-    return inputs and inputs["prompt"]
+def prompts_of(graph: dict) -> list[str]:
+    """What the graph asks for in words: the prompt of its last sampler, and its Text Energy's."""
+    told = [node["inputs"]["positive"] for node in graph.values() if "positive" in node["inputs"]]
+    prompt = graph[told[-1][0]]["inputs"]["text"]
+    return [prompt, *(inputs["prompt"] for inputs in inputs_of(graph, "ZMagicText"))]
 
 
 def variants(
     graph: dict, seeds: int | None, strengths: list[float] | None
 ) -> Iterator[tuple[str, dict]]:
     """The graph with other seeds and strengths; as it is where none are given."""
-    sampler = _inputs(graph, "ZMagicSampler")
     for seed in range(1, seeds + 1) if seeds else [None]:
         for strength in strengths or [None]:
             changed = copy.deepcopy(graph)
             if seed is not None:
-                source = sampler["seed"]
-                linked = isinstance(source, list)
-                for node in changed.values():
-                    if node["class_type"] == "ZMagicSampler" and not linked:
-                        node["inputs"]["seed"] = seed
-                if linked:
-                    changed[source[0]]["inputs"]["value"] = seed
+                _sow(changed, seed)
             if strength is not None:
-                changed[_guided(changed)["settings"][0]]["inputs"]["strength"] = strength
+                inputs_of(changed, "ZMagicSettings")[-1]["strength"] = strength
             yield f"seed {seed or 'as shipped'}, strength {strength or 'as shipped'}", changed
+
+
+def _sow(graph: dict, seed: int) -> None:
+    """Set the seed, at the node that it comes from."""
+    for node in graph.values():
+        name = SEEDS.get(node["class_type"])
+        if name is None:
+            continue
+        inputs = node["inputs"]
+        if isinstance(inputs[name], list):
+            inputs, name = graph[inputs[name][0]]["inputs"], "value"
+        inputs[name] = seed
 
 
 class Evaluator:
@@ -121,8 +126,8 @@ class Evaluator:
         self.clip = Networks(evaluating=True).clip
 
     @torch.inference_mode()
-    def margins(self, picture: torch.Tensor, prompt: str) -> dict[str, float]:
-        """Return by how much ``picture [1, 3, H, W]`` fits each saying of the prompt.
+    def margins(self, picture: torch.Tensor, prompts: Sequence[str]) -> dict[str, float]:
+        """Return by how much ``picture [1, 3, H, W]`` fits each saying of the prompts.
 
         Each number is the cosine to the right prompt minus the largest one to a contrary; it is
         positive where the picture obeys.
@@ -130,7 +135,7 @@ class Evaluator:
         seen = self.clip.image(self.clip.preprocessing(picture))
         return {
             question: self._margin(seen, QUESTIONS[question].prompts, value)
-            for question, value in sayings(prompt).items()
+            for question, value in sayings(prompts).items()
         }
 
     def _margin(self, seen: torch.Tensor, prompts: dict, value: object) -> float:
@@ -140,9 +145,10 @@ class Evaluator:
         return by_value.pop(value) - max(by_value.values())
 
 
-def sayings(prompt: str) -> dict[str, object]:
-    """Questions that the prompt answers, and its answers."""
-    found = {question: re.search(pattern, prompt) for question, pattern in SAYINGS.items()}
+def sayings(prompts: Sequence[str]) -> dict[str, object]:
+    """Questions that prompts answer, and their answers."""
+    said = ", ".join(prompts)
+    found = {question: re.search(pattern, said) for question, pattern in SAYINGS.items()}
     answers = {question: match[1] for question, match in found.items() if match}
     answers = {question: WITHOUT_CONTRARY.get(word, word) for question, word in answers.items()}
     return {q: value for q, value in answers.items() if value in QUESTIONS[q].prompts}
@@ -154,44 +160,33 @@ def _report(
     """Print a line for each variant; return whether any obeys."""
     obeyed = False
     for settings, graph in tried:
-        prompt = prompt_of(graph)
+        prompts = prompts_of(graph)
         picture = load_photograph(_saved(_only_guided(graph), folder, server))
-        margins = evaluator.margins(picture.movedim(-1, 1), prompt)
+        margins = evaluator.margins(picture.movedim(-1, 1), prompts)
         obeyed = obeyed or min(margins.values()) > 0.0
         answers = ", ".join(f"{q} {margin:+.3f}" for q, margin in margins.items())
-        print(f"{name}, {settings}: {answers} ({prompt!r})", flush=True)
+        print(f"{name}, {settings}: {answers} {prompts}", flush=True)
     return obeyed
 
 
 def _saved(graph: dict, folder: Path, server) -> Path:
-    """Run the graph; the first picture that it saves."""
+    """Run the graph; the picture that it saves."""
     outputs = server.run(graph)
-    saving = [i for i, node in graph.items() if node["class_type"] == "SaveImage"]
-    image = outputs[saving[0]]["images"][0]
+    (saving,) = [i for i, node in graph.items() if node["class_type"] == "SaveImage"]
+    (image,) = outputs[saving]["images"]
     return folder / image["subfolder"] / image["filename"]
 
 
 def _only_guided(graph: dict) -> dict:
-    """The graph with nothing saved but the picture of the sampler that is measured."""
-    kept = {i: node for i, node in graph.items() if node["class_type"] not in SAVING}
-    sampler = next(i for i, node in kept.items() if node["inputs"] is _guided(graph))
-    decoder = next(
-        i
-        for i, node in kept.items()
-        if node["class_type"] == "VAEDecode" and node["inputs"]["samples"][0] == sampler
-    )
-    save = {"images": [decoder, 0], "filename_prefix": "measured"}
-    return kept | {"measured": {"class_type": "SaveImage", "inputs": save}}
+    """The graph with nothing saved but its last picture: that of Z-Magic, where it compares."""
+    *_, last = [i for i, node in graph.items() if node["class_type"] == "SaveImage"]
+    saving = {i for i, node in graph.items() if node["class_type"] in SAVING}
+    return {i: node for i, node in graph.items() if i == last or i not in saving}
 
 
-def _guided(graph: dict) -> dict:
-    """The inputs of the sampler that is measured: the last one, where a graph compares several."""
-    return [n["inputs"] for n in graph.values() if n["class_type"] == "ZMagicSampler"][-1]
-
-
-def _inputs(graph: dict, kind: str) -> dict | None:
-    found = (node["inputs"] for node in graph.values() if node["class_type"] == kind)
-    return next(found, None)
+def inputs_of(graph: dict, kind: str) -> list[dict]:
+    """The inputs of the nodes of a class."""
+    return [node["inputs"] for node in graph.values() if node["class_type"] == kind]
 
 
 def _server(folder: Path):

@@ -15,11 +15,11 @@ PACK = Path(__file__).resolve().parents[1]
 GRAPH = PACK / "workflows" / "api" / "text_and_identity_demo.json"
 OUTPUT = PACK / "output" / "sweep-demo"
 PROMPTS = (
-    "a photo of a young woman with red hair, wearing green",
-    "a photo of an old man with gray hair, wearing blue",
+    "a photo of a young woman smiling, wearing green",
+    "a photo of an old man with a beard, wearing blue",
 )
 VARIED = (
-    f"Text Energy.prompt={json.dumps(PROMPTS)}",
+    f"Prompt.text={json.dumps(PROMPTS)}",
     "Z-Magic Settings.strength=0.1,0.2,0.4",
     "Z-Magic Sampler.steps=6",
 )

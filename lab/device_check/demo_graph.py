@@ -24,7 +24,7 @@ def run(setup: Setup) -> Iterator[Finding]:
     good = not flat
     if not setup.small:  # the few steps of the small size promise nothing about energies
         lower = demo.every_energy_lower(runs)
-        figure += f", {'every' if lower else 'NOT every'} energy below the unguided picture's"
+        figure += f", {'every' if lower else 'NOT every'} energy below that of the prompt alone"
         good = good and lower
     if flat:
         figure += f"; {' and '.join(flat)} without content"

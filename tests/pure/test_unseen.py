@@ -193,16 +193,21 @@ def test_a_noise_whose_picture_lacks_it_is_not_the_best(condition):
 def test_the_demo_tells_a_picture_without_an_energy(pytestconfig, capsys):
     demo = pytestconfig.zmagic_script("demo")
 
-    def better(ours: list, unguided: list) -> bool:
-        finals = {demo.OURS: {"face": ours}, demo.UNGUIDED: {"face": unguided}}
+    def better(ours: list, plain: list) -> bool:
+        finals = {demo.OURS: {"face": ours}, demo.PLAIN: {"face": plain}}
         return demo.every_energy_lower({name: {"final": each} for name, each in finals.items()})
 
     assert better([0.1, 0.2], [0.3, None]) and not better([0.1, None], [0.3, 0.4])
     totals = {"plain_denoiser_forwards": 2, "forwards": {}, "backwards": {}, "seconds": 1.0}
     run = {"final": {"face": [0.25, None]}, "cosines": {}, "totals": totals}
     report = {"runs": {"ours": run}, "pictures": 2, "seconds": 1.0}
-    demo._print({**report, "every_energy_lower_than_unguided": False})
-    assert "0.2500  none" in capsys.readouterr().out
+    seen = {"identity": {"ours": [0.5, 0.25]}, "layout": {"ours": [0.75, 1.0]}}
+    seen |= {"prompt": {"ours": [{"hair color": 0.125}, {"hair color": -0.5}]}, "agrees": False}
+    demo._print({**report, "every_energy_lower_than_prompt_alone": True, "evaluators": seen})
+    printed = capsys.readouterr().out
+    assert "0.2500  none" in printed and "+0.500  +0.250" in printed
+    assert "hair color     +0.125  -0.500" in printed
+    assert "in all 2: yes" in printed and "evaluators see it, too: NO" in printed
 
 
 # ---------------------------------------------------------------- given faces, and a region
