@@ -1,10 +1,11 @@
 """The demo model: a small portrait model of the SD1.5 family, built from the host's own classes.
 
-To the host it is an SD1.5 model with fewer channels: eps prediction and the SD1.5 noise schedule.
-Samplers, LoRA, ControlNet hooks and model patches therefore treat it like any other. Its latents
-are scaled as those of SD1.5, but mean other colors.
+To the host it is an SD1.5 model of fewer channels: eps prediction, the SD1.5 noise schedule, a
+prompt in CLIP's words. Samplers, LoRA, ControlNet hooks and model patches therefore treat it like
+any other. Its latents are others: 16 numbers for each square of 8 x 8 pixels.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +15,41 @@ import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
 import comfy.utils
+import folder_paths
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ..guidance.faces.crops import Faces
+from .demo_words import DemoTokenizer
 
 __all__ = [
     "AUTOENCODER_FILE",
     "AVERAGE_FACE",
     "FOLDER",
+    "KNOWN_WORDS",
+    "LATENT_CHANNELS",
     "LAYOUT_FILE",
     "MAN_FILE",
     "PHOTOGRAPH_FILE",
+    "TEXT_CONFIG",
+    "TEXT_ENCODER_FILE",
     "UNET_FILE",
     "WOMAN_FILE",
-    "demo_conditioning",
+    "WORD_VECTORS",
     "demo_file",
     "face_in",
     "load_autoencoder",
     "load_photograph",
+    "load_text_encoder",
     "load_unet",
+    "with_whole_vocabulary",
 ]
 
 FOLDER = Path(__file__).resolve().parents[1] / "demo_models"
 UNET_FILE = FOLDER / "zmagic_demo_unet.safetensors"
+TEXT_ENCODER_FILE = FOLDER / "zmagic_demo_text_encoder.safetensors"
 AUTOENCODER_FILE = FOLDER / "zmagic_demo_autoencoder.safetensors"
 PHOTOGRAPH_FILE = FOLDER / "photograph.jpg"
 WOMAN_FILE = FOLDER / "woman.jpg"
@@ -57,22 +68,37 @@ FACE_POINTS = {
 AVERAGE_POINTS = ((0.415, 0.435), (0.588, 0.435), (0.501, 0.566), (0.426, 0.638), (0.575, 0.640))
 AVERAGE_FACE = Faces.from_points(torch.tensor([AVERAGE_POINTS]), 1.0)
 
-# The network was trained without text: its context is a single zero token of this width.
-CONTEXT_WIDTH = 64
+# All that the host's CLIP must know of the text encoder beside SD1.5's.
+TEXT_CONFIG = {
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 256,
+    "hidden_act": "quick_gelu",
+    "max_position_embeddings": 77,
+    "eos_token_id": 49407,
+}
 
-# Everything the host's UNetModel must know to build the trained network (12.5 M parameters);
+# Its file has the vectors of the words of the captions alone; the first key says which they are.
+KNOWN_WORDS = "known_words"
+WORD_VECTORS = "text_model.embeddings.token_embedding.weight"
+VOCABULARY = 49408
+
+LATENT_CHANNELS = 16
+
+# Everything the host's UNetModel must know to build the trained network (12.7 M parameters);
 # the host cannot guess it from the weights, since it recognizes SD1.5 by 320 channels.
 UNET_CONFIG = {
     "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
+    "in_channels": LATENT_CHANNELS,
+    "out_channels": LATENT_CHANNELS,
     "model_channels": 64,
     "num_res_blocks": [2, 2, 1],
     "channel_mult": [1, 2, 3],
     "transformer_depth": [0, 0, 1, 1, 1],
     "transformer_depth_output": [0, 0, 0, 1, 1, 1, 1, 1],
     "transformer_depth_middle": 1,
-    "context_dim": CONTEXT_WIDTH,
+    "context_dim": TEXT_CONFIG["hidden_size"],
     "use_spatial_transformer": True,
     "use_linear_in_transformer": True,
     "use_temporal_attention": False,
@@ -81,26 +107,21 @@ UNET_CONFIG = {
 }
 
 
-class DemoLatents(comfy.latent_formats.SD15):
-    """Latents of the demo autoencoder, with their own colors for previews and for linear RGB.
+class DemoLatents(comfy.latent_formats.LatentFormat):
+    """Latents of the demo autoencoder as they are, with their colors for previews and linear RGB.
 
     No TAESD of another model shows them, hence none is named.
     """
 
     # Printed by 'python -m lab.training.latent_colors', by channel and for red, green, blue.
-    RGB_FACTORS = (
-        (-0.0221, -0.0233, -0.1650),
-        (-0.1008, -0.2987, -0.0106),
-        (0.3229, -0.0056, 0.0135),
-        (0.0114, 0.0810, 0.1890),
-    )
-    RGB_BIAS = (-0.0346, -0.0900, -0.1709)
+    RGB_FACTORS = ((0.0, 0.0, 0.0),) * LATENT_CHANNELS
+    RGB_BIAS = (0.0, 0.0, 0.0)
 
-    def __init__(self, *args: Any, **options: Any):
-        super().__init__(*args, **options)
+    latent_channels = LATENT_CHANNELS
+
+    def __init__(self) -> None:
         self.latent_rgb_factors = [list(row) for row in self.RGB_FACTORS]
         self.latent_rgb_factors_bias = list(self.RGB_BIAS)
-        self.taesd_decoder_name = None
 
 
 class DemoPortraits(comfy.supported_models.SD15):
@@ -109,6 +130,10 @@ class DemoPortraits(comfy.supported_models.SD15):
     unet_config = UNET_CONFIG
     unet_extra_config = {"num_heads": -1, "num_head_channels": 32}
     latent_format = DemoLatents
+
+    def inpaint_model(self) -> bool:
+        """Whether some channels are a mask and a masked picture: to the host, if more than 4."""
+        return False
 
 
 def load_unet(path: str | Path = UNET_FILE, disable_dynamic: bool = False) -> Any:
@@ -157,9 +182,42 @@ def load_autoencoder(path: str | Path = AUTOENCODER_FILE) -> Any:
     return vae
 
 
-def demo_conditioning() -> list:
-    """Make the CONDITIONING that the network was trained with: one zero token, ``[1, 1, 64]``."""
-    return [[torch.zeros(1, 1, CONTEXT_WIDTH), {}]]
+def load_text_encoder(
+    path: str | Path = TEXT_ENCODER_FILE, disable_dynamic: bool = False
+) -> comfy.sd.CLIP:
+    """Load the text encoder as the host's CLIP, which says in the log what words it does not know.
+
+    Args:
+        path: the file of the weights.
+        disable_dynamic: as for ``load_unet``.
+
+    Raises:
+        FileNotFoundError: the weights are not there.
+    """
+    weights = comfy.utils.load_torch_file(str(demo_file(path)))
+    known = weights[KNOWN_WORDS].tolist()
+    weights = with_whole_vocabulary(weights)
+    clip = comfy.sd.CLIP(
+        DemoPortraits(UNET_CONFIG).clip_target(),
+        embedding_directory=folder_paths.get_folder_paths("embeddings"),
+        tokenizer_data={"clip_l_tokenizer_class": partial(DemoTokenizer, known)},
+        parameters=comfy.utils.calculate_parameters(weights),
+        state_dict=[weights],
+        model_options={"clip_l_model_config": TEXT_CONFIG},
+        disable_dynamic=disable_dynamic,
+    )
+    clip.patcher.cached_patcher_init = (_text_encoder_patcher, (str(path),))
+    return clip
+
+
+def with_whole_vocabulary(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The text encoder's weights with a vector for each of CLIP's words: zero if it has none."""
+    weights = dict(weights)
+    known, vectors = weights.pop(KNOWN_WORDS), weights[WORD_VECTORS]
+    table = vectors.new_zeros(VOCABULARY, vectors.shape[1])
+    table[known.long()] = vectors
+    weights[WORD_VECTORS] = table
+    return weights
 
 
 def load_photograph(path: str | Path = PHOTOGRAPH_FILE) -> torch.Tensor:
@@ -195,6 +253,10 @@ def demo_file(path: str | Path) -> Path:
             "pack; install the pack again, or copy that file there from its repository"
         )
     return path
+
+
+def _text_encoder_patcher(path: str, disable_dynamic: bool = False) -> Any:
+    return load_text_encoder(path, disable_dynamic).patcher
 
 
 def _config_for(weights: dict[str, torch.Tensor], device: torch.device) -> DemoPortraits:

@@ -13,11 +13,10 @@ from .networks import KINDS, Networks
 from .plan import BATCH
 from .shards import Shard
 from .tasks import ABLATION_TASK, MANY, TASKS, attributes_of
-from .world import TAKES_PROMPTS
 
 # isort: split
 from scripts.dask_cluster import checked_scheduler
-from zmagic.host.demo_model import AUTOENCODER_FILE, UNET_FILE
+from zmagic.host.demo_model import AUTOENCODER_FILE, TEXT_ENCODER_FILE, UNET_FILE
 
 __all__ = ["QUICK_MINUTES", "digest", "needed_attributes", "read_command_line"]
 
@@ -81,9 +80,9 @@ def read_command_line(description: str) -> argparse.Namespace:
     parser.add_argument(
         "--prompts",
         choices=("on", "off"),
-        default="off",
+        default="on",
         help="Whether the model follows the caption of each condition set's person beside the "
-        "conditions. Default: %(default)s.",
+        "conditions; off: it is told nothing, at cfg 1. Default: %(default)s.",
     )
     parser.add_argument(
         "--sets",
@@ -166,6 +165,7 @@ def digest(options: argparse.Namespace, attributes: Iterable[Attribute]) -> str:
     attributes = list(attributes)
     files = [
         UNET_FILE,
+        TEXT_ENCODER_FILE,
         AUTOENCODER_FILE,
         *options.guide_networks.files_of(kind for a in attributes for kind in a.guided_by),
         *options.evaluator_networks.files_of(kind for a in attributes for kind in a.evaluated_by),
@@ -222,8 +222,6 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         for number in numbers:
             if number is not None and number < 1:
                 parser.error(f"--{name}: expected 1 or more, got {number}")
-    if options.prompts == "on" and not TAKES_PROMPTS:
-        parser.error("--prompts on: the demo model takes no prompts, it was trained without texts")
     if options.studies and not options.quick:
         if ABLATION_TASK not in options.tasks:
             parser.error(

@@ -19,7 +19,12 @@ from zmagic.guidance.conditions import Condition  # noqa: E402
 from zmagic.guidance.operations import OperationCounter  # noqa: E402
 from zmagic.guidance.settings import GuidanceSettings  # noqa: E402
 from zmagic.guidance.trace import Trace  # noqa: E402
-from zmagic.host.demo_model import demo_conditioning, load_autoencoder, load_unet  # noqa: E402
+from zmagic.host.demo_model import (  # noqa: E402
+    LATENT_CHANNELS,
+    load_autoencoder,
+    load_text_encoder,
+    load_unet,
+)
 from zmagic.host.hooks import HostSettings, attach  # noqa: E402
 
 from .methods import SAMPLER  # noqa: E402
@@ -27,10 +32,10 @@ from .photograph import photograph_conditions  # noqa: E402
 
 logging.disable(logging.INFO)
 
-__all__ = ["TAKES_PROMPTS", "DemoWorld", "photograph_conditions"]
+__all__ = ["DemoWorld", "photograph_conditions"]
 
-# Whether the demo model has a text encoder.
-TAKES_PROMPTS = False
+# How strongly the model follows prompts.
+CFG = 3.0
 
 
 class DemoWorld:
@@ -39,10 +44,11 @@ class DemoWorld:
     def __init__(self):
         with torch.inference_mode():
             self.model, self.vae = load_unet(), load_autoencoder()
+            self.clip = load_text_encoder()
             # Most of the time goes to the decoder, whose convolutions are faster in this order.
             # Set outside of this mode, it stops with an error at a batch of one.
             self.vae.first_stage_model.to(memory_format=torch.channels_last)
-        self.latent_shape = (4, 16, 16)
+        self.latent_shape = (LATENT_CHANNELS, 16, 16)
 
     def sample(
         self,
@@ -55,14 +61,11 @@ class DemoWorld:
         sampler: str = SAMPLER,
         prompts: Sequence[str] | None = None,
     ) -> tuple[torch.Tensor, Trace]:
-        """Latents ``[batch, 4, 16, 16]`` and the trace of one run.
+        """Latents ``[batch, 16, 16, 16]`` and the trace of one run.
 
         Args:
-            prompts: one for each picture, which the model follows beside the conditions; None:
-                none.
-
-        Raises:
-            ValueError: there are prompts, and the model takes none.
+            prompts: one for each picture, which the model follows beside the conditions; None: it
+                is told nothing.
         """
         traces: list[Trace] = []
         model = attach(
@@ -94,10 +97,14 @@ class DemoWorld:
             )
         return latent["samples"]
 
-    @staticmethod
-    def _conditionings(prompts: Sequence[str] | None) -> tuple[list, list, float]:
+    def _conditionings(self, prompts: Sequence[str] | None) -> tuple[list, list, float]:
         """What the host's sampler takes for some prompts, and how strongly it follows them."""
-        if prompts is not None and not TAKES_PROMPTS:
-            raise ValueError("the demo model takes no prompts: it was trained without texts")
-        cond = demo_conditioning()
-        return cond, cond, 1.0
+        untold = self._said([""])
+        if prompts is None:
+            return untold, untold, 1.0
+        return self._said(prompts), untold, CFG
+
+    def _said(self, prompts: Sequence[str]) -> list:
+        """The CONDITIONING of a batch whose pictures have a prompt each."""
+        encoded = [self.clip.encode_from_tokens(self.clip.tokenize(each)) for each in prompts]
+        return [[torch.cat(encoded), {}]]

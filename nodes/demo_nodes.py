@@ -6,9 +6,9 @@ from ..host.demo_model import (
     LAYOUT_FILE,
     MAN_FILE,
     WOMAN_FILE,
-    demo_conditioning,
     load_autoencoder,
     load_photograph,
+    load_text_encoder,
     load_unet,
 )
 from ..host.demo_networks import demo_stamps, load_demo_networks
@@ -28,21 +28,25 @@ class ZMagicLoadDemo(Node):
             display_name="Load Z-Magic Demo",
             category=LOADERS,
             description=(
-                "Loads the small portrait model that comes with this pack (30 MB, 128 x 128 "
-                "pixels, no prompt), to try guidance in seconds on any machine."
+                "Loads the small portrait model that comes with this pack (31 MB, 128 x 128 "
+                "pixels, with a prompt), to try guidance in seconds on any machine."
             ),
             search_aliases=["demo model", "tiny model", "example checkpoint", "Z-Magic"],
             inputs=[],
             outputs=[
                 io.Model.Output(
                     display_name="MODEL",
-                    tooltip="A small model of the SD1.5 family: use latents of 128 x 128 pixels.",
-                ),
-                io.Conditioning.Output(
-                    display_name="CONDITIONING",
                     tooltip=(
-                        "The model knows no text: connect this to both positive and negative, "
-                        "and set cfg to 1."
+                        "A small model of the SD1.5 family: use latents of 128 x 128 pixels, "
+                        "20 steps and cfg 3."
+                    ),
+                ),
+                io.Clip.Output(
+                    display_name="CLIP",
+                    tooltip=(
+                        "The model's own text encoder. It knows words about hair, beard, glasses, "
+                        "hat, clothing, background, expression, age and gender; the log names the "
+                        "words of a prompt that it does not know."
                     ),
                 ),
                 io.Vae.Output(display_name="VAE", tooltip="The model's own autoencoder."),
@@ -79,7 +83,7 @@ class ZMagicLoadDemo(Node):
     def run(cls) -> io.NodeOutput:
         return io.NodeOutput(
             load_unet(),
-            demo_conditioning(),
+            load_text_encoder(),
             load_autoencoder(),
             load_photograph(),
             load_photograph(WOMAN_FILE),

@@ -13,9 +13,14 @@ from comfy.ldm.modules.attention import attention_pytorch  # noqa: E402
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel  # noqa: E402
 from comfy.model_sampling import EPS, ModelSamplingDiscrete  # noqa: E402
 
-from zmagic.host.demo_model import UNET_CONFIG, DemoPortraits  # noqa: E402
-
-from .taesd import LATENT_CHANNELS  # noqa: E402
+from zmagic.host.demo_model import (  # noqa: E402
+    KNOWN_WORDS,
+    TEXT_CONFIG,
+    UNET_CONFIG,
+    WORD_VECTORS,
+    DemoPortraits,
+    with_whole_vocabulary,
+)
 
 __all__ = [
     "KNOWN_WORDS",
@@ -30,30 +35,6 @@ __all__ = [
     "sample_dpmpp_2m",
     "with_whole_vocabulary",
 ]
-
-# All that the host's CLIP must know of the text encoder beside SD1.5's.
-TEXT_CONFIG = {
-    "hidden_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 256,
-    "hidden_act": "quick_gelu",
-    "max_position_embeddings": 77,
-    "eos_token_id": 49407,
-}
-# The UNet is that of the first edition, for more channels and with a context of words.
-CONFIG = {
-    **UNET_CONFIG,
-    **DemoPortraits.unet_extra_config,
-    "in_channels": LATENT_CHANNELS,
-    "out_channels": LATENT_CHANNELS,
-    "context_dim": TEXT_CONFIG["hidden_size"],
-}
-
-# A file has the vectors of the words of the captions alone; the first key says which they are.
-KNOWN_WORDS = "known_words"
-WORD_VECTORS = "text_model.embeddings.token_embedding.weight"
-VOCABULARY = 49408
 
 
 class _Embedding(nn.Embedding):
@@ -100,7 +81,8 @@ class Painter(nn.Module):
 def empty_unet() -> nn.Module:
     """The host's network, starting as the identity: branches end in zeros."""
     unet = UNetModel(
-        **CONFIG,
+        **UNET_CONFIG,
+        **DemoPortraits.unet_extra_config,
         dtype=torch.float32,
         device="cpu",
         operations=TrainingLayers,
@@ -118,16 +100,6 @@ def empty_text_encoder() -> nn.Module:
     for table in text.text_model.embeddings.children():
         nn.init.normal_(table.weight, std=0.02)
     return text
-
-
-def with_whole_vocabulary(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The text encoder's weights with a vector for each of CLIP's words: zero if it has none."""
-    weights = dict(weights)
-    known, vectors = weights.pop(KNOWN_WORDS), weights[WORD_VECTORS]
-    table = vectors.new_zeros(VOCABULARY, vectors.shape[1])
-    table[known.long()] = vectors
-    weights[WORD_VECTORS] = table
-    return weights
 
 
 def _fused_attention(_, *arguments, **options) -> Tensor:

@@ -18,8 +18,8 @@ GRAPH = {
     "3": (
         "KSampler",
         {
-            "positive": ["1", 1],
-            "negative": ["1", 1],
+            "positive": ["6", 0],
+            "negative": ["6", 0],
             "latent_image": ["2", 0],
             "sampler_name": "euler",
             **SAMPLER,
@@ -27,16 +27,20 @@ GRAPH = {
     ),
     "4": ("VAEDecode", {"samples": ["3", 0], "vae": ["1", 2]}),
     "5": ("SaveImage", {"images": ["4", 0], "filename_prefix": "blueprint"}),
+    "6": ("CLIPTextEncode", {"clip": ["1", 1], "text": ""}),
 }
 LOAD_API = "async api => { await app.loadApiJson(api, 'blueprint'); }"
-# By types, as a user draws wires: the loader's sockets in, the result out.
+# By types, as a user draws wires: the sockets of loader and prompt in, the result out.
 CONNECT = """async () => {
     const find = type => app.graph.nodes.find(node => node.type === type);
     const held = app.graph.nodes.find(node => node.isSubgraphNode?.());
-    const loader = find('ZMagicLoadDemo');
-    for (const [slot, input] of held.inputs.entries())
-        if (!input.widget)
-            loader.connect(loader.outputs.findIndex(out => out.type === input.type), held, slot);
+    const givers = [find('ZMagicLoadDemo'), find('CLIPTextEncode')];
+    for (const [slot, input] of held.inputs.entries()) {
+        if (input.widget) continue;
+        const place = node => node.outputs.findIndex(out => out.type === input.type);
+        const giver = givers.find(node => place(node) >= 0);
+        giver.connect(place(giver), held, slot);
+    }
     const gives = held.outputs[0].type;
     const [target, name] = gives === 'MODEL' ? ['KSampler', 'model'] : ['SaveImage', 'images'];
     held.connect(0, find(target), find(target).inputs.findIndex(input => input.name === name));

@@ -1,4 +1,6 @@
-"""The demo model sampled under one condition, as the tests of energies need it."""
+"""The demo model sampled under one condition, as the tests of energies need it: told nothing."""
+
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -6,12 +8,30 @@ from torch import Tensor
 from zmagic.guidance.conditions import Condition
 from zmagic.guidance.settings import preset
 from zmagic.guidance.trace import Trace
-from zmagic.host.demo_model import demo_conditioning
+from zmagic.host.demo_model import LATENT_CHANNELS, load_text_encoder
 from zmagic.host.hooks import HostSettings, attach
 
-__all__ = ["sampled"]
+__all__ = ["empty_latent", "said", "sampled"]
 
 SEED = 3
+
+
+def said(text: str = "") -> list:
+    """The CONDITIONING of a prompt for the demo model, as CLIP Text Encode makes it."""
+    from nodes import CLIPTextEncode
+
+    with torch.inference_mode():
+        return CLIPTextEncode().encode(_text_encoder(), text)[0]
+
+
+@cache
+def _text_encoder():
+    return load_text_encoder()
+
+
+def empty_latent(batch: int = 1, side: int = 16) -> dict:
+    """The LATENT that a picture of the demo model begins with."""
+    return {"samples": torch.zeros(batch, LATENT_CHANNELS, side, side)}
 
 
 def sampled(
@@ -40,7 +60,7 @@ def sampled(
     chosen = HostSettings(preset(settings, strength=strength))
     guided = attach(model, (condition,), chosen, vae, traces.append)
     with torch.inference_mode():
-        cond, latent = demo_conditioning(), {"samples": torch.zeros(batch, 4, side, side)}
+        cond, latent = said(), empty_latent(batch, side)
         (made,) = common_ksampler(
             guided, SEED, steps, 1.0, "dpmpp_2m", "karras", cond, cond, latent
         )

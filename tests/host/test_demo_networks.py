@@ -24,6 +24,8 @@ from zmagic.nodes.face_energy_nodes import ZMagicFaceIdentity, ZMagicLandmarks
 from zmagic.nodes.openclip_energy_nodes import ZMagicText
 from zmagic.nodes.segmentation_nodes import ZMagicSegmentation
 
+from .demo_sampling import empty_latent, said
+
 COMMON = {"weight": 1.0, "start": 0.0, "end": 1.0}
 PORTRAITS = (WOMAN_FILE, MAN_FILE, LAYOUT_FILE)
 STEPS, STRENGTH = 4, 0.1
@@ -164,7 +166,7 @@ def landmarks(networks, demo, locator):
 def test_each_lowers_its_energy_in_the_demo_model(networks, demo, locator, node):
     from nodes import common_ksampler
 
-    model, conditioning, vae = demo[:3]
+    model, _, vae = demo[:3]
     with torch.inference_mode():
         (condition,) = node(networks, demo, locator).args[0]
 
@@ -173,8 +175,7 @@ def test_each_lowers_its_energy_in_the_demo_model(networks, demo, locator, node)
         settings = HostSettings(preset("quality", strength=strength))
         guided = attach(model, (condition,), settings, vae, traces.append)
         with torch.inference_mode():
-            latent = {"samples": torch.zeros(1, 4, 16, 16)}
-            cond = (conditioning, conditioning)
+            cond, latent = (said(), said()), empty_latent()
             common_ksampler(guided, 3, STEPS, 1.0, "dpmpp_2m", "karras", *cond, latent)
         ((energy,),) = traces[0].final.values()
         return energy

@@ -25,6 +25,7 @@ from zmagic.nodes.demo_nodes import ZMagicLoadDemo
 from zmagic.nodes.face_energy_nodes import ZMagicFaceIdentity, ZMagicLandmarks
 from zmagic.nodes.face_loader_nodes import ZMagicLoadFaceRecognizer, ZMagicLoadLandmarkNetwork
 
+from .demo_sampling import empty_latent, said
 from .derivatives import slope_of
 from .face_locations import face_location
 from .published_faces import random_iresnet, write_landmark_network, write_recognizer_pack
@@ -426,16 +427,17 @@ def sample(model, conditioning, seen=None, steps: int = 8):
 
     with torch.inference_mode():
         sampling = model.get_model_object("model_sampling")
+        empty = empty_latent(PICTURES)["samples"]
         return comfy.samplers.sample(
             model,
-            torch.randn(PICTURES, 4, 16, 16, generator=torch.Generator().manual_seed(2)),
+            torch.randn(empty.shape, generator=torch.Generator().manual_seed(2)),
             conditioning,
             conditioning,
             1.0,
             model.load_device,
             comfy.samplers.sampler_object("euler"),
             comfy.samplers.calculate_sigmas(sampling, "karras", steps),
-            latent_image=torch.zeros(PICTURES, 4, 16, 16),
+            latent_image=empty,
             callback=callback,
             disable_pbar=True,
             seed=2,
@@ -444,7 +446,7 @@ def sample(model, conditioning, seen=None, steps: int = 8):
 
 @pytest.mark.slow
 def test_a_run_moves_towards_the_person_and_loads_nothing_on_the_way(models, demo):
-    model, conditioning, vae, _, woman, *_ = demo
+    model, _, vae, _, woman, *_ = demo
     comfy.model_management.unload_all_models()
     network = recognizer()
     condition = identity(network, woman, face_location=detector(landmark_network()))
@@ -453,7 +455,7 @@ def test_a_run_moves_towards_the_person_and_loads_nothing_on_the_way(models, dem
         traces = []
         settings = HostSettings(preset("fast", guide_every=1, strength=strength), "vae")
         guided = attach(model, (condition,), settings, vae, on_finish=traces.append)
-        sample(guided, conditioning, seen)
+        sample(guided, said(), seen)
         # The last step's: no detector trained on photographs finds the finished face.
         return sum(traces[0].steps[-1].energies[0]) / PICTURES
 

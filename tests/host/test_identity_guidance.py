@@ -9,7 +9,6 @@ from zmagic.guidance.energies.face_identity import mean_embedding
 from zmagic.guidance.settings import preset
 from zmagic.host.demo_model import (
     MAN_FILE,
-    demo_conditioning,
     face_in,
     load_autoencoder,
     load_photograph,
@@ -19,6 +18,8 @@ from zmagic.host.demo_networks import demo_landmarks, demo_locator
 from zmagic.host.face_networks import RecognizerOptions, load_recognizer
 from zmagic.host.hooks import HostSettings, attach
 from zmagic.lab.evaluators.dlib_faces import DlibFaces
+
+from .demo_sampling import empty_latent, said
 
 pytestmark = pytest.mark.lab
 
@@ -51,7 +52,7 @@ def test_a_second_recognizer_sees_the_person_too(world, face_networks):
         settings = HostSettings(preset("quality", strength=strength))
         guided = attach(model, (condition,), settings, vae, traces.append)
         with torch.inference_mode():
-            cond, latent = demo_conditioning(), {"samples": torch.zeros(BATCH, 4, 16, 16)}
+            cond, latent = said(), empty_latent(BATCH)
             (result,) = common_ksampler(
                 guided, 3, STEPS, 1.0, "dpmpp_2m", "karras", cond, cond, latent
             )

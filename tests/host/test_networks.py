@@ -15,7 +15,7 @@ from zmagic.guidance.conditions import Condition
 from zmagic.guidance.energies import NetworkOutput
 from zmagic.guidance.pictures.preprocessing import Preprocessing
 from zmagic.guidance.settings import preset
-from zmagic.host.demo_model import demo_conditioning, load_autoencoder, load_unet
+from zmagic.host.demo_model import load_autoencoder, load_unet
 from zmagic.host.gradients import differentiable
 from zmagic.host.hooks import HostSettings, attach
 from zmagic.host.image_networks import ImageNetwork
@@ -30,6 +30,7 @@ from zmagic.host.model_files import (
 )
 from zmagic.host.networks import Network, content_of, file_stamp, shared, stamp_of
 
+from .demo_sampling import empty_latent, said
 from .derivatives import one_thread
 
 KIND = ModelKind("test network", ("zmagic_first", "zmagic_second"), (".onnx",))
@@ -312,7 +313,7 @@ def test_the_host_loads_networks_with_the_model_and_nothing_inside_a_step(landma
     guided = attach(model, (condition,), HostSettings(preset("balanced")), vae)
     comfy.model_management.unload_all_models()
     with torch.inference_mode(), one_thread():
-        cond, latent = demo_conditioning(), {"samples": torch.zeros(1, 4, 16, 16)}
+        cond, latent = said(), empty_latent()
         host_nodes.common_ksampler(guided, 3, 3, 1.0, "euler", "karras", cond, cond, latent)
     handle.remove()
     assert len(evaluations) > 3

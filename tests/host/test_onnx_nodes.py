@@ -18,10 +18,11 @@ from zmagic.guidance.energies import RunEnergy
 from zmagic.guidance.faces.crops import Faces
 from zmagic.guidance.faces.location import FaceLocator
 from zmagic.guidance.settings import preset
-from zmagic.host.demo_model import demo_conditioning, load_autoencoder, load_unet
+from zmagic.host.demo_model import load_autoencoder, load_unet
 from zmagic.host.hooks import HostSettings, attach
 from zmagic.nodes.onnx_nodes import ZMagicLoadOnnx, ZMagicOnnxEnergy
 
+from .demo_sampling import empty_latent, said
 from .derivatives import one_thread, slope_of
 
 NETWORKS = (
@@ -317,7 +318,7 @@ def test_sampling_is_guided_to_a_class(models):
         settings = HostSettings(preset("fast", guide_every=1, strength=strength))
         guided = attach(model, (condition,), settings, vae, traces.append)
         with torch.inference_mode(), one_thread():
-            cond, latent = demo_conditioning(), {"samples": torch.zeros(1, 4, 16, 16)}
+            cond, latent = said(), empty_latent()
             (result,) = host_nodes.common_ksampler(
                 guided, 3, 4, 1.0, "euler", "karras", cond, cond, latent
             )

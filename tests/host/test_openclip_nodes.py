@@ -33,6 +33,7 @@ from zmagic.nodes.image_similarity_node import ZMagicImageSimilarity
 from zmagic.nodes.openclip_energy_nodes import ZMagicStyle, ZMagicText
 from zmagic.nodes.openclip_loader_node import ZMagicLoadOpenCLIP
 
+from .demo_sampling import empty_latent, said
 from .derivatives import one_thread, repeated, slope_of
 from .published_openclip import added_architectures, write_openclip
 
@@ -562,7 +563,7 @@ def test_guides_the_demo_model(published):
     """A guided run has a lower energy than a plain one, and the host holds the tower for it."""
     openclip = load(architecture=PUBLISHED, weights=published)
     with torch.inference_mode():
-        model, conditioning, vae = ZMagicLoadDemo.execute().args[:3]
+        model, _, vae = ZMagicLoadDemo.execute().args[:3]
     inputs = {**TEXT, "prompt": "a portrait"}
     chain = (condition(ZMagicText, openclip=openclip, **inputs),)
     energies = {}
@@ -571,10 +572,8 @@ def test_guides_the_demo_model(published):
         settings = HostSettings(preset("balanced", strength=strength))
         guided = attach(model, chain, settings, vae, on_finish=traces.append)
         with torch.inference_mode(), one_thread():
-            latent = {"samples": torch.zeros(1, 4, 16, 16)}
-            nodes.common_ksampler(
-                guided, 1, 2, 1.0, "euler", "normal", conditioning, conditioning, latent
-            )
+            cond, latent = said(), empty_latent()
+            nodes.common_ksampler(guided, 1, 2, 1.0, "euler", "normal", cond, cond, latent)
         energies[strength] = traces[0].final["Text"]
     assert energies[0.3] < energies[0.0]
     loaded = [entry.model for entry in comfy.model_management.current_loaded_models]
@@ -585,7 +584,7 @@ def test_guides_the_demo_model(published):
 def test_all_three_guide_together_on_one_tower(openclip):
     """Exact dependence differentiates the towers twice; the tower is held once."""
     with torch.inference_mode():
-        model, conditioning, vae = ZMagicLoadDemo.execute().args[:3]
+        model, _, vae = ZMagicLoadDemo.execute().args[:3]
     inputs = {"openclip": openclip, "reference": picture()}
     chain = (
         condition(ZMagicText, openclip=openclip, **{**TEXT, "crops": 3}),
@@ -596,10 +595,8 @@ def test_all_three_guide_together_on_one_tower(openclip):
     settings = HostSettings(preset("balanced", dependence="exact", time_travel=1))
     guided = attach(model, chain, settings, vae, on_finish=traces.append)
     with torch.inference_mode(), one_thread():
-        latent = {"samples": torch.zeros(1, 4, 16, 16)}
-        (result,) = nodes.common_ksampler(
-            guided, 1, 1, 1.0, "euler", "normal", conditioning, conditioning, latent
-        )
+        cond, latent = said(), empty_latent()
+        (result,) = nodes.common_ksampler(guided, 1, 1, 1.0, "euler", "normal", cond, cond, latent)
     assert result["samples"].isfinite().all()
     assert traces[0].warnings == []
     loaded = [entry.model for entry in comfy.model_management.current_loaded_models]

@@ -18,6 +18,7 @@ from zmagic.nodes.picture_energy_nodes import ZMagicColorPalette
 from zmagic.nodes.region_node import ZMagicRegionByPrompt
 
 from .architectures import patcher, random_weights
+from .demo_sampling import empty_latent, said
 from .derivatives import one_thread
 
 if importlib.util.find_spec("comfy.ldm.sam3") is None:
@@ -130,7 +131,7 @@ def test_a_run_guides_where_it_was_found_as_by_that_mask(sam3):
 
     finder = Remembering(region(sam3, prompt(1)).finder)
     with torch.inference_mode():
-        model, conditioning, vae, *_ = ZMagicLoadDemo.execute().args
+        model, _, vae, *_ = ZMagicLoadDemo.execute().args
 
     def result(where: LiveRegion | Tensor, strength: float = 0.3) -> tuple[Tensor, list[str]]:
         traces = []
@@ -140,7 +141,7 @@ def test_a_run_guides_where_it_was_found_as_by_that_mask(sam3):
                 colors="#ff0000", lightness=1.0, weight=1.0, start=0.0, end=1.0, region=where
             ).args[0]
             guided = attach(model, chain, settings, vae, traces.append)
-            cond, latent = (conditioning, conditioning), {"samples": torch.zeros(1, 4, 16, 16)}
+            cond, latent = (said(), said()), empty_latent()
             (out,) = common_ksampler(guided, 3, 3, 1.0, "dpmpp_2m", "karras", *cond, latent)
         return out["samples"], traces[0].notes
 

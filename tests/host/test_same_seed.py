@@ -16,37 +16,35 @@ from zmagic.guidance.conditions import Condition
 from zmagic.guidance.energies import ColorPalette, ReferenceImage
 from zmagic.guidance.settings import preset
 from zmagic.host.batch_index import batch_indices
+from zmagic.host.demo_model import LATENT_CHANNELS
 from zmagic.host.hooks import HostSettings, attach
 from zmagic.nodes.demo_nodes import ZMagicLoadDemo
 
+from .demo_sampling import empty_latent, said
 from .derivatives import one_thread
 
 SEED = 12
 STEPS = 3
-SIDE = 16
+SHAPE = (LATENT_CHANNELS, 16, 16)
 
 
 @pytest.fixture(scope="module")
 def demo():
     """The trained demo model: what a random one answers says nothing of the noise it sees."""
     with torch.inference_mode():
-        model, conditioning, _, photograph, *_ = ZMagicLoadDemo.execute().args
+        model, _, _, photograph, *_ = ZMagicLoadDemo.execute().args
     reference = photograph.movedim(-1, 1)
     conditions = (
         Condition("colors", ColorPalette(reference=reference)),
         Condition("likeness", ReferenceImage(reference)),
     )
-    return SimpleNamespace(model=model, conditioning=conditioning, conditions=conditions)
+    return SimpleNamespace(model=model, conditioning=said(), conditions=conditions)
 
 
 def guided(demo, **settings):
     """The demo model under the default preset, with changes."""
     chosen = HostSettings(preset("balanced", **settings), "linear_rgb")
     return attach(demo.model, demo.conditions, chosen)
-
-
-def empty(batch: int) -> dict:
-    return {"samples": torch.zeros(batch, 4, SIDE, SIDE)}
 
 
 def ksampler(demo, model, latent: dict, denoise: float = 1.0) -> torch.Tensor:
@@ -87,12 +85,12 @@ EVERY_DRAW = pytest.mark.parametrize(
 def test_a_picture_of_a_batch_comes_again_alone_in_another_batch_and_split(demo, settings):
     """The plain host does it, too: the difference is below 1e-4 with euler."""
     model = demo.model if settings is None else guided(demo, **settings)
-    together = ksampler(demo, model, empty(3))
-    assert difference(ksampler(demo, model, third(empty(3))), together[2:3]) < 1e-4
-    assert difference(ksampler(demo, model, empty(1)), together[:1]) < 1e-4
+    together = ksampler(demo, model, empty_latent(3))
+    assert difference(ksampler(demo, model, third(empty_latent(3))), together[2:3]) < 1e-4
+    assert difference(ksampler(demo, model, empty_latent(1)), together[:1]) < 1e-4
     # The second half gets no noise, from which the picture's index could be seen.
-    assert difference(split(demo, model, third(empty(3))), together[2:3]) < 1e-4
-    assert difference(split(demo, model, empty(3)), together) < 1e-4
+    assert difference(split(demo, model, third(empty_latent(3))), together[2:3]) < 1e-4
+    assert difference(split(demo, model, empty_latent(3)), together) < 1e-4
 
 
 def test_a_guider_that_goes_on_without_noise_keeps_its_draws(demo):
@@ -108,8 +106,8 @@ def test_a_guider_that_goes_on_without_noise_keeps_its_draws(demo):
             sampler = sampler_object("euler")
             return SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent).args[0]
 
-    whole = run(Noise_RandomNoise(SEED), sigmas, empty(2))["samples"]
-    half = run(Noise_RandomNoise(SEED), sigmas[:2], empty(2))
+    whole = run(Noise_RandomNoise(SEED), sigmas, empty_latent(2))["samples"]
+    half = run(Noise_RandomNoise(SEED), sigmas[:2], empty_latent(2))
     parts = run(Noise_EmptyNoise(), sigmas[1:], half)["samples"]
     assert difference(parts, whole) < 1e-4
 
@@ -117,7 +115,10 @@ def test_a_guider_that_goes_on_without_noise_keeps_its_draws(demo):
 def test_the_guided_picture_is_another_one_and_follows_the_seed(demo):
     """This shows that the test above compares draws that matter."""
     model = guided(demo)
-    plain, picture = ksampler(demo, demo.model, empty(2)), ksampler(demo, model, empty(2))
+    plain, picture = (
+        ksampler(demo, demo.model, empty_latent(2)),
+        ksampler(demo, model, empty_latent(2)),
+    )
     assert difference(picture, plain) > 0.1
     assert difference(picture[1:], picture[:1]) > 0.1
 
@@ -155,14 +156,14 @@ def test_fresh_noise_has_nothing_to_do_with_the_initial_noise(demo):
     """Correlation within chance and standard deviation 1, from the first step, in image to image,
     and in the second of two samplers."""
     batch = 4
-    initial = torch.randn(batch, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(SEED))
-    image = {"samples": torch.randn(batch, 4, SIDE, SIDE, generator=torch.Generator())}
+    initial = torch.randn(batch, *SHAPE, generator=torch.Generator().manual_seed(SEED))
+    image = {"samples": torch.randn(batch, *SHAPE, generator=torch.Generator())}
     chance = 4.0 / initial.numel() ** 0.5
     chance_of_std = chance / 2.0**0.5
     runs = {
-        "text to image": lambda model: ksampler(demo, model, empty(batch)),
+        "text to image": lambda model: ksampler(demo, model, empty_latent(batch)),
         "image to image": lambda model: ksampler(demo, model, image, denoise=0.3),
-        "split": lambda model: split(demo, model, empty(batch)),
+        "split": lambda model: split(demo, model, empty_latent(batch)),
     }
     for name, run in runs.items():
         repeats = noise_seen(demo, run)
@@ -175,13 +176,12 @@ def test_fresh_noise_has_nothing_to_do_with_the_initial_noise(demo):
 
 
 def test_the_index_of_a_picture_is_read_from_its_noise():
-    shape = (4, SIDE, SIDE)
-    stream = torch.randn(6, *shape, generator=torch.Generator().manual_seed(3))
+    stream = torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(3))
     assert batch_indices(stream[:4], 3) == [0, 1, 2, 3]
     assert batch_indices(stream[[5, 2]], 3) == [5, 2]
     assert batch_indices(stream[[2, 2]], 3) == [2, 2]
     assert batch_indices(stream[:2], 4) is None
-    assert batch_indices(torch.zeros(2, *shape), 3) is None
-    latent = {"samples": torch.zeros(2, *shape), "batch_index": [4, 1]}
-    assert latent and batch_indices(torch.zeros(2, *shape), 3) == [4, 1]
+    assert batch_indices(torch.zeros(2, *SHAPE), 3) is None
+    latent = {"samples": torch.zeros(2, *SHAPE), "batch_index": [4, 1]}
+    assert latent and batch_indices(torch.zeros(2, *SHAPE), 3) == [4, 1]
     assert batch_indices(stream[:1], 2**64 - 1) is None  # the largest seed there is

@@ -15,6 +15,8 @@ from zmagic.host.hooks import HostSettings, attach
 from zmagic.nodes.demo_nodes import ZMagicLoadDemo, ZMagicLoadDemoNetworks
 from zmagic.nodes.face_energy_nodes import ZMagicFaceIdentity
 
+from .demo_sampling import said
+
 FILE = Path(__file__).resolve().parents[2] / "subgraphs" / "api" / "finish_the_likeness.json"
 STEPS = 6
 
@@ -36,7 +38,8 @@ def test_the_composition_stays_and_details_change_everywhere():
     sampler, settings = part("ZMagicSampler"), part("ZMagicSettings")
     before = load_photograph(LAYOUT_FILE)
     with torch.inference_mode():
-        model, prompt, vae, *_ = ZMagicLoadDemo.execute().args
+        model, _, vae, *_ = ZMagicLoadDemo.execute().args
+        prompt = said()
         _, _, recognizer, landmark_network = ZMagicLoadDemoNetworks.execute().args
         condition = ZMagicFaceIdentity.execute(
             recognizer=recognizer,

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from zmagic.guidance.settings import preset
-from zmagic.host.demo_model import demo_conditioning, load_autoencoder, load_photograph, load_unet
+from zmagic.host.demo_model import load_autoencoder, load_photograph, load_unet
 from zmagic.host.hooks import HostSettings, attach
 from zmagic.lab.face_parser import CLASSES
 from zmagic.nodes.parsing.colors import parse_palette
 from zmagic.nodes.segmentation_nodes import ZMagicLoadSegmenter, ZMagicSegmentation
 
+from .demo_sampling import empty_latent, said
 from .derivatives import one_thread, slope_of
 from .published_segmenter import write_bisenet
 
@@ -259,7 +260,7 @@ def test_sampling_is_guided_to_the_layout(segmenter, photograph):
         guided = attach(model, chains, settings, vae, traces.append)
         with torch.inference_mode(), one_thread(), warnings.catch_warnings():
             warnings.simplefilter("error")  # converted networks shall not fill the log
-            cond, latent = demo_conditioning(), {"samples": torch.zeros(2, 4, 16, 16)}
+            cond, latent = said(), empty_latent(2)
             (result,) = host_nodes.common_ksampler(
                 guided, 3, 6, 1.0, "euler", "karras", cond, cond, latent
             )

@@ -73,13 +73,31 @@ def test_the_tables_of_two_numbers_of_steps(portraits, tmp_path):
         assert f"best of N (N = {count})" in (folder / "tables.md").read_text("utf-8")
 
 
-def test_prompts_are_refused_where_the_model_takes_none(portraits):
+PROMPTED = """
+import json
+from lab.world import DemoWorld, photograph_conditions
+from zmagic.guidance.settings import GuidanceSettings
+from zmagic.host.demo_model import load_photograph
+
+world = DemoWorld()
+conditions = photograph_conditions(load_photograph().movedim(-1, 1))
+red, black = "a photo of a person with red hair", "a photo of a person with black hair"
+run = {"steps": 2, "batch": 2}
+pictures = [
+    world.sample(conditions, GuidanceSettings(strength=0.0), 1, prompts=prompts, **run)[0]
+    for prompts in ([red, black], [red, red], None)
+]
+spread = pictures[0].std()
+print(json.dumps([[float((a - pictures[0][i]).std() / spread) for i, a in enumerate(each)]
+                  for each in pictures[1:]]))
+"""
+
+
+def test_each_picture_follows_its_own_prompt():
     done = subprocess.run(
-        [sys.executable, "-m", "lab.tables", "--portraits", str(portraits), "--prompts", "on"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=PACK,
+        [sys.executable, "-c", PROMPTED], capture_output=True, text=True, timeout=300, cwd=PACK
     )
-    assert done.returncode == 2
-    assert "the demo model takes no prompts" in done.stderr
+    assert done.returncode == 0, done.stderr
+    both_red, untold = json.loads(done.stdout.splitlines()[-1])
+    assert both_red[0] < 1e-3 < 0.02 < both_red[1]
+    assert min(untold) > 0.02
