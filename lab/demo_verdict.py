@@ -71,7 +71,7 @@ def verdict(folder: Path) -> dict:
         "identity": _each(pictures, lambda run: identities(networks, run, person)),
         "layout": _each(pictures, lambda run: layouts(networks, run, parts)),
         "prompt": {
-            name: [words.margins(picture, prompts_of(graph)) for picture in run.split(1)]
+            name: [_rounded(words.margins(picture, prompts_of(graph))) for picture in run.split(1)]
             for name, run in pictures.items()
         },
     }
@@ -121,6 +121,10 @@ def agree(identity: Values, layout: Values, prompt: Mapping[str, Sequence[dict]]
         for after, before in zip(values[OURS], values[PLAIN], strict=True)
     )
     return better and all(margin > 0.0 for seen in prompt[OURS] for margin in seen.values())
+
+
+def _rounded(margins: Mapping[str, float]) -> dict[str, float]:
+    return {question: round(margin, 4) for question, margin in margins.items()}
 
 
 def _each(pictures: Mapping[str, Tensor], measure: Callable[[Tensor], Tensor]) -> Values:
