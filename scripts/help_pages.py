@@ -16,9 +16,10 @@ import headless
 from marked_text import replaced_between
 from node_texts import Text, inputs, node_schemas, outputs
 
-__all__ = ["BEGIN", "END", "FOLDER", "HEADINGS", "table", "with_table"]
+__all__ = ["BEGIN", "END", "FOLDER", "HEADINGS", "PICTURES", "table", "with_table"]
 
 FOLDER = headless.PACK / "web" / "docs"
+PICTURES = FOLDER / "pictures"  # by scripts/page_pictures.py
 BEGIN = "<!-- inputs and outputs, written by scripts/help_pages.py -->"
 END = "<!-- end of inputs and outputs -->"
 HEADINGS = ("input", "output", "meaning")
@@ -27,7 +28,9 @@ Translate = Callable[[str], str]
 
 
 def table(schema: Any, translated: Translate = str, named: Translate = str) -> str:
-    """A node's inputs and outputs as a page has them, in Markdown.
+    """A node's picture, if it has one, its inputs and its outputs as a page has them, in Markdown.
+
+    ComfyUI looks for pictures from the folder of the English pages on, whatever the language.
 
     Args:
         schema: of the node.
@@ -36,7 +39,10 @@ def table(schema: Any, translated: Translate = str, named: Translate = str) -> s
     """
     parts = ("input", inputs(schema)), ("output", outputs(schema))
     tables = [_table(heading, texts, translated, named) for heading, texts in parts if texts]
-    return "\n\n".join(tables)
+    file = PICTURES / f"{schema.node_id}.jpg"
+    name = translated(schema.display_name)
+    pictures = [f"![{name}]({PICTURES.name}/{file.name})"] if file.is_file() else []
+    return "\n\n".join([*pictures, *tables])
 
 
 def with_table(page: str, content: str) -> str:
