@@ -300,6 +300,7 @@ def test_the_host_loads_networks_with_the_model_and_nothing_inside_a_step(landma
     condition = Condition("points", energy)
     with torch.inference_mode():
         model, vae = load_unet(), load_autoencoder()
+    cond, latent = said(), empty_latent()
     loads, evaluations = [], []
     load = comfy.model_management.load_models_gpu
 
@@ -313,7 +314,6 @@ def test_the_host_loads_networks_with_the_model_and_nothing_inside_a_step(landma
     guided = attach(model, (condition,), HostSettings(preset("balanced")), vae)
     comfy.model_management.unload_all_models()
     with torch.inference_mode(), one_thread():
-        cond, latent = said(), empty_latent()
         host_nodes.common_ksampler(guided, 3, 3, 1.0, "euler", "karras", cond, cond, latent)
     handle.remove()
     assert len(evaluations) > 3
