@@ -164,7 +164,8 @@ def _print(report: dict) -> None:
         )
     verdict, said = report["evaluators"], {True: "yes", False: "NO"}
     print(
-        "evaluators, which never guide; more is better, in a question above 0 the prompt's answer"
+        "as evaluators see it that never guide (higher is better; hair color and the like: above 0 "
+        "as the prompt has it)"
     )
     for name in report["runs"]:
         seen = {what: verdict[what][name] for what in ("identity", "layout")}

@@ -24,8 +24,11 @@ from node_texts import node_schemas
 from packages import STATE
 from PIL import Image
 
+__all__ = ["MOST_BYTES", "PAGES", "graph_of", "jpeg", "picture_of"]
+
 MOST_BYTES = 25_000
 SIDE = 128  # pixels of the demo model's pictures
+STEPS = 20
 SPIRAL = "zmagic_spiral.png"
 
 # Nodes of the graph that every picture is made by; what a link gives by its number.
@@ -118,19 +121,19 @@ def main() -> None:
         with running_server(folder, folder / "server.log", cpu=cpu) as server:
             for node in named or PAGES:
                 file = help_pages.PICTURES / f"{node}.jpg"
-                file.write_bytes(_jpeg(picture_of(server, node)))
+                file.write_bytes(jpeg(picture_of(server, node)))
                 print(file.relative_to(PACK), flush=True)
     help_pages.main()
     for folder in sorted(translations.LOCALES.iterdir()):
         translations.update(translations.Language(folder.name), node_schemas(), [])
 
 
-def picture_of(server: Server, node: str) -> Image.Image:
+def picture_of(server: Server, node: str, steps: int = STEPS) -> Image.Image:
     """Run the node's graph; its pictures and the condition under their labels."""
     from zmagic.guidance.contact_sheet import contact_sheet, sentence
 
     shown = PAGES[node]
-    outputs = server.run(graph_of(node, _defaults(server, node)))
+    outputs = server.run(graph_of(node, _defaults(server, node), steps))
     made = {}
     for label in ("prompt alone", "guided"):
         (image,) = outputs[label]["images"]
@@ -145,12 +148,13 @@ def picture_of(server: Server, node: str) -> Image.Image:
     return Image.fromarray((sheet.numpy() * 255.0).round().astype(np.uint8))
 
 
-def graph_of(node: str, defaults: dict[str, Any]) -> dict[str, dict]:
+def graph_of(node: str, defaults: dict[str, Any], steps: int = STEPS) -> dict[str, dict]:
     """The prompt that makes a page's pictures, guided and not, saved under their labels.
 
     Args:
         node: the energy, one of PAGES.
         defaults: what its inputs are where nothing else is said.
+        steps: of the sampler.
     """
     shown = PAGES[node]
     place = {"method": "fixed box", "method.reference_is": "framed like the picture"}
@@ -162,7 +166,7 @@ def graph_of(node: str, defaults: dict[str, Any]) -> dict[str, dict]:
     }
     settings = {"preset": "balanced", "strength": shown.strength, "calibrate": False}
     settings |= {"guide_start": 0.0, "guide_end": 1.0, "decoder": "auto", "memory": "auto"}
-    sampler = {"seed": shown.seed, "steps": 20, "cfg": 3.0, "denoise": 1.0, "candidates": 1}
+    sampler = {"seed": shown.seed, "steps": steps, "cfg": 3.0, "denoise": 1.0, "candidates": 1}
     sampler |= {"sampler_name": "dpmpp_2m", "scheduler": "karras", "compare": True}
     sampler |= {"model": [LOADER, 0], "positive": ["told", 0], "negative": ["untold", 0]}
     sampler |= {"latent_image": ["empty", 0], "conditions": [ENERGY, 0], "vae": [LOADER, 2]}
@@ -240,7 +244,7 @@ def _tensor(picture: Image.Image) -> Any:
     return torch.from_numpy(np.array(picture)).float().div(255.0)[None]
 
 
-def _jpeg(picture: Image.Image) -> bytes:
+def jpeg(picture: Image.Image) -> bytes:
     """The picture as a file of at most MOST_BYTES, as good as that allows."""
     for quality in range(90, 5, -5):
         file = BytesIO()

@@ -11,6 +11,7 @@ import nodes as host_nodes
 import pytest
 
 import zmagic
+from zmagic.nodes.bases import EnergyNode
 
 PACK = Path(__file__).resolve().parents[2]
 NODES = asyncio.run(asyncio.run(zmagic.comfy_entrypoint()).get_node_list())
@@ -77,6 +78,33 @@ def test_the_table_of_a_help_page_is_what_the_node_says(pages, node):
     page = (pages.FOLDER / f"{node.__name__}.md").read_text(encoding="ascii")
     assert page.startswith(f"# {node.GET_SCHEMA().display_name}\n")
     assert page == pages.with_table(page, pages.table(node.GET_SCHEMA())), PAGES_HOW
+
+
+# Energies whose networks do not come with the pack.
+NEED_A_FILE = {"ZMagicDepth", "ZMagicNormals", "ZMagicOnnxEnergy", "ZMagicPerceptual", "ZMagicPose"}
+
+
+def test_each_energy_that_runs_without_a_file_can_have_a_picture(pytestconfig):
+    """The graph that makes it knows the node's inputs, and gives all that have no default."""
+    made_for = pytestconfig.zmagic_script("page_pictures")
+    energies = {node.__name__ for node in NODES if issubclass(node, EnergyNode)}
+    assert made_for.PAGES.keys() == energies - NEED_A_FILE
+    for node in (node for node in NODES if node.__name__ in made_for.PAGES):
+        required = node.INPUT_TYPES()["required"]
+        known = inputs(node)
+        defaults = {name for name, (_, options, *_) in known.items() if "default" in options}
+        given = made_for.graph_of(node.__name__, {})["energy"]["inputs"]
+        choices = {name for name in given if "." in name}  # of one of a node's inputs
+        assert {name.split(".")[0] for name in given} <= known.keys()
+        assert {name for name, (kind, *_) in required.items() if kind != "COMBO"} <= (
+            given.keys() - choices | defaults
+        )
+
+
+def test_pictures_of_help_pages_are_small_and_of_nodes():
+    pictures = {file.stem: file for file in (PACK / "web" / "docs" / "pictures").glob("*")}
+    assert pictures.keys() <= {node.__name__ for node in NODES}
+    assert {name for name, file in pictures.items() if file.stat().st_size > 25_000} == set()
 
 
 def test_there_is_no_help_page_without_a_node():

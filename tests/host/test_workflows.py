@@ -7,6 +7,7 @@ import sys
 import time
 import tomllib
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 from urllib.request import urlopen
@@ -14,6 +15,8 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from PIL import Image
+
+from zmagic.guidance.contact_sheet import LABEL
 
 from .model_folder import CHECKPOINT, write_models
 
@@ -219,6 +222,19 @@ def test_demo_workflows_need_no_file_of_the_user(name):
     loaders = {n["class_type"] for n in workflow(name).values() if "Load" in n["class_type"]}
     assert loaders == {"ZMagicLoadDemo", "ZMagicLoadDemoNetworks"}
     assert (WORKFLOWS.parent / f"{TEXTS[name]['name']}.jpg").is_file()
+
+
+@pytest.mark.slow
+def test_the_picture_of_a_help_page_shows_what_the_energy_does(server, pytestconfig):
+    pages = pytestconfig.zmagic_script("page_pictures")
+    picture = pages.picture_of(server, "ZMagicColorPalette", steps=3)
+    pixels = np.asarray(picture, dtype=float)[LABEL:]
+    alone, guided, condition = (part.mean((0, 1)) for part in np.split(pixels, 3, axis=1))
+    assert np.abs(guided - condition).sum() < np.abs(alone - condition).sum()
+    file = pages.jpeg(picture)
+    assert len(file) <= pages.MOST_BYTES
+    with Image.open(BytesIO(file)) as reread:
+        assert reread.size == picture.size == (3 * 2 * pages.SIDE, LABEL + 2 * pages.SIDE)
 
 
 @pytest.mark.slow
