@@ -48,7 +48,7 @@ def name(path: Path) -> str:
 def british_in(path: Path) -> list[str]:
     """The words of a file, and of its name, that are not in the US spelling."""
     text = path.read_text(encoding="utf-8")
-    if path.stem == "ZMagicLoadDemoNetworks":  # whose CLIP was trained on the word "grey"
+    if path.stem.startswith("ZMagicLoadDemo"):  # whose models were trained on the word "grey"
         text = re.sub(r"\bgrey\b", "", text)
     return [*BRITISH.findall(text), *BRITISH.findall(path.name)]
 
