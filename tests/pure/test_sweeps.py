@@ -90,7 +90,7 @@ def test_the_same_graph_comes_once_and_titles_do_not_matter(sweep, graph):
         ("Nowhere.prompt=a", "expected NODE.INPUT with a node of: Load Z-Magic Demo, "),
         ("Text Energy.words=a", r"an input of 'Text Energy' \(openclip, prompt, .*got 'words'"),
         ("Z-Magic Sampler.vae=a", "connected to node 1"),
-        ("Z-Magic Sampler.steps=many", "expected a value like 12, got 'many'"),
+        ("Z-Magic Sampler.steps=many", "expected a value like 20, got 'many'"),
         ("Text Energy.prompt=@nowhere.txt", "cannot read nowhere.txt"),
         ("Text Energy.prompt=[a", "expected a JSON list"),
     ],
