@@ -7,7 +7,7 @@ from typing import NamedTuple
 import comfy.sd
 import torch
 import torch.nn.functional as F
-from comfy.latent_formats import SD15
+from comfy.latent_formats import LatentFormat
 from torch import Tensor
 
 from zmagic.guidance.conditions import Condition
@@ -25,7 +25,16 @@ from zmagic.host.gradients import differentiable, normal
 
 from .network_conditions import network_conditions
 
-__all__ = ["PICTURES", "Compared", "compared", "conditions", "gradients", "means", "picture"]
+__all__ = [
+    "PICTURES",
+    "Compared",
+    "compared",
+    "conditions",
+    "gradients",
+    "half_and_whole",
+    "means",
+    "picture",
+]
 
 PICTURES = (PHOTOGRAPH_FILE, WOMAN_FILE, MAN_FILE)
 PROMPT = "a portrait of an old man with a gray beard"
@@ -57,6 +66,13 @@ def conditions(side: int) -> tuple[Condition, ...]:
         Condition("reference", ReferenceImage(layout)),
         Condition("reference, smooth", ReferenceImage(layout, SMOOTH)),
     )
+
+
+def half_and_whole(vae: comfy.sd.VAE) -> list[Decoder]:
+    """The decoders of a VAE's own latents at half size and as they are."""
+    latents = LatentFormat()
+    latents.latent_channels = vae.latent_channels
+    return [choose_decoder(kind, vae, latents) for kind in ("vae_half", "vae")]
 
 
 def gradients(decoder: Decoder, latent: Tensor, wanted: Sequence[Condition]) -> list[Tensor]:
@@ -92,7 +108,7 @@ def means(
     vae: comfy.sd.VAE, latents: Sequence[Tensor], wanted: Sequence[Condition]
 ) -> list[list[float]]:
     """For each condition what is ``Compared``, on average over the latents."""
-    decoders = [choose_decoder(kind, vae, SD15()) for kind in ("vae_half", "vae")]
+    decoders = half_and_whole(vae)
     found = []
     for latent in latents:
         half, whole = (gradients(decoder, latent, wanted) for decoder in decoders)

@@ -21,7 +21,7 @@ from .running import DEMO_MODELS
 from .taesd import FACTOR, Autoencoder, autoencoder_from
 
 BATCH = 32
-MOST = 256  # pictures of a split; fifteen numbers need no more
+MOST = 256  # pictures of a split; so few numbers need no more
 
 
 def main() -> None:
