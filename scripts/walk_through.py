@@ -58,6 +58,8 @@ FREE = """places => places.find(([x, y]) => {
         || node.pos[0] + node.size[0] < left - 20 || node.pos[1] + node.size[1] < top - 60);
 })"""
 PLACES = [[320, 730], [640, 730], [960, 730]]
+# Who finds no room zooms out, with the pointer above the graph, so that it shrinks upwards.
+ABOVE, MOST_ZOOMS = (800, 100), 6
 SHOWN = """title => {
     const node = app.graph.nodes.find(node => node.title === title);
     return (node.widgets ?? []).map(widget => String(widget.value ?? '')).join('\\n')
@@ -121,13 +123,23 @@ class Person:
 
     def add(self, word: str, name: str) -> None:
         """Add a node: double click where nothing is, a word, the result of that name."""
-        x, y = self.page.evaluate(FREE, PLACES)
+        x, y = self.room()
         box = open_search(self.page, x, y)
         box.fill(word)
         self.page.locator("#results-list [role=option]").filter(has_text=name).first.click()
         box.wait_for(state="hidden")
         self.page.mouse.click(x, y)
         self.page.wait_for_timeout(SETTLED)
+
+    def room(self) -> list[float]:
+        """Where a new node fits; raises LookupError if zooming out does not help."""
+        for _ in range(MOST_ZOOMS):
+            if place := self.page.evaluate(FREE, PLACES):
+                return place
+            self.page.mouse.move(*ABOVE)
+            self.page.mouse.wheel(0, 100)
+            self.page.wait_for_timeout(SETTLED)
+        raise LookupError("there is no room for another node")
 
     def run(self) -> None:
         """Press Run and wait for the end, whatever it is."""
@@ -159,7 +171,7 @@ def run_the_demo(person: Person) -> None:
     )
     page.get_by_text(GRAPH).locator("visible=true").first.click()
     page.wait_for_timeout(2 * SETTLED)
-    person.see("graph", "The graph explains itself in four groups and a note.")
+    person.see("graph", "The graph explains itself in four groups and a note; the prompt is stock.")
     person.run()
     person.see("first_picture", "*Run*: the picture, and in *Z-Magic Sampler* what happened.")
     assert "Face Identity" in person.reads("Z-Magic Sampler")
