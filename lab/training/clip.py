@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from .captions import QUESTIONS, UNANSWERED, some_of
 from .data import Portraits, Variation, read_portraits, varied
-from .running import DEMO_MODELS, EVALUATORS, Trainer, parameters, read_command_line, read_weights
+from .running import DEMO_MODELS, EVALUATORS, parameters, read_command_line, read_weights
+from .trainer import Trainer
 
 MINUTES = 120.0
 LEARNING_RATE = 1e-3
@@ -89,7 +90,7 @@ def main() -> None:
     model = trainer.train(lambda: loss(trainer.module, told, train, run.batch)).model
     run.write_weights(model)
     figures = evaluated(model, tokens, held_out)
-    run.write_report(trainer, {"parameters": parameters(model), **figures})
+    trainer.write_report({"parameters": parameters(model), **figures})
 
 
 def loss(network: WithAnswers, told: Told, portraits: Portraits, batch: int) -> Tensor:

@@ -34,9 +34,10 @@ from .painter import (
     sample_dpmpp_2m,
     with_whole_vocabulary,
 )
-from .running import DEMO_MODELS, Run, Trainer, read_command_line, write_whole
+from .running import DEMO_MODELS, Run, read_command_line, write_whole
 from .sheets import save_sheet
 from .taesd import LATENT_CHANNELS, Autoencoder, autoencoder_from
+from .trainer import Trainer
 
 MINUTES = 240.0
 LEARNING_RATE = 6e-4
@@ -82,16 +83,21 @@ def main() -> None:
     pictures = decoded(autoencoder, sampled(painter, tokens))
     save_sheet(run.file("_samples.png"), pictures[:SHOWN], columns=8)
     figures = {"pictures": len(train), **likeness.figures(pictures, asked, train, run)}
-    run.write_report(trainer, figures)
+    trainer.write_report(figures)
 
 
 def _start(run: Run) -> Painter:
+    """The networks with what the pack's know: of words nothing, if it has no text encoder."""
     painter = Painter()
     run.started(painter.unet)
     words = DEMO_MODELS / f"{TEXT_ENCODER}.safetensors"
-    if words.is_file() and not run.fresh:
-        values = {key: value.float() for key, value in load_file(words).items()}
-        painter.text.load_state_dict(with_whole_vocabulary(values))
+    if run.fresh or not words.is_file():
+        for name, weights in painter.unet.named_parameters():
+            if name.endswith("attn2.to_v.weight"):
+                torch.nn.init.zeros_(weights)
+        return painter
+    values = {key: value.float() for key, value in load_file(words).items()}
+    painter.text.load_state_dict(with_whole_vocabulary(values))
     return painter
 
 

@@ -19,7 +19,8 @@ from .data import Portraits, Variation, read_portraits, varied
 from .layers import Convolution, Residual
 from .metrics import interocular_error
 from .onnx_export import write_onnx
-from .running import EVALUATORS, Trainer, read_command_line, read_weights
+from .running import EVALUATORS, read_command_line, read_weights
+from .trainer import Trainer
 
 MINUTES = 40.0
 LEARNING_RATE = 1e-3
@@ -91,7 +92,7 @@ def main() -> None:
     run.write_weights(network)
     if not run.evaluator:
         write_onnx(run.file(".onnx"), network, SIDE, "points")
-    run.write_report(trainer, evaluated(network, held_out))
+    trainer.write_report(evaluated(network, held_out))
 
 
 def load_evaluator() -> nn.Module:

@@ -17,7 +17,8 @@ from zmagic.guidance.networks.iresnet import LAYERS, IResNet
 
 from .data import Portraits, Variation, read_portraits, varied
 from .metrics import area_under_curve, true_accept_rate, verification_scores
-from .running import EVALUATORS, Trainer, parameters, read_command_line, read_weights
+from .running import EVALUATORS, parameters, read_command_line, read_weights
+from .trainer import Trainer
 
 MINUTES = 90.0
 LEARNING_RATE = 2e-3
@@ -65,7 +66,7 @@ def main() -> None:
     recognizer = trainer.train(lambda: loss(trainer.module, train, run.batch)).recognizer
     run.write_weights(recognizer)
     figures = evaluated(recognizer, held_out)
-    run.write_report(trainer, {"parameters": parameters(recognizer), **figures})
+    trainer.write_report({"parameters": parameters(recognizer), **figures})
 
 
 def load_evaluator() -> nn.Module:

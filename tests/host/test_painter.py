@@ -76,3 +76,24 @@ def test_the_sampler_draws_what_the_network_knows():
     assert samples.shape == (8, 16, 16, 16)
     assert samples.mean() == pytest.approx(mean, abs=0.03)
     assert samples.std() == pytest.approx(spread, rel=0.05)
+
+
+def test_a_start_of_fewer_channels_paints_as_it_did_and_is_deaf(tmp_path, monkeypatch):
+    """What the pack's network knows of its channels is kept; words say nothing to it yet."""
+    monkeypatch.setattr("zmagic.lab.training.running.DEMO_MODELS", tmp_path)
+    monkeypatch.setattr(diffusion, "DEMO_MODELS", tmp_path)
+    few = {"in_channels": 4, "out_channels": 4, "context_dim": 64}
+    with monkeypatch.context() as before:
+        before.setattr(painter, "CONFIG", {**painter.CONFIG, **few})
+        old = painter.empty_unet()
+    for weights in old.parameters():  # no branch is zero, as after a training
+        torch.nn.init.normal_(weights, std=0.02)
+    run = diffusion.Run("unet", tmp_path, 1.0, out=tmp_path)
+    run.write_weights(old.half().float())
+    new = diffusion._start(run)
+    x, level = torch.randn(2, 16, 16, 16), torch.tensor([100.0, 700.0])
+    with torch.no_grad():
+        expected = old(x[:, :4], level, context=torch.zeros(2, 1, 64))
+        for prompt in (PROMPT, ""):
+            found = new(x, level, diffusion.tokens_of([prompt]).expand(2, -1))
+            torch.testing.assert_close(found[:, :4], expected)
