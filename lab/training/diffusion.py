@@ -45,7 +45,7 @@ BATCH = 64
 
 # Copies of each picture that are encoded, half of them mirrored; each is moved by whole pixels,
 # which does not blur it, and its light is changed a little.
-COPIES, MOVED = 4, 4
+COPIES, MOVED = 2, 4
 VARIATION = Variation(light=0.06)
 
 # Sentences about each picture, drawn before the first step, and the share of pictures of a batch
@@ -204,11 +204,10 @@ def kept_latents(run: Run, autoencoder: Autoencoder, portraits: Portraits) -> Te
 
 @torch.no_grad()
 def encoded(autoencoder: Autoencoder, portraits: Portraits) -> Tensor:
-    """Latents of the copies of all pictures, ``[N COPIES, 16, 16, 16]``."""
+    """Latents ``[N COPIES, 16, 16, 16]`` of all pictures, the copies of one behind each other."""
     pictures = (part.float() / 255.0 for part in portraits.images.split(BATCH))
-    return torch.cat(
-        [autoencoder.encoded(_copied(part)) for part in pictures for _ in range(COPIES)]
-    )
+    copies = ([autoencoder.encoded(_copied(part)) for _ in range(COPIES)] for part in pictures)
+    return torch.cat([torch.stack(each, 1).flatten(0, 1) for each in copies])
 
 
 def _copied(pictures: Tensor) -> Tensor:

@@ -246,8 +246,8 @@ def _load(module: nn.Module, path: Path) -> list[str]:
     state, kept = module.state_dict(), load_file(path)
     values = {key: value.float() for key, value in kept.items() if key in state}
     fitting = {key: value for key, value in values.items() if value.shape == state[key].shape}
-    wider = {key: _widened(value, state[key]) for key, value in values.items()}
-    wider = {key: value for key, value in wider.items() if value is not None}
+    others = {key: _widened(values[key], state[key]) for key in values.keys() - fitting.keys()}
+    wider = {key: value for key, value in others.items() if value is not None}
     module.load_state_dict(state | wider | fitting)
     return [key for key in state if key not in fitting and not key.endswith(COUNTER)]
 
