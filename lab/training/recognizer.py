@@ -58,12 +58,13 @@ class WithPeople(nn.Module):
 def main() -> None:
     run = read_command_line("recognizer", __doc__, MINUTES, BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
+    how = VARIATION.toward(run.evaluator)
     people = int(train.people.max()) + 1
     network = WithPeople(
         run.started(_empty(run.evaluator)), people, 0.0 if run.evaluator else MARGIN
     )
     trainer = Trainer(run, network, LEARNING_RATE, weight_decay=5e-2)
-    recognizer = trainer.train(lambda: loss(trainer.module, train, run.batch)).recognizer
+    recognizer = trainer.train(lambda: loss(trainer.module, train, run.batch, how)).recognizer
     run.write_weights(recognizer)
     figures = evaluated(recognizer, held_out)
     trainer.write_report({"parameters": parameters(recognizer), **figures})
@@ -87,10 +88,10 @@ def normalized(crops: Tensor) -> Tensor:
     return (crops - 0.5) / 0.5
 
 
-def loss(network: WithPeople, portraits: Portraits, batch: int) -> Tensor:
+def loss(network: WithPeople, portraits: Portraits, batch: int, how: Variation) -> Tensor:
     """The loss of a random batch."""
     places = portraits.drawn(batch)
-    pictures, points, _ = varied(portraits.pictures(places), VARIATION, portraits.points[places])
+    pictures, points, _ = varied(portraits.pictures(places), how, portraits.points[places])
     points = points + POINT_NOISE * torch.randn_like(points)
     crops = normalized(aligned_crops(pictures, Faces.from_points(points, 1.0)))
     return network(_partly_hidden(crops), portraits.people[places])

@@ -78,6 +78,21 @@ def test_people_are_numbered_without_gaps_and_masks_know_eight_classes(folder):
         read_portraits(folder, "else")
 
 
+def test_networks_that_guide_see_soft_and_noisy_pictures_too():
+    """Half of them are as they were, and none is for an evaluator."""
+    torch.manual_seed(0)
+    images = torch.zeros(400, 3, 16, 16)
+    images[..., 8:] = 1.0
+    still = Variation(mirror=False)
+    seen, _, _ = varied(images, still.toward(evaluator=False))
+    changed = (seen - images).abs().amax((1, 2, 3))
+    assert 0.4 < (changed > 1e-4).float().mean() < 0.6
+    edge = seen[:, :, :, 7:9].mean((1, 2)).diff(dim=1)[:, 0]  # 1 where it is sharp
+    assert edge.max() > 0.99 and 0.1 < edge.min() < 0.3
+    finished, _, _ = varied(images, still.toward(evaluator=True))
+    torch.testing.assert_close(finished, images)
+
+
 @pytest.mark.parametrize("count", MIRRORED)
 def test_mirroring_twice_is_nothing(count):
     order = torch.tensor(MIRRORED[count])
