@@ -10,18 +10,23 @@ more than their few pixels would.
 Latents shall be easy for a diffusion model: of unit variance, and moved and scaled as the picture
 is. Some steps therefore decode latents that were halved in size, or moved by half a cell, and
 compare with the picture changed alike (after Kouzelis et al., "EQ-VAE: Equivariance Regularized
-Latent Space for Improved Generative Image Modeling", ICML 2025).
+Latent Space for Improved Generative Image Modeling", ICML 2025). The first channels stay those of
+the autoencoder it starts from, so that the diffusion model has a start, too.
 """
 
+from functools import partial
+
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from .data import CLASSES, Portraits, Variation, read_portraits, varied
 from .metrics import psnr
-from .running import Run, Trainer, read_command_line
+from .running import DEMO_MODELS, Run, read_command_line
 from .sheets import save_sheet
-from .taesd import FACTOR, SCALING, Autoencoder
+from .taesd import FACTOR, SCALING, Autoencoder, autoencoder_from
+from .trainer import Trainer
 
 MINUTES = 120.0
 LEARNING_RATE = 4e-4
@@ -42,6 +47,9 @@ LATENT_NOISE, LATENT_LIMIT = 0.1, 2.5
 # Share of the pictures in other colors, and how much darker a color becomes at most.
 RECOLORED, DARKENED = 0.3, 0.5
 
+# Weight of the difference to the channels of the autoencoder it starts from.
+KEPT_WEIGHT = 0.3
+
 # Share of the steps that decode halved latents, and latents moved by half a cell.
 HALVED, MOVED = 0.15, 0.1
 
@@ -52,12 +60,24 @@ def main() -> None:
     run = read_command_line("autoencoder", __doc__, MINUTES, BATCH, has_evaluator=False)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
     trainer = Trainer(run, run.started(Autoencoder()), LEARNING_RATE, averaging=0.999)
-    network = trainer.train(lambda: loss(trainer.module, train, run.batch))
+    step = partial(loss, trainer.module, train, run.batch, first_of(run))
+    network = trainer.train(step)
     run.write_weights(network, SCALING)
-    run.write_report(trainer, evaluated(network, held_out, run))
+    trainer.write_report(evaluated(network, held_out, run))
 
 
-def loss(network: Autoencoder, portraits: Portraits, batch: int) -> Tensor:
+def first_of(run: Run) -> Autoencoder | None:
+    """The autoencoder in demo_models, frozen, whose channels are kept; None: from none."""
+    path = DEMO_MODELS / f"{run.title}.safetensors"
+    if run.fresh or not path.is_file():
+        return None
+    first = autoencoder_from(load_file(path)).eval().requires_grad_(False)
+    return first.to(run.device, memory_format=torch.channels_last)
+
+
+def loss(
+    network: Autoencoder, portraits: Portraits, batch: int, first: Autoencoder | None
+) -> Tensor:
     """The loss of a random batch."""
     places = portraits.drawn(batch)
     pictures, _, classes = varied(
@@ -67,6 +87,9 @@ def loss(network: Autoencoder, portraits: Portraits, batch: int) -> Tensor:
     pictures = pictures.contiguous(memory_format=torch.channels_last)
     latents = network.encoded(pictures).float()
     shape = _shape_of(latents)
+    if first is not None:
+        kept = first.encoded(pictures).float()
+        shape = shape + KEPT_WEIGHT * (latents[:, : kept.shape[1]] - kept).square().mean()
     latents, pictures, classes = _changed_alike(latents, pictures, classes)
     result = network.decoded(latents + LATENT_NOISE * torch.randn_like(latents)).float()
     numbers = torch.tensor([CLASSES.index(name) for name in DETAILS])

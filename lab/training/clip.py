@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from .captions import QUESTIONS, UNANSWERED, some_of
 from .data import Portraits, Variation, read_portraits, varied
-from .running import DEMO_MODELS, EVALUATORS, Trainer, parameters, read_command_line, read_weights
+from .running import DEMO_MODELS, EVALUATORS, parameters, read_command_line, read_weights
+from .trainer import Trainer
 
 MINUTES = 120.0
 LEARNING_RATE = 1e-3
@@ -80,19 +81,22 @@ class Told:
 def main() -> None:
     run = read_command_line("clip", __doc__, MINUTES, BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
+    how = VARIATION.toward(run.evaluator)
     config = EVALUATOR_CONFIG if run.evaluator else CONFIG
     tokens = open_clip.get_tokenizer(prepared(config))
     network = WithAnswers(config)
     run.started(network.model)
     told = Told.about(train.labels, tokens)
     trainer = Trainer(run, network, LEARNING_RATE, weight_decay=0.1)
-    model = trainer.train(lambda: loss(trainer.module, told, train, run.batch)).model
+    model = trainer.train(lambda: loss(trainer.module, told, train, run.batch, how)).model
     run.write_weights(model)
     figures = evaluated(model, tokens, held_out)
-    run.write_report(trainer, {"parameters": parameters(model), **figures})
+    trainer.write_report({"parameters": parameters(model), **figures})
 
 
-def loss(network: WithAnswers, told: Told, portraits: Portraits, batch: int) -> Tensor:
+def loss(
+    network: WithAnswers, told: Told, portraits: Portraits, batch: int, how: Variation
+) -> Tensor:
     """The loss of a random batch: CLIP's, and that of the answers to all questions.
 
     A sentence may fit many portraits of a batch, for which CLIP's loss punishes it. The prompts of
@@ -101,7 +105,7 @@ def loss(network: WithAnswers, told: Told, portraits: Portraits, batch: int) -> 
     """
     places = portraits.drawn(batch)
     answers = told.answers[:, places]
-    pictures, _, _ = varied(portraits.pictures(places), VARIATION)
+    pictures, _, _ = varied(portraits.pictures(places), how)
     texts = torch.cat((told.sentences[places, torch.randint(SENTENCES, (batch,))], told.prompts))
     image, text, scale = network.model(normalized(pictures), texts)
     image, text, scale = image.float(), text.float(), scale.float()

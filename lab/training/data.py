@@ -6,11 +6,12 @@ picture in labels.jsonl.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from kornia.filters import gaussian_blur2d
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,6 +21,12 @@ __all__ = ["CLASSES", "Portraits", "Variation", "read_portraits", "split_of", "v
 # What the parsers tell apart. The masks name glasses (8) and hats (9) as well.
 CLASSES = ("background", "skin", "lips", "brows", "eyes", "hair", "clothing", "beard")
 MERGED = {8: CLASSES.index("skin"), 9: CLASSES.index("clothing")}
+
+# Guidance shows a network what a sampling expects so far, which is soft and noisy until its last
+# steps. So are some of the pictures that a network which guides is trained on: the share of them,
+# the largest standard deviations of blur, in pixels, and of noise.
+UNFINISHED, SOFTEST, NOISIEST = 0.5, 2.5, 0.08
+BLUR_SIZE = 15
 
 # iBUG's 68 points of a mirrored face in their order: right and left change places.
 MIRRORED_68 = (
@@ -114,6 +121,7 @@ class Variation:
         roll: largest turn, in radians.
         light: largest change of brightness and contrast, as a share.
         gray: share of the pictures that lose their colors.
+        unfinished: share of the pictures that are blurred and noised, as guidance shows them.
     """
 
     mirror: bool = True
@@ -122,6 +130,12 @@ class Variation:
     roll: float = 0.0
     light: float = 0.0
     gray: float = 0.0
+    unfinished: float = 0.0
+
+    def toward(self, evaluator: bool) -> "Variation":
+        """The changes for an evaluator, which sees finished pictures, or for a network that guides,
+        which sees unfinished ones as well."""
+        return self if evaluator else replace(self, unfinished=UNFINISHED)
 
 
 def varied(
@@ -137,7 +151,7 @@ def varied(
     matrix = _placement(len(images), how)  # [B, 2, 3]: from the new picture to the old one
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    images = _lit(images, how)
+    images = _unfinished(_lit(images, how), how)
     if points is not None:
         points = _moved(points, matrix)
     if classes is not None:
@@ -176,6 +190,17 @@ def _lit(images: Tensor, how: Variation) -> Tensor:
         lost = (torch.rand(count) < how.gray).view(-1, 1, 1, 1)
         images = torch.where(lost, images.mean(1, keepdim=True), images)
     return images
+
+
+def _unfinished(images: Tensor, how: Variation) -> Tensor:
+    if not how.unfinished:
+        return images
+    count = len(images)
+    sigma = (SOFTEST * torch.rand(count, 1)).clamp_min(1e-2).expand(-1, 2)
+    soft = gaussian_blur2d(images, (BLUR_SIZE, BLUR_SIZE), sigma)
+    noise = NOISIEST * torch.rand(count, 1, 1, 1) * torch.randn_like(images)
+    chosen = (torch.rand(count) < how.unfinished).view(-1, 1, 1, 1)
+    return torch.where(chosen, (soft + noise).clamp(0.0, 1.0), images)
 
 
 def _within(count: int, limit: float) -> Tensor:

@@ -34,9 +34,10 @@ from .painter import (
     sample_dpmpp_2m,
     with_whole_vocabulary,
 )
-from .running import DEMO_MODELS, Run, Trainer, read_command_line, write_whole
+from .running import DEMO_MODELS, Run, read_command_line, write_whole
 from .sheets import save_sheet
 from .taesd import LATENT_CHANNELS, Autoencoder, autoencoder_from
+from .trainer import Trainer
 
 MINUTES = 240.0
 LEARNING_RATE = 6e-4
@@ -44,7 +45,7 @@ BATCH = 64
 
 # Copies of each picture that are encoded, half of them mirrored; each is moved by whole pixels,
 # which does not blur it, and its light is changed a little.
-COPIES, MOVED = 4, 4
+COPIES, MOVED = 2, 4
 VARIATION = Variation(light=0.06)
 
 # Sentences about each picture, drawn before the first step, and the share of pictures of a batch
@@ -82,16 +83,21 @@ def main() -> None:
     pictures = decoded(autoencoder, sampled(painter, tokens))
     save_sheet(run.file("_samples.png"), pictures[:SHOWN], columns=8)
     figures = {"pictures": len(train), **likeness.figures(pictures, asked, train, run)}
-    run.write_report(trainer, figures)
+    trainer.write_report(figures)
 
 
 def _start(run: Run) -> Painter:
+    """The networks with what the pack's know: of words nothing, if it has no text encoder."""
     painter = Painter()
     run.started(painter.unet)
     words = DEMO_MODELS / f"{TEXT_ENCODER}.safetensors"
-    if words.is_file() and not run.fresh:
-        values = {key: value.float() for key, value in load_file(words).items()}
-        painter.text.load_state_dict(with_whole_vocabulary(values))
+    if run.fresh or not words.is_file():
+        for name, weights in painter.unet.named_parameters():
+            if name.endswith("attn2.to_v.weight"):
+                torch.nn.init.zeros_(weights)
+        return painter
+    values = {key: value.float() for key, value in load_file(words).items()}
+    painter.text.load_state_dict(with_whole_vocabulary(values))
     return painter
 
 
@@ -198,11 +204,10 @@ def kept_latents(run: Run, autoencoder: Autoencoder, portraits: Portraits) -> Te
 
 @torch.no_grad()
 def encoded(autoencoder: Autoencoder, portraits: Portraits) -> Tensor:
-    """Latents of the copies of all pictures, ``[N COPIES, 16, 16, 16]``."""
+    """Latents ``[N COPIES, 16, 16, 16]`` of all pictures, the copies of one behind each other."""
     pictures = (part.float() / 255.0 for part in portraits.images.split(BATCH))
-    return torch.cat(
-        [autoencoder.encoded(_copied(part)) for part in pictures for _ in range(COPIES)]
-    )
+    copies = ([autoencoder.encoded(_copied(part)) for _ in range(COPIES)] for part in pictures)
+    return torch.cat([torch.stack(each, 1).flatten(0, 1) for each in copies])
 
 
 def _copied(pictures: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ from .data import Portraits, Variation, read_portraits, varied
 from .layers import Convolution, Residual
 from .metrics import interocular_error
 from .onnx_export import write_onnx
-from .running import EVALUATORS, Trainer, read_command_line, read_weights
+from .running import EVALUATORS, read_command_line, read_weights
+from .trainer import Trainer
 
 MINUTES = 40.0
 LEARNING_RATE = 1e-3
@@ -84,14 +85,15 @@ class LandmarkEvaluator(nn.Module):
 def main() -> None:
     run = read_command_line("landmarks", __doc__, MINUTES, BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
+    how = VARIATION.toward(run.evaluator)
     trainer = Trainer(
         run, run.started(LandmarkEvaluator() if run.evaluator else LandmarkNetwork()), LEARNING_RATE
     )
-    network = trainer.train(lambda: loss(trainer.module, train, run.batch))
+    network = trainer.train(lambda: loss(trainer.module, train, run.batch, how))
     run.write_weights(network)
     if not run.evaluator:
         write_onnx(run.file(".onnx"), network, SIDE, "points")
-    run.write_report(trainer, evaluated(network, held_out))
+    trainer.write_report(evaluated(network, held_out))
 
 
 def load_evaluator() -> nn.Module:
@@ -99,10 +101,10 @@ def load_evaluator() -> nn.Module:
     return read_weights(LandmarkEvaluator(), EVALUATORS / "landmarks_evaluator.safetensors")
 
 
-def loss(network: nn.Module, portraits: Portraits, batch: int) -> Tensor:
+def loss(network: nn.Module, portraits: Portraits, batch: int, how: Variation) -> Tensor:
     """Smoothed distance in a random batch."""
     places = portraits.drawn(batch)
-    pictures, points, _ = varied(portraits.pictures(places), VARIATION, portraits.points68[places])
+    pictures, points, _ = varied(portraits.pictures(places), how, portraits.points68[places])
     crops, back = faces_in_boxes(pictures, points, BOX_SHIFT, BOX_SCALE)
     inverse = torch.linalg.inv(back[:, :, :2]).transpose(1, 2)
     target = (points - back[:, None, :, 2]) @ inverse

@@ -15,7 +15,8 @@ from .data import CLASSES, Portraits, Variation, read_portraits, varied
 from .layers import Convolution, Residual
 from .metrics import confusion, intersection_over_union
 from .onnx_export import write_onnx
-from .running import EVALUATORS, Trainer, read_command_line, read_weights
+from .running import EVALUATORS, read_command_line, read_weights
+from .trainer import Trainer
 
 MINUTES = 40.0
 LEARNING_RATE = 2e-3
@@ -77,15 +78,16 @@ class ParserEvaluator(nn.Module):
 def main() -> None:
     run = read_command_line("parser", __doc__, MINUTES, BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
+    how = VARIATION.toward(run.evaluator)
     trainer = Trainer(
         run, run.started(ParserEvaluator() if run.evaluator else Parser()), LEARNING_RATE
     )
     weights = class_weights(train)
-    network = trainer.train(lambda: loss(trainer.module, train, weights, run.batch))
+    network = trainer.train(lambda: loss(trainer.module, train, weights, run.batch, how))
     run.write_weights(network)
     if not run.evaluator:
         write_onnx(run.file(".onnx"), network, SIDE, "scores")
-    run.write_report(trainer, evaluated(network, held_out))
+    trainer.write_report(evaluated(network, held_out))
 
 
 def load_evaluator() -> nn.Module:
@@ -106,11 +108,13 @@ def class_weights(portraits: Portraits) -> Tensor:
     return weights / weights.mean()
 
 
-def loss(network: nn.Module, portraits: Portraits, weights: Tensor, batch: int) -> Tensor:
+def loss(
+    network: nn.Module, portraits: Portraits, weights: Tensor, batch: int, how: Variation
+) -> Tensor:
     """Weighted cross entropy, and the Dice overlap (Milletari et al., 3DV 2016)."""
     places = portraits.drawn(batch)
     pictures, _, classes = varied(
-        portraits.pictures(places), VARIATION, classes=portraits.classes[places]
+        portraits.pictures(places), how, classes=portraits.classes[places]
     )
     scores = network(normalized(pictures)).float()
     target = F.one_hot(classes.long(), len(CLASSES)).movedim(3, 1).float()

@@ -17,7 +17,8 @@ from zmagic.guidance.networks.iresnet import LAYERS, IResNet
 
 from .data import Portraits, Variation, read_portraits, varied
 from .metrics import area_under_curve, true_accept_rate, verification_scores
-from .running import EVALUATORS, Trainer, parameters, read_command_line, read_weights
+from .running import EVALUATORS, parameters, read_command_line, read_weights
+from .trainer import Trainer
 
 MINUTES = 90.0
 LEARNING_RATE = 2e-3
@@ -57,15 +58,16 @@ class WithPeople(nn.Module):
 def main() -> None:
     run = read_command_line("recognizer", __doc__, MINUTES, BATCH)
     train, held_out = read_portraits(run.data, "train"), read_portraits(run.data, "test")
+    how = VARIATION.toward(run.evaluator)
     people = int(train.people.max()) + 1
     network = WithPeople(
         run.started(_empty(run.evaluator)), people, 0.0 if run.evaluator else MARGIN
     )
     trainer = Trainer(run, network, LEARNING_RATE, weight_decay=5e-2)
-    recognizer = trainer.train(lambda: loss(trainer.module, train, run.batch)).recognizer
+    recognizer = trainer.train(lambda: loss(trainer.module, train, run.batch, how)).recognizer
     run.write_weights(recognizer)
     figures = evaluated(recognizer, held_out)
-    run.write_report(trainer, {"parameters": parameters(recognizer), **figures})
+    trainer.write_report({"parameters": parameters(recognizer), **figures})
 
 
 def load_evaluator() -> nn.Module:
@@ -86,10 +88,10 @@ def normalized(crops: Tensor) -> Tensor:
     return (crops - 0.5) / 0.5
 
 
-def loss(network: WithPeople, portraits: Portraits, batch: int) -> Tensor:
+def loss(network: WithPeople, portraits: Portraits, batch: int, how: Variation) -> Tensor:
     """The loss of a random batch."""
     places = portraits.drawn(batch)
-    pictures, points, _ = varied(portraits.pictures(places), VARIATION, portraits.points[places])
+    pictures, points, _ = varied(portraits.pictures(places), how, portraits.points[places])
     points = points + POINT_NOISE * torch.randn_like(points)
     crops = normalized(aligned_crops(pictures, Faces.from_points(points, 1.0)))
     return network(_partly_hidden(crops), portraits.people[places])

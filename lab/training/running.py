@@ -1,24 +1,14 @@
-"""One training run: a command line, a loop that may be stopped at any time, weights and a report.
+"""One training run as its command line asks for it: settings, weights and the report."""
 
-The same command continues where the last one stopped: the work folder keeps weights, their moving
-average, the optimizer, the random state and the time spent. A run that is interrupted and one that
-is not are equal, to the bit on the same machine, where the budget is a number of steps; a budget in
-minutes depends on the machine.
-"""
-
-import copy
 import json
-import math
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from timm.optim import Muon
 from torch import Tensor, nn
 
 from zmagic.scripts.headless import available_device
@@ -29,7 +19,6 @@ __all__ = [
     "DEMO_MODELS",
     "EVALUATORS",
     "Run",
-    "Trainer",
     "parameters",
     "read_command_line",
     "read_weights",
@@ -42,17 +31,10 @@ DEMO_MODELS, EVALUATORS = PACK / "demo_models", PACK / "lab" / "evaluators"
 # What a batch norm counts while it is trained; it plays no part in its result.
 COUNTER = "num_batches_tracked"
 
-SECONDS_BETWEEN_CHECKPOINTS = 60.0
-STEPS_BETWEEN_LINES = 100
-
 FLAGS = {
     "evaluator": "Train the evaluator, which never guides, instead of the attribute network.",
     "fresh": "Start from random weights instead of those that the pack has.",
 }
-
-# Steps in which the learning rate rises from 0, and what is left of it at the end of the budget.
-WARM_UP_STEPS = 100
-FINAL_RATE = 0.01
 
 
 @dataclass(frozen=True)
@@ -107,7 +89,10 @@ class Run:
         return folder / f"{self.title}{suffix}"
 
     def started(self, module: nn.Module) -> nn.Module:
-        """The module with the weights that the pack has, as far as they fit."""
+        """The module with the weights that the pack has, as far as they fit.
+
+        Weights for fewer channels become those of the first ones.
+        """
         folder = EVALUATORS if self.evaluator else DEMO_MODELS
         path = folder / f"{self.title}.safetensors"
         if path.is_file() and not self.fresh and (missing := _load(module, path)):
@@ -142,17 +127,17 @@ class Run:
         write_whole(path, lambda new: save_file({**weights, **(extra or {})}, new))
         return path
 
-    def write_report(self, trainer: "Trainer", figures: Mapping) -> None:
+    def write_report(self, module: nn.Module, steps: int, seconds: float, figures: Mapping) -> None:
         """Figures on people that were not trained on, printed and beside the weights."""
         report = {
             "network": self.title,
-            "parameters": parameters(trainer.module),
+            "parameters": parameters(module),
             "seed": self.seed,
             "precision": self.precision,
             "device": _name_of(self.device),
             "batch": self.batch,
-            "steps": trainer.step,
-            "minutes": round(trainer.seconds / 60.0, 1),
+            "steps": steps,
+            "minutes": round(seconds / 60.0, 1),
             **figures,
         }
         text = json.dumps(report, indent=2)
@@ -217,7 +202,7 @@ def read_command_line(
         "--precision",
         choices=("bf16", "fp32"),
         help="Precision of the computation; weights and sums are always float32. Default: bf16 "
-        "where the device multiplies it, else fp32.",
+        "where the device is faster with it, else fp32.",
     )
     parser.add_argument(
         "--device",
@@ -240,130 +225,6 @@ def read_command_line(
     return run
 
 
-class Trainer:
-    """Muon with a cosine schedule on a module, and the moving average of its weights.
-
-    Muon (Jordan et al., 2024) makes the step of a matrix or kernel orthogonal; biases, norms and
-    embeddings take steps of AdamW.
-
-    Args:
-        run: budget and files.
-        module: all that is trained.
-        learning_rate: its largest value.
-        weight_decay: decay of matrices and kernels; biases and norms have none.
-        averaging: share that the average keeps in a step; smaller in the first steps.
-    """
-
-    def __init__(
-        self,
-        run: Run,
-        module: nn.Module,
-        learning_rate: float,
-        weight_decay: float = 1e-2,
-        averaging: float = 0.999,
-    ):
-        # Convolutions are faster where the channels of a pixel lie together.
-        self.run = run
-        self.module = module.to(run.device, memory_format=torch.channels_last)
-        self.average = copy.deepcopy(module).eval().requires_grad_(False)
-        self.learning_rate, self.averaging = learning_rate * run.rate_factor, averaging
-        self.optimizer = Muon(
-            _groups_of(module, weight_decay), learning_rate, nesterov=True, betas=(0.9, 0.98)
-        )
-        self.step, self.seconds = 0, 0.0
-
-    @property
-    def progress(self) -> float:
-        """Share of the budget that is spent, 0 to 1."""
-        if self.run.steps is not None:
-            return min(1.0, self.step / self.run.steps)
-        return min(1.0, self.seconds / (60.0 * self.run.minutes))
-
-    def train(self, loss: Callable[[], Tensor]) -> nn.Module:
-        """Spend what is left of the budget on ``loss``, which draws its own batch.
-
-        Returns:
-            The averaged module, ready to be evaluated.
-        """
-        if self.run.checkpoint.is_file():
-            self._load()
-        self.module.train()
-        saved = time.monotonic()
-        while self.progress < 1.0:
-            begin = time.monotonic()
-            value = self._stepped(loss)
-            now = time.monotonic()
-            self.seconds += now - begin
-            if self.step % STEPS_BETWEEN_LINES == 0 or self.progress >= 1.0:
-                line = f"step {self.step}  {self.seconds:.0f} s  loss {value.item():.4f}"
-                print(line, flush=True)
-            if now - saved > SECONDS_BETWEEN_CHECKPOINTS:
-                self._save()
-                saved = now
-        self._save()
-        return self.average
-
-    def _stepped(self, loss: Callable[[], Tensor]) -> Tensor:
-        rate = self.learning_rate * _schedule(self.step, self.progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        kind = torch.device(self.run.device).type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.run.precision == "bf16"):
-            value = loss()
-        self.optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(self.module.parameters(), 1.0, error_if_nonfinite=True)
-        self.optimizer.step()
-        self.step += 1
-        self._averaged()
-        return value.detach()
-
-    @torch.no_grad()
-    def _averaged(self) -> None:
-        kept = min(self.averaging, (1.0 + self.step) / (10.0 + self.step))
-        average, new = self.average.state_dict(), self.module.state_dict()
-        moving = [key for key, value in average.items() if value.is_floating_point()]
-        torch._foreach_lerp_([average[k] for k in moving], [new[k] for k in moving], 1.0 - kept)
-        for key in average.keys() - set(moving):
-            average[key].copy_(new[key])
-
-    def _save(self) -> None:
-        state = {
-            "module": self.module.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": _random_states(self.run.device),
-            "step": self.step,
-            "seconds": self.seconds,
-        }
-        self.run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.run.checkpoint, lambda new: torch.save(state, new))
-
-    def _load(self) -> None:
-        state = torch.load(self.run.checkpoint, map_location="cpu", weights_only=True)
-        self.module.load_state_dict(state["module"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        _set_random_states(self.run.device, state["random"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        print(f"continues after step {self.step}, {self.seconds:.0f} s", flush=True)
-
-
-def _groups_of(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Parameters for Muon, and those that take steps of AdamW.
-
-    An embedding is a table of vectors, of which a batch moves a few: no matrix to make orthogonal.
-    """
-    tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
-    trained = [p for p in module.parameters() if p.requires_grad]
-    matrices = [p for p in trained if p.ndim > 1 and id(p) not in tables]
-    others = [p for p in trained if p.ndim <= 1 or id(p) in tables]
-    return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0, "use_fallback": True},
-    ]
-
-
 def read_weights(module: nn.Module, path: Path) -> nn.Module:
     """The module with weights that ``Run.write_weights`` wrote, frozen, ready to be evaluated, on
     the default device.
@@ -383,9 +244,25 @@ def _load(module: nn.Module, path: Path) -> list[str]:
         The names of those that do not, or are not there.
     """
     state, kept = module.state_dict(), load_file(path)
-    fitting = {k: v.float() for k, v in kept.items() if k in state and v.shape == state[k].shape}
-    module.load_state_dict(state | fitting)
+    values = {key: value.float() for key, value in kept.items() if key in state}
+    fitting = {key: value for key, value in values.items() if value.shape == state[key].shape}
+    others = {key: _widened(values[key], state[key]) for key in values.keys() - fitting.keys()}
+    wider = {key: value for key, value in others.items() if value is not None}
+    module.load_state_dict(state | wider | fitting)
     return [key for key in state if key not in fitting and not key.endswith(COUNTER)]
+
+
+def _widened(old: Tensor, new: Tensor) -> Tensor | None:
+    """``old`` as the first channels of ``new``, of whose other inputs they hear nothing at first;
+    None if it is of another shape."""
+    if old.ndim != new.ndim or old.shape[2:] != new.shape[2:]:
+        return None
+    if any(few > many for few, many in zip(old.shape, new.shape, strict=True)):
+        return None
+    result = new.clone()
+    result[: len(old)] = 0.0
+    result[tuple(slice(size) for size in old.shape)] = old
+    return result
 
 
 def parameters(module: nn.Module) -> int:
@@ -400,32 +277,14 @@ def _name_of(device: str) -> str:
     return device
 
 
-def _random_states(device: str) -> list[Tensor]:
-    """The random state of the CPU, which some draws are always made on, and of the device."""
-    states = [torch.get_rng_state()]
-    if torch.device(device).type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return states
-
-
-def _set_random_states(device: str, states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if torch.device(device).type == "cuda":
-        torch.cuda.set_rng_state(states[1], device)
-
-
 def _fast_precision(device: str) -> str:
-    """Return bf16 where it is multiplied, which is four times as fast, else fp32."""
+    """Return bf16 where it is multiplied faster, else fp32.
+
+    A CPU without AMX multiplies it at no more than the speed of fp32, and converts it.
+    """
     if torch.device(device).type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    able = torch.cpu.get_capabilities()
-    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
-
-
-def _schedule(step: int, progress: float) -> float:
-    """A linear rise, then half a cosine (Loshchilov and Hutter, ICLR 2017) over the budget."""
-    falling = FINAL_RATE + (1.0 - FINAL_RATE) * (1.0 + math.cos(math.pi * progress)) / 2.0
-    return falling * min(1.0, (step + 1) / WARM_UP_STEPS)
+    return "bf16" if torch.cpu.get_capabilities().get("amx_bf16") else "fp32"
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from zmagic.lab.training import diffusion, painter
+from zmagic.lab.training.data import Portraits
 
 PROMPT = "a photo of a young woman with long red hair, wearing glasses"
 
@@ -46,7 +47,10 @@ def test_a_file_has_the_words_of_the_captions_alone(made, tmp_path):
 
 
 def test_words_and_picture_learn_from_one_loss(made):
-    latents, told = torch.randn(8, 16, 16, 16), diffusion.tokens_of([PROMPT, "a man"])[:, None]
+    latents, told = (
+        torch.randn(2 * diffusion.COPIES, 16, 16, 16),
+        diffusion.tokens_of([PROMPT, "a man"])[:, None],
+    )
     learning = painter.Painter()
     for branch in learning.unet.out.parameters():  # zero at first, and nothing behind it learns
         torch.nn.init.normal_(branch, std=0.1)
@@ -76,3 +80,44 @@ def test_the_sampler_draws_what_the_network_knows():
     assert samples.shape == (8, 16, 16, 16)
     assert samples.mean() == pytest.approx(mean, abs=0.03)
     assert samples.std() == pytest.approx(spread, rel=0.05)
+
+
+def test_a_start_of_fewer_channels_paints_as_it_did_and_is_deaf(tmp_path, monkeypatch):
+    """What the pack's network knows of its channels is kept; words say nothing to it yet."""
+    monkeypatch.setattr("zmagic.lab.training.running.DEMO_MODELS", tmp_path)
+    monkeypatch.setattr(diffusion, "DEMO_MODELS", tmp_path)
+    few = {"in_channels": 4, "out_channels": 4, "context_dim": 64}
+    with monkeypatch.context() as before:
+        before.setattr(painter, "CONFIG", {**painter.CONFIG, **few})
+        old = painter.empty_unet()
+    for weights in old.parameters():  # no branch is zero, as after a training
+        torch.nn.init.normal_(weights, std=0.02)
+    run = diffusion.Run("unet", tmp_path, 1.0, out=tmp_path)
+    run.write_weights(old.half().float())
+    new = diffusion._start(run)
+    x, level = torch.randn(2, 16, 16, 16), torch.tensor([100.0, 700.0])
+    with torch.no_grad():
+        expected = old(x[:, :4], level, context=torch.zeros(2, 1, 64))
+        for prompt in (PROMPT, ""):
+            found = new(x, level, diffusion.tokens_of([prompt]).expand(2, -1))
+            torch.testing.assert_close(found[:, :4], expected)
+
+
+class _Mean:
+    """Says of a picture how bright it is."""
+
+    def encoded(self, pictures):
+        return pictures.mean((1, 2, 3), keepdim=True)
+
+
+def test_every_copy_has_the_words_of_its_picture():
+    """The loss takes the copies of a picture for neighbors, in batches of several, too."""
+    count = diffusion.BATCH + 6
+    shades = torch.linspace(0.2, 0.8, count)
+    images = (shades.view(-1, 1, 1, 1) * 255.0).expand(count, 3, 16, 16).to(torch.uint8)
+    none = torch.zeros(count)
+    portraits = Portraits(images, none, none, None, none, ({},) * count)
+    latents = diffusion.encoded(_Mean(), portraits).flatten()
+    found = latents.view(count, diffusion.COPIES)
+    # Light varies by a few percent; other pictures of the list are far brighter or darker.
+    torch.testing.assert_close(found, shades[:, None].expand_as(found), rtol=0.2, atol=0.0)

@@ -16,8 +16,9 @@ from zmagic.lab.training.data import CLASSES, MIRRORED, Variation, read_portrait
 from zmagic.lab.training.landmarks import LandmarkNetwork
 from zmagic.lab.training.onnx_export import write_onnx
 from zmagic.lab.training.parser import Parser, class_weights
-from zmagic.lab.training.running import Run, Trainer
+from zmagic.lab.training.running import Run
 from zmagic.lab.training.taesd import Autoencoder
+from zmagic.lab.training.trainer import Trainer
 
 SPLITS = ("train", "validation", "test")
 
@@ -77,6 +78,21 @@ def test_people_are_numbered_without_gaps_and_masks_know_eight_classes(folder):
         read_portraits(folder, "else")
 
 
+def test_networks_that_guide_see_soft_and_noisy_pictures_too():
+    """Half of them are as they were, and none is for an evaluator."""
+    torch.manual_seed(0)
+    images = torch.zeros(400, 3, 16, 16)
+    images[..., 8:] = 1.0
+    still = Variation(mirror=False)
+    seen, _, _ = varied(images, still.toward(evaluator=False))
+    changed = (seen - images).abs().amax((1, 2, 3))
+    assert 0.4 < (changed > 1e-4).float().mean() < 0.6
+    edge = seen[:, :, :, 7:9].mean((1, 2)).diff(dim=1)[:, 0]  # 1 where it is sharp
+    assert edge.max() > 0.99 and 0.1 < edge.min() < 0.3
+    finished, _, _ = varied(images, still.toward(evaluator=True))
+    torch.testing.assert_close(finished, images)
+
+
 @pytest.mark.parametrize("count", MIRRORED)
 def test_mirroring_twice_is_nothing(count):
     order = torch.tensor(MIRRORED[count])
@@ -127,7 +143,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     parts = dataclasses.replace(whole, work=tmp_path / "parts")
     expected = toy(whole).state_dict()
 
-    monkeypatch.setattr("zmagic.lab.training.running.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("zmagic.lab.training.trainer.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     stepped = Trainer._stepped
 
     def going_away(trainer, loss):
@@ -168,6 +184,20 @@ def test_weights_are_halved_except_statistics(tmp_path):
     assert weights["0.weight"].dtype == torch.float16
     assert weights["1.running_var"].dtype == torch.float32
     assert not any(key.endswith("num_batches_tracked") for key in weights)
+
+
+def test_weights_for_fewer_channels_are_those_of_the_first_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr("zmagic.lab.training.running.DEMO_MODELS", tmp_path)
+    run = Run("toy", tmp_path, 1.0, out=tmp_path)
+    few, many = nn.Conv2d(2, 3, 3), nn.Conv2d(5, 4, 3)
+    run.write_weights(few.half().float())
+    run.started(many)
+    x = torch.randn(1, 5, 8, 8)
+    torch.testing.assert_close(many(x)[:, :3], few(x[:, :2]))
+    other = nn.Conv2d(5, 4, 1)
+    before = {key: value.clone() for key, value in other.state_dict().items()}
+    run.started(other)
+    assert torch.equal(other.weight, before["weight"])
 
 
 def test_area_under_curve_by_counting():
