@@ -88,7 +88,7 @@ def test_a_start_of_fewer_channels_paints_as_it_did_and_is_deaf(tmp_path, monkey
     monkeypatch.setattr(diffusion, "DEMO_MODELS", tmp_path)
     few = {"in_channels": 4, "out_channels": 4, "context_dim": 64}
     with monkeypatch.context() as before:
-        before.setattr(painter, "CONFIG", {**painter.CONFIG, **few})
+        before.setattr(painter, "UNET_CONFIG", {**painter.UNET_CONFIG, **few})
         old = painter.empty_unet()
     for weights in old.parameters():  # no branch is zero, as after a training
         torch.nn.init.normal_(weights, std=0.02)
