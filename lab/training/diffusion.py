@@ -9,7 +9,6 @@ demo_models, as far as they fit, unless --fresh is given. Train the autoencoder 
 figures of the report the evaluators' CLIP and recognizer.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import open_clip
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,7 +33,7 @@ from .painter import (
     sample_dpmpp_2m,
     with_whole_vocabulary,
 )
-from .running import DEMO_MODELS, Run, read_command_line, write_whole
+from .running import DEMO_MODELS, Run, bytes_of, kept, read_command_line, read_weights
 from .sheets import save_sheet
 from .taesd import LATENT_CHANNELS, Autoencoder, autoencoder_from
 from .trainer import Trainer
@@ -63,7 +62,7 @@ LARGEST_RATIO = 5.0
 STEPS, CFG, SHOWN, SAMPLES = 20, 3.0, 64, 512
 PART = 64  # of the samples, at once
 
-TEXT_ENCODER = "zmagic_demo_text_encoder"
+UNET, TEXT_ENCODER = "zmagic_demo_unet", "zmagic_demo_text_encoder"
 
 
 def main() -> None:
@@ -96,9 +95,22 @@ def _start(run: Run) -> Painter:
             if name.endswith("attn2.to_v.weight"):
                 torch.nn.init.zeros_(weights)
         return painter
-    values = {key: value.float() for key, value in load_file(words).items()}
-    painter.text.load_state_dict(with_whole_vocabulary(values))
+    _read_words(painter, words)
     return painter
+
+
+def trained(run: Run) -> Painter:
+    """The networks as they were written to the run's folder, or are in demo_models."""
+    painter = Painter()
+    folder = run.out if run.out and (run.out / f"{UNET}.safetensors").is_file() else DEMO_MODELS
+    read_weights(painter.unet, folder / f"{UNET}.safetensors")
+    _read_words(painter, folder / f"{TEXT_ENCODER}.safetensors")
+    return painter.to(run.device, memory_format=torch.channels_last)
+
+
+def _read_words(painter: Painter, path: Path) -> None:
+    values = {key: value.float() for key, value in load_file(path).items()}
+    painter.text.load_state_dict(with_whole_vocabulary(values))
 
 
 def write(run: Run, painter: Painter, told: Tensor) -> None:
@@ -189,17 +201,11 @@ def sampled(painter: Painter, tokens: Tensor) -> Tensor:
 
 
 def kept_latents(run: Run, autoencoder: Autoencoder, portraits: Portraits) -> Tensor:
-    """``encoded``, which takes minutes, read from the work folder if it was done before."""
-    weights = b"".join(v.cpu().numpy().tobytes() for v in autoencoder.state_dict().values())
+    """``encoded``, read from the work folder if it was done before."""
     names = json.dumps([COPIES, MOVED, *(label["id"] for label in portraits.labels)]).encode()
     file = run.checkpoint.with_name("latents.safetensors")
-    key = hashlib.sha256(weights + names).hexdigest()
-    if file.is_file() and (kept := load_file(file)).keys() == {key}:
-        return kept[key].to(run.device)
-    latents = encoded(autoencoder, portraits)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, lambda new: save_file({key: latents.contiguous()}, new))
-    return latents
+    made_of = (*bytes_of(autoencoder), names)
+    return kept(file, made_of, lambda: encoded(autoencoder, portraits)).to(run.device)
 
 
 @torch.no_grad()

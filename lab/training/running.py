@@ -1,9 +1,10 @@
 """One training run as its command line asks for it: settings, weights and the report."""
 
+import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ __all__ = [
     "DEMO_MODELS",
     "EVALUATORS",
     "Run",
+    "bytes_of",
+    "kept",
     "parameters",
     "read_command_line",
     "read_weights",
@@ -285,6 +288,25 @@ def _fast_precision(device: str) -> str:
     if torch.device(device).type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if torch.cpu.get_capabilities().get("amx_bf16") else "fp32"
+
+
+def kept(file: Path, made_of: Iterable[bytes], make: Callable[[], Tensor]) -> Tensor:
+    """What ``make`` gives, which takes minutes, read from ``file`` if it was made of the same."""
+    digest = hashlib.sha256()
+    for part in made_of:
+        digest.update(part)
+    key = digest.hexdigest()
+    if file.is_file() and (before := load_file(file)).keys() == {key}:
+        return before[key]
+    made = make().contiguous()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, lambda new: save_file({key: made}, new))
+    return made
+
+
+def bytes_of(module: nn.Module) -> Iterator[bytes]:
+    """Its weights, for ``kept``."""
+    return (value.cpu().numpy().tobytes() for value in module.state_dict().values())
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,130 +1,95 @@
-"""The preset for models of few steps: half of the steps, several corrections behind each."""
+"""The demo model of four steps: what it learns from, and that ComfyUI loads what it learned."""
 
-import math
-
+import comfy.lora
 import pytest
 import torch
+from comfy.samplers import calculate_sigmas
 
-from zmagic.guidance.settings import preset
-from zmagic.host.hooks import HostSettings, attach
+from zmagic.host.demo_model import load_unet
+from zmagic.lab.training import few_steps, painter
+from zmagic.lab.training.diffusion import Run, tokens_of
+from zmagic.lab.training.trainer import Trainer
 
-from . import architectures
-from .test_compare import run
-from .test_hooks import EPS, FLOW, conditions, guided
-
-STRENGTH = 0.6
+PROMPTS = ["a photo of a man", "a photo of a woman with red hair"]
 
 
-@pytest.fixture(scope="module")
-def specimens():
+@pytest.fixture
+def teacher():
+    torch.manual_seed(2)
+    made = painter.Painter().eval().requires_grad_(False)
+    for module in made.unet.modules():  # no branch is zero, as after a training
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+            torch.nn.init.normal_(module.weight, std=0.5 * module.weight[0].numel() ** -0.5)
+    return made
+
+
+@pytest.mark.parametrize("steps", [few_steps.STEPS, few_steps.STEPS * few_steps.WITHIN])
+def test_levels_are_those_of_the_scheduler_that_a_user_picks(steps):
+    ours = few_steps.levels(steps)
+    torch.testing.assert_close(ours, calculate_sigmas(painter.Schedule(), "sgm_uniform", steps))
+
+
+def test_the_student_meets_the_teacher_at_its_levels(teacher):
+    """One that finds the noise that leads there has no loss, and ends in the teacher's picture."""
+    told = tokens_of(PROMPTS)
+    ways = few_steps.ways_of(teacher, told)
+    assert ways.shape == (2, few_steps.STEPS + 1, 16, 16, 16)
+    sigmas = few_steps.levels(few_steps.STEPS)
+    assert ways[:, 0].std() == pytest.approx(float(sigmas[0]), rel=0.05)
+    fine = few_steps.levels(few_steps.STEPS * few_steps.WITHIN)
+    torch.testing.assert_close(fine[:: few_steps.WITHIN], sigmas)
+
+    class Perfect:
+        """Finds, where the teacher came by, the noise that leads to where it came by next."""
+
+        def __call__(self, x, time, told):
+            step = int((time[0] - torch.tensor(TIMES)).abs().argmin())
+            return self.noise[step][self.of(x, step)]
+
+        noise = (ways[:, :-1] - ways[:, 1:]).movedim(1, 0) / sigmas.diff().neg().view(
+            -1, 1, 1, 1, 1
+        )
+
+        def of(self, x, step):
+            at = painter.Schedule().calculate_input(sigmas[step], ways[:, step])
+            return (x[:, None] - at[None]).flatten(2).norm(dim=2).argmin(1)
+
+    TIMES = [float(painter.Schedule().timestep(sigma)) for sigma in sigmas[:-1]]
+    for _ in range(few_steps.STEPS):
+        assert few_steps.loss(Perfect(), ways, told, 4) < 1e-6
+
+
+def test_comfyui_loads_what_was_learned(teacher, tmp_path):
+    torch.manual_seed(0)
+    told = tokens_of(PROMPTS)
+    ways = few_steps.ways_of(teacher, told)
+    x, time = ways[:, 1] / 5.0, torch.tensor([500.0, 500.0])
+    with torch.no_grad():
+        before = teacher(x, time, told)
+        plain = {key: value.clone() for key, value in teacher.unet.state_dict().items()}
+    run = Run("4_steps", tmp_path, 1.0, steps=3, work=tmp_path, rate_factor=100.0)
+    trainer = Trainer(run, few_steps.student_of(teacher), few_steps.LEARNING_RATE, 0.0)
+    with torch.no_grad():
+        torch.testing.assert_close(trainer.module(x, time, told), before)  # nothing is added yet
+    student = trainer.train(lambda: few_steps.loss(trainer.module, ways, told, 2))
+    for name, value in plain.items():
+        kept = student.unet.state_dict()
+        original = name.replace(".weight", ".parametrizations.weight.original")
+        assert torch.equal(kept.get(name, kept.get(original)), value), name
+    with torch.no_grad():
+        learned = student(x, time, told)
+    assert (learned - before).abs().max() > 1e-3
+
     with torch.inference_mode():
-        return {name: architectures.DIFFUSION[name]() for name in (EPS, FLOW)}
-
-
-@pytest.mark.parametrize("steps", [4, 8])
-@pytest.mark.parametrize("family", [EPS, FLOW])
-def test_energies_fall_more_than_by_fast_in_as_many_steps(specimens, family, steps):
-    def final(name: str, strength: float = STRENGTH):
-        settings = HostSettings(preset(name, strength=strength), "linear_rgb")
-        trace = guided(specimens[family], settings, steps=steps, scheduler="simple")[1]
-        return trace, {name: sum(values) for name, values in trace.final.items()}
-
-    plain, fast = final("fast", 0.0)[1], final("fast")[1]
-    trace, few = final("few steps")
-    assert [record.step for record in trace.steps] == list(range(steps // 2))
-    assert all(record.forwards["denoiser"] == 1 for record in trace.steps)
-    assert not any("denoiser" in record.backwards for record in trace.steps)
-    for name in plain:
-        assert few[name] < fast[name] < plain[name], name
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3])
-def test_the_first_half_is_counted_in_whole_steps_whatever_the_scheduler(specimens, steps):
-    settings = HostSettings(preset("few steps"), "linear_rgb")
-    for scheduler in ("simple", "karras"):
-        trace = guided(specimens[EPS], settings, steps=steps, scheduler=scheduler)[1]
-        assert [record.step for record in trace.steps] == list(range((steps + 1) // 2))
-
-
-def test_a_share_of_nothing_is_said(specimens):
-    settings = HostSettings(preset("few steps", guided_share=0.0), "linear_rgb")
-    trace = guided(specimens[EPS], settings, steps=2)[1]
-    assert not trace.steps
-    assert any("guided_share" in warning for warning in trace.warnings)
-
-
-@pytest.mark.parametrize(("steps", "share"), [(4, 0.5), (8, 0.5), (14, 0.15)])
-def test_candidates_are_guided_in_the_steps_that_the_whole_picture_is(
-    specimens, steps, share, monkeypatch
-):
-    """Their quarter lies within the first half, and is guided as a whole; or less of it is."""
-    from zmagic.nodes import candidate_runs
-
-    early = []
-    chosen = candidate_runs.chosen
-    monkeypatch.setattr(
-        candidate_runs,
-        "chosen",
-        lambda seeds, traces: early.extend(traces) or chosen(seeds, traces),
-    )
-    settings = HostSettings(preset("few steps", guided_share=share), "linear_rgb")
-    options = {"steps": steps, "settings": settings, "candidates": 2}
-    report = run(specimens[EPS], **options)[2]
-    whole = math.ceil(share * steps)
-    for trace in early:
-        made = min(math.ceil(steps / 4), whole)
-        assert [record.step for record in trace.steps] == list(range(made))
-    assert [step["step"] for step in report["steps"]] == list(range(whole))
-
-
-@pytest.mark.parametrize("at", [2, 4, 6])
-@pytest.mark.parametrize("family", [EPS, FLOW])
-def test_a_split_sampling_is_guided_in_the_steps_that_a_whole_one_is(specimens, family, at):
-    """Over two KSampler (Advanced), the first of which hands on its noise."""
-    import nodes
-
-    specimen, traces = specimens[family], []
-    settings = HostSettings(preset("few steps"), "linear_rgb")
-    model = attach(specimen.patcher, conditions(), settings, on_finish=traces.append)
-    latent = {"samples": torch.zeros(1, *specimen.latent.shape[1:])}
-    with torch.inference_mode():
-        node, prompts = nodes.KSamplerAdvanced(), (specimen.positive, specimen.negative)
-        common = (3, 8, 1.0, "euler", "simple", *prompts)
-        (first,) = node.sample(model, "enable", *common, latent, 0, at, "enable")
-        node.sample(model, "disable", *common, first, at, 10_000, "disable")
-    made = [[record.step for record in trace.steps] for trace in traces]
-    assert made == [list(range(min(at, 4))), list(range(max(0, 4 - at)))]
-    assert not any("nothing was guided" in said for trace in traces for said in trace.warnings)
-    assert all(any("of the whole sampling" in note for note in trace.notes) for trace in traces)
-
-
-def test_a_part_is_the_same_whoever_made_the_first_one_and_says_where_nothing_is_guided(specimens):
-    """Its place comes from its noise alone: nothing is remembered of an earlier run."""
-    import nodes
-
-    specimen, traces = specimens[EPS], []
-    settings = HostSettings(preset("few steps"), "linear_rgb")
-    model = attach(specimen.patcher, conditions(), settings, on_finish=traces.append)
-    latent = {"samples": torch.zeros(1, *specimen.latent.shape[1:])}
-
-    def sampled(model, noise, latent, start, end, left):
-        prompts = (specimen.positive, specimen.negative)
-        common = (3, 8, 1.0, "euler", "simple", *prompts)
-        with torch.inference_mode():
-            (made,) = nodes.KSamplerAdvanced().sample(
-                model, noise, *common, latent, start, end, left
-            )
-        return made
-
-    first = sampled(specimen.patcher, "enable", latent, 0, 4, "enable")
-    before = sampled(model, "disable", first, 4, 10_000, "disable")
-    assert traces[0].steps == [] and "nothing was guided in it" in " ".join(traces[0].notes)
-    sampled(model, "enable", latent, 0, 4, "enable")  # a first part of its own
-    after = sampled(model, "disable", first, 4, 10_000, "disable")
-    assert torch.equal(before["samples"], after["samples"])
-
-
-def test_an_image_to_start_from_has_a_first_half_of_its_own(specimens):
-    settings = HostSettings(preset("few steps"), "linear_rgb")
-    trace = run(specimens[EPS], steps=4, settings=settings, denoise=0.5)[2]
-    assert [step["step"] for step in trace["steps"]] == [0, 1] and not trace["notes"]
+        model = load_unet()
+        model.model.diffusion_model.load_state_dict(plain)
+        lora = few_steps.lora_of(student.unet)
+        keys = comfy.lora.model_lora_keys_unet(model.model, {})
+        patches = comfy.lora.load_lora(lora, keys)
+        assert len(patches) == sum(key.endswith(few_steps.LORA_UP) for key in lora)
+        assert len(model.add_patches(patches)) == len(patches)
+        model.patch_model()
+        context = teacher.text(told)[0]
+        unet = model.model.diffusion_model
+        found = unet(x.to(unet.dtype), time, context=context.to(unet.dtype)).float()
+    torch.testing.assert_close(found, learned, rtol=2e-2, atol=2e-3)
