@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from . import likeness
 from .captions import some_of
+from .codes import Codes
 from .data import Portraits, Variation, read_portraits, varied
 from .painter import (
     KNOWN_WORDS,
@@ -71,7 +72,7 @@ def main() -> None:
     train = read_portraits(run.data, "train")
     autoencoder = autoencoder_from(load_file(autoencoder_file(run.out))).eval()
     autoencoder = autoencoder.to(run.device, memory_format=torch.channels_last)
-    latents = kept_latents(run, autoencoder, train)
+    latents = kept_latents(run, Codes.read().to(run.device), train)
     told = tokens_of([some_of(label) for label in train.labels for _ in range(SENTENCES)])
     told = told.unflatten(0, (len(train), SENTENCES)).to(run.device)
     trainer = Trainer(run, _start(run), LEARNING_RATE, weight_decay=1e-2, averaging=0.999)
@@ -188,25 +189,25 @@ def sampled(painter: Painter, tokens: Tensor) -> Tensor:
     )
 
 
-def kept_latents(run: Run, autoencoder: Autoencoder, portraits: Portraits) -> Tensor:
+def kept_latents(run: Run, codes: Codes, portraits: Portraits) -> Tensor:
     """``encoded``, which takes minutes, read from the work folder if it was done before."""
-    weights = b"".join(v.cpu().numpy().tobytes() for v in autoencoder.state_dict().values())
+    weights = b"".join(v.cpu().numpy().tobytes() for v in codes.state_dict().values())
     names = json.dumps([COPIES, MOVED, *(label["id"] for label in portraits.labels)]).encode()
     file = run.checkpoint.with_name("latents.safetensors")
     key = hashlib.sha256(weights + names).hexdigest()
     if file.is_file() and (kept := load_file(file)).keys() == {key}:
         return kept[key].to(run.device)
-    latents = encoded(autoencoder, portraits)
+    latents = encoded(codes, portraits)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, lambda new: save_file({key: latents.contiguous()}, new))
     return latents
 
 
 @torch.no_grad()
-def encoded(autoencoder: Autoencoder, portraits: Portraits) -> Tensor:
+def encoded(codes: Codes, portraits: Portraits) -> Tensor:
     """Latents ``[N COPIES, 16, 16, 16]`` of all pictures, the copies of one behind each other."""
     pictures = (part.float() / 255.0 for part in portraits.images.split(BATCH))
-    copies = ([autoencoder.encoded(_copied(part)) for _ in range(COPIES)] for part in pictures)
+    copies = ([codes.encoded(_copied(part)) for _ in range(COPIES)] for part in pictures)
     return torch.cat([torch.stack(each, 1).flatten(0, 1) for each in copies])
 
 
