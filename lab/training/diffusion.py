@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from . import likeness
 from .captions import some_of
+from .codes import Codes
 from .data import Portraits, Variation, read_portraits, varied
 from .painter import (
     KNOWN_WORDS,
@@ -70,7 +71,7 @@ def main() -> None:
     train = read_portraits(run.data, "train")
     autoencoder = autoencoder_from(load_file(autoencoder_file(run.out))).eval()
     autoencoder = autoencoder.to(run.device, memory_format=torch.channels_last)
-    latents = kept_latents(run, autoencoder, train)
+    latents = kept_latents(run, Codes.read().to(run.device), train)
     told = tokens_of([some_of(label) for label in train.labels for _ in range(SENTENCES)])
     told = told.unflatten(0, (len(train), SENTENCES)).to(run.device)
     trainer = Trainer(run, _start(run), LEARNING_RATE, weight_decay=1e-2, averaging=0.999)
@@ -200,19 +201,19 @@ def sampled(painter: Painter, tokens: Tensor) -> Tensor:
     )
 
 
-def kept_latents(run: Run, autoencoder: Autoencoder, portraits: Portraits) -> Tensor:
+def kept_latents(run: Run, codes: Codes, portraits: Portraits) -> Tensor:
     """``encoded``, read from the work folder if it was done before."""
     names = json.dumps([COPIES, MOVED, *(label["id"] for label in portraits.labels)]).encode()
     file = run.checkpoint.with_name("latents.safetensors")
-    made_of = (*bytes_of(autoencoder), names)
-    return kept(file, made_of, lambda: encoded(autoencoder, portraits)).to(run.device)
+    made_of = (*bytes_of(codes), names)
+    return kept(file, made_of, lambda: encoded(codes, portraits)).to(run.device)
 
 
 @torch.no_grad()
-def encoded(autoencoder: Autoencoder, portraits: Portraits) -> Tensor:
+def encoded(codes: Codes, portraits: Portraits) -> Tensor:
     """Latents ``[N COPIES, 16, 16, 16]`` of all pictures, the copies of one behind each other."""
     pictures = (part.float() / 255.0 for part in portraits.images.split(BATCH))
-    copies = ([autoencoder.encoded(_copied(part)) for _ in range(COPIES)] for part in pictures)
+    copies = ([codes.encoded(_copied(part)) for _ in range(COPIES)] for part in pictures)
     return torch.cat([torch.stack(each, 1).flatten(0, 1) for each in copies])
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 NAMES = (
-    "autoencoder", "card", "clip", "landmarks", "latent_colors", "parser", "portraits",
+    "autoencoder", "card", "clip", "codes", "landmarks", "latent_colors", "parser", "portraits",
     "portraits.check", "recognizer",
 )  # fmt: skip
 

@@ -11,13 +11,13 @@ from torch import nn
 
 from zmagic.guidance.networks import load_onnx
 from zmagic.guidance.networks.onnx_header import read_onnx_header
-from zmagic.lab.training import captions, card, clip, likeness, metrics
+from zmagic.lab.training import captions, card, clip, codes, likeness, metrics
 from zmagic.lab.training.data import CLASSES, MIRRORED, Variation, read_portraits, split_of, varied
 from zmagic.lab.training.landmarks import LandmarkNetwork
 from zmagic.lab.training.onnx_export import write_onnx
 from zmagic.lab.training.parser import Parser, class_weights
-from zmagic.lab.training.running import Run
-from zmagic.lab.training.taesd import Autoencoder
+from zmagic.lab.training.running import PACK, Run
+from zmagic.lab.training.taesd import LATENT_CHANNELS, Autoencoder
 from zmagic.lab.training.trainer import Trainer
 
 SPLITS = ("train", "validation", "test")
@@ -302,6 +302,54 @@ def test_only_pictures_that_have_an_answer_are_asked():
     hair = len(captions.QUESTIONS["hair color"].prompts)
     assert torch.isfinite(logits.grad).all() and (logits.grad[:, :hair] == 0.0).all()
     assert (logits.grad[:, hair:] != 0.0).all()
+
+
+def test_a_latent_is_a_coarse_copy_and_the_details_that_it_lacks():
+    with Image.open(PACK / "demo_models" / "woman.jpg") as file:
+        picture = torch.from_numpy(np.array(file)).movedim(2, 0)[None] / 255.0
+    known = codes.Codes.read()
+    rows = known.components.flatten(1)
+    torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)), atol=1e-4, rtol=0.0)
+    latent = known.encoded(picture)
+    assert latent.shape == (1, LATENT_CHANNELS, 16, 16)
+    coarse = known.coarse.encoded(picture)
+    assert torch.equal(latent[:, : coarse.shape[1]], coarse)
+    details = latent[:, coarse.shape[1] :]
+    assert 0.5 < details.std() < 1.5
+    soft = torch.cat((coarse, torch.zeros_like(details)), 1)
+    torch.testing.assert_close(known.decoded(soft), known.coarse.decoded(coarse).clamp(0.0, 1.0))
+    better = metrics.psnr(known.decoded(latent), picture) - metrics.psnr(
+        known.decoded(soft), picture
+    )
+    assert better > 1.0
+
+
+def test_details_are_the_principal_components_of_what_is_lacking(folder, monkeypatch):
+    """Of portraits whose coarse copies are gray, those of the portraits."""
+
+    class Gray:
+        taesd_decoder = codes.autoencoder_from(codes.load_file(codes.COARSE)).taesd_decoder
+
+        def eval(self):
+            return self
+
+        def encoded(self, pictures):
+            return pictures[:, :1, ::8, ::8]
+
+        def decoded(self, latents):
+            return torch.full((len(latents), 3, 64, 64), 0.5)
+
+    monkeypatch.setattr(codes, "autoencoder_from", lambda weights: Gray())
+    portraits = read_portraits(folder, "train")
+    torch.manual_seed(0)
+    pattern = torch.randn(3, 8, 8)
+    strength = 0.1 * torch.randn(len(portraits), 1, 1, 1)
+    shown = 0.5 + strength * pattern.repeat(1, 8, 8)
+    images = (shown.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+    components, spread = codes.principal(dataclasses.replace(portraits, images=images))
+    cosine = (components[0] * pattern).sum() / pattern.norm()
+    assert cosine.abs() > 0.99
+    assert spread[0] > 20.0 * spread[1] and (spread.diff() <= 0.0).all()
 
 
 def test_autoencoder_has_the_layout_of_its_weights():
