@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..command_line import described
 from .data import Portraits, read_portraits
-from .running import read_command_line, write_whole
+from .running import write_whole
 from .taesd import FACTOR, LATENT_CHANNELS, autoencoder_from
 
 __all__ = ["Codes"]
@@ -66,8 +67,11 @@ class Codes(nn.Module):
 
 
 def main() -> None:
-    run = read_command_line("details", __doc__, 0.0, PART, has_evaluator=False)
-    components, spread = principal(read_portraits(run.data, "train"))
+    parser = described("training.codes", __doc__)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="Folder that lab.training.portraits wrote."
+    )
+    components, spread = principal(read_portraits(parser.parse_args().data, "train"))
     kept = {"components": components, "spread": spread}
     write_whole(DETAILS, lambda new: save_file(kept, new))
     print(f"spread of the details: {', '.join(f'{value:.4f}' for value in spread.tolist())}")
