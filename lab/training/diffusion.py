@@ -3,10 +3,10 @@
     python -m lab.training.diffusion --data FOLDER
 
 Both are the host's own networks in the configurations of painter.py, trained together to predict
-the noise in the autoencoder's latents from what is said of a picture, with the noise schedule of
-SD1.5. Some pictures are told nothing, so that the host's cfg works. It starts from the weights in
-demo_models, as far as they fit, unless --fresh is given. Train the autoencoder first, and for the
-figures of the report the evaluators' CLIP and recognizer.
+the noise in latents, as codes.py defines them, from what is said of a picture, with the noise
+schedule of SD1.5. Some pictures are told nothing, so that the host's cfg works. It starts from the
+weights in demo_models, as far as they fit, unless --fresh is given. Only the report needs others:
+the autoencoder, and the evaluators' CLIP and recognizer.
 """
 
 import json

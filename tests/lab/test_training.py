@@ -325,7 +325,7 @@ def test_a_latent_is_a_coarse_copy_and_the_details_that_it_lacks():
 
 
 def test_details_are_the_principal_components_of_what_is_lacking(folder, monkeypatch):
-    """Of portraits whose coarse copies are gray, those of the portraits."""
+    """Where every coarse copy is plain gray, one pattern of all portraits is found."""
 
     class Gray:
         taesd_decoder = codes.autoencoder_from(codes.load_file(codes.COARSE)).taesd_decoder
