@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .codes import Codes
+from .codes import CHANNEL_SPREAD, Codes
 from .data import CLASSES, Portraits, Variation, read_portraits, varied
 from .metrics import psnr
 from .running import Run, read_command_line
@@ -37,8 +37,9 @@ DETAIL_WEIGHT = 6.0
 # rather than to the colors of clothes and hats.
 COLOR_WEIGHT = 2.0
 
-# Noise in the latent that the decoder must bear, and weight of the encoder's error.
-LATENT_NOISE, ENCODER_WEIGHT = 0.1, 0.2
+# The most noise in a latent that the decoder must bear without being told how much there is, since
+# a sampler's latents are never quite clean, and weight of the encoder's error.
+LATENT_NOISE, ENCODER_WEIGHT = 0.15, 0.2
 
 # Share of the pictures in other colors, and how much darker a color becomes at most.
 RECOLORED, DARKENED = 0.3, 0.5
@@ -65,8 +66,10 @@ def loss(network: Autoencoder, codes: Codes, portraits: Portraits, batch: int) -
     pictures, classes = _crop(_recolored(pictures), classes)
     pictures = pictures.contiguous(memory_format=torch.channels_last)
     wanted = codes.encoded(pictures).float()
-    said = F.mse_loss(network.encoded(pictures).float(), wanted)
-    result = network.decoded(wanted + LATENT_NOISE * torch.randn_like(wanted)).float()
+    spread = torch.tensor(CHANNEL_SPREAD)[:, None, None]
+    said = ((network.encoded(pictures).float() - wanted) / spread).square().mean()
+    noise = LATENT_NOISE * torch.rand(len(wanted), 1, 1, 1) * torch.randn_like(wanted)
+    result = network.decoded(wanted + noise).float()
     numbers = torch.tensor([CLASSES.index(name) for name in DETAILS])
     weight = 1.0 + (DETAIL_WEIGHT - 1.0) * torch.isin(classes, numbers)[:, None]
     error = result - pictures

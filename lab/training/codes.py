@@ -4,10 +4,12 @@
 
 The first four channels are those of a small autoencoder, coarse_autoencoder.safetensors, whose
 copies are soft. The other twelve are what the copy lacks in each square of 8 x 8 pixels: its
-principal components over the portraits for training, of unit variance each. So the latents are
-known before an autoencoder of 16 channels is trained to make and to read them, and a diffusion
-model that knows the coarse ones knows four channels of them already. The command finds the
-components and writes them into details.safetensors.
+principal components over the portraits for training. They vary less than the coarse channels, so
+that noise hides them longer: a sampling decides on the picture before its details (Skorokhodov et
+al., "Improving the Diffusability of Autoencoders", ICML 2025). So the latents are known before an
+autoencoder of 16 channels is trained to make and to read them, and a diffusion model that knows the
+coarse ones knows four channels of them already. The command finds the components and writes them
+into details.safetensors.
 """
 
 from pathlib import Path
@@ -22,12 +24,15 @@ from .data import Portraits, read_portraits
 from .running import write_whole
 from .taesd import FACTOR, LATENT_CHANNELS, autoencoder_from
 
-__all__ = ["Codes"]
+__all__ = ["CHANNEL_SPREAD", "Codes"]
 
 COARSE = Path(__file__).with_name("coarse_autoencoder.safetensors")
 DETAILS = Path(__file__).with_name("details.safetensors")
 COLORS = 3
 PART = 32  # pictures at once
+
+# Standard deviation of each channel, about: of the coarse ones and of the details.
+CHANNEL_SPREAD = (1.0,) * 4 + (0.4,) * (LATENT_CHANNELS - 4)
 
 
 class Codes(nn.Module):
@@ -35,7 +40,7 @@ class Codes(nn.Module):
 
     Args:
         components: ``[12, 3, 8, 8]`` orthonormal, of what a coarse copy lacks.
-        spread: ``[12]``, the standard deviation of each.
+        spread: ``[12]``, the standard deviation of each in pictures.
     """
 
     def __init__(self, components: Tensor, spread: Tensor):
@@ -43,7 +48,8 @@ class Codes(nn.Module):
         self.coarse = autoencoder_from(load_file(COARSE)).eval().requires_grad_(False)
         self.coarse.to(memory_format=torch.channels_last)
         self.register_buffer("components", components)
-        self.register_buffer("spread", spread.view(-1, 1, 1))
+        wanted = spread.new_tensor(CHANNEL_SPREAD[-len(spread) :])
+        self.register_buffer("unit", (spread / wanted).view(-1, 1, 1))
 
     @classmethod
     def read(cls) -> "Codes":
@@ -55,14 +61,14 @@ class Codes(nn.Module):
     def encoded(self, pictures: Tensor) -> Tensor:
         """Latents ``[B, 16, H/8, W/8]`` of pictures ``[B, 3, H, W]`` in [0, 1]."""
         coarse, lacking = lacks(self.coarse, pictures)
-        details = F.conv2d(lacking, self.components, stride=FACTOR) / self.spread
+        details = F.conv2d(lacking, self.components, stride=FACTOR) / self.unit
         return torch.cat((coarse, details), 1)
 
     @torch.no_grad()
     def decoded(self, latents: Tensor) -> Tensor:
         """Pictures ``[B, 3, H, W]``: the coarse copy with its details."""
         coarse, details = latents.tensor_split((-len(self.components),), 1)
-        added = F.conv_transpose2d(details * self.spread, self.components, stride=FACTOR)
+        added = F.conv_transpose2d(details * self.unit, self.components, stride=FACTOR)
         return self.coarse.decoded(coarse).clamp(0.0, 1.0) + added
 
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from . import likeness
 from .captions import some_of
-from .codes import Codes
+from .codes import CHANNEL_SPREAD, Codes
 from .data import Portraits, Variation, read_portraits, varied
 from .painter import (
     KNOWN_WORDS,
@@ -55,8 +55,8 @@ SENTENCES, UNTOLD = 16, 0.1
 # SD1.5's schedule: square roots of the betas are evenly spaced (Rombach et al., CVPR 2022).
 LEVELS, FIRST_BETA, LAST_BETA = 1000, 0.00085, 0.012
 
-# Errors count by their signal-to-noise ratio up to this (Hang et al., "Efficient Diffusion Training
-# via Min-SNR Weighting Strategy", ICCV 2023).
+# Errors count by the signal-to-noise ratio of their channel up to this (Hang et al., "Efficient
+# Diffusion Training via Min-SNR Weighting Strategy", ICCV 2023).
 LARGEST_RATIO = 5.0
 
 # Sizes of the report: steps and cfg of the sampler, samples of the sheet and of the figures.
@@ -170,9 +170,9 @@ def loss(painter: Painter, latents: Tensor, told: Tensor, batch: int) -> Tensor:
     noise = torch.randn_like(clean)
     share = signal_shares()[level]
     found = painter(_mixed(clean, noise, share), level, tokens)
-    error = (found - noise).square().flatten(1).mean(1)
-    ratio = share / (1.0 - share)
-    return (error * (LARGEST_RATIO / ratio).clamp(max=1.0)).mean()
+    variance = share.new_tensor(CHANNEL_SPREAD).square()[:, None, None]
+    ratio = variance * (share / (1.0 - share))[:, None, None, None]
+    return ((found - noise).square() * (LARGEST_RATIO / ratio).clamp(max=1.0)).mean()
 
 
 @torch.no_grad()
