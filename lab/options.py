@@ -16,12 +16,18 @@ from .tasks import ABLATION_TASK, MANY, TASKS, attributes_of
 
 # isort: split
 from scripts.dask_cluster import checked_scheduler
-from zmagic.host.demo_model import AUTOENCODER_FILE, TEXT_ENCODER_FILE, UNET_FILE
+from zmagic.host.demo_model import (
+    AUTOENCODER_FILE,
+    FEW_STEPS_FILE,
+    TEXT_ENCODER_FILE,
+    UNET_FILE,
+)
 
 __all__ = ["QUICK_MINUTES", "digest", "needed_attributes", "read_command_line"]
 
 DLIB = "dlib"
 QUICK_MINUTES = 5.0
+FEW_STEPS = 4
 # Option, what its networks are called, and what more there is to say of it.
 ROLES = (
     ("guide", "attribute networks, which guide", ""),
@@ -76,6 +82,12 @@ def read_command_line(description: str) -> argparse.Namespace:
         default=[None],
         help="Steps of the sampler, 1 or more; several numbers make tables of each, in folders of "
         "their own, and share the time. Default: as many as there is time for.",
+    )
+    parser.add_argument(
+        "--few-steps",
+        action="store_true",
+        help=f"Guide the model that was distilled to {FEW_STEPS} steps without cfg, in so many "
+        "steps if --steps is not given.",
     )
     parser.add_argument(
         "--prompts",
@@ -146,6 +158,8 @@ def read_command_line(description: str) -> argparse.Namespace:
             f"{', '.join(KINDS)}.{more}",
         )
     options = parser.parse_args()
+    if options.few_steps and options.steps == [None]:
+        options.steps = [FEW_STEPS]
     if options.scheduler and options.workers != 1:
         parser.error("--workers and --scheduler exclude each other")
     _check(parser, options)
@@ -165,6 +179,7 @@ def digest(options: argparse.Namespace, attributes: Iterable[Attribute]) -> str:
     attributes = list(attributes)
     files = [
         UNET_FILE,
+        *((FEW_STEPS_FILE,) if options.few_steps else ()),
         TEXT_ENCODER_FILE,
         AUTOENCODER_FILE,
         *options.guide_networks.files_of(kind for a in attributes for kind in a.guided_by),

@@ -147,7 +147,8 @@ def _experiment(
 ) -> Experiment:
     features = _features(options.evaluator_networks)
     prompts = options.prompts == "on"
-    return Experiment(DemoWorld(), attributes, features, Pictures(folder), prompts=prompts)
+    world = DemoWorld(options.few_steps)
+    return Experiment(world, attributes, features, Pictures(folder), prompts=prompts)
 
 
 def _candidates(

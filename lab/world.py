@@ -24,6 +24,7 @@ from zmagic.host.demo_model import (  # noqa: E402
     load_autoencoder,
     load_text_encoder,
     load_unet,
+    with_few_steps,
 )
 from zmagic.host.hooks import HostSettings, attach  # noqa: E402
 
@@ -34,16 +35,25 @@ logging.disable(logging.INFO)
 
 __all__ = ["DemoWorld", "photograph_conditions"]
 
-# How strongly the model follows prompts.
-CFG = 3.0
+# How strongly the model follows prompts, and at which noise levels it is evaluated.
+CFG, SCHEDULER = 3.0, "karras"
+# By which solver and levels the model of few steps was distilled, without cfg.
+FEW_STEPS_SAMPLER, FEW_STEPS_SCHEDULER = "euler", "sgm_uniform"
 
 
 class DemoWorld:
-    """The demo model under the stock sampler."""
+    """The demo model under the stock sampler.
 
-    def __init__(self):
+    Args:
+        few_steps: the one that was distilled to four steps; all methods sample it as it was.
+    """
+
+    def __init__(self, few_steps: bool = False):
+        self.few_steps = few_steps
         with torch.inference_mode():
             self.model, self.vae = load_unet(), load_autoencoder()
+            if few_steps:
+                self.model = with_few_steps(self.model)
             self.clip = load_text_encoder()
             # Most of the time goes to the decoder, whose convolutions are faster in this order.
             # Set outside of this mode, it stops with an error at a batch of one.
@@ -91,9 +101,12 @@ class DemoWorld:
     ) -> torch.Tensor:
         with torch.inference_mode():
             positive, negative, cfg = self._conditionings(prompts)
+            scheduler = SCHEDULER
+            if self.few_steps:
+                sampler, scheduler = FEW_STEPS_SAMPLER, FEW_STEPS_SCHEDULER
             empty = {"samples": torch.zeros(batch, *self.latent_shape)}
             (latent,) = common_ksampler(
-                model, seed, steps, cfg, sampler, "karras", positive, negative, empty
+                model, seed, steps, cfg, sampler, scheduler, positive, negative, empty
             )
         return latent["samples"]
 
@@ -102,7 +115,7 @@ class DemoWorld:
         untold = self._said([""])
         if prompts is None:
             return untold, untold, 1.0
-        return self._said(prompts), untold, CFG
+        return self._said(prompts), untold, 1.0 if self.few_steps else CFG
 
     def _said(self, prompts: Sequence[str]) -> list:
         """The CONDITIONING of a batch whose pictures have a prompt each."""

@@ -10,12 +10,16 @@ from ..host.demo_model import (
     load_photograph,
     load_text_encoder,
     load_unet,
+    with_few_steps,
 )
 from ..host.demo_networks import demo_stamps, load_demo_networks
 from . import sockets
 from .bases import LOADERS, Node
 
 __all__ = ["NODES"]
+
+
+MANY_STEPS, FEW_STEPS = "20 steps, cfg 3", "4 steps, cfg 1"
 
 
 class ZMagicLoadDemo(Node):
@@ -32,13 +36,25 @@ class ZMagicLoadDemo(Node):
                 "pixels, with a prompt), to try guidance in seconds on any machine."
             ),
             search_aliases=["demo model", "tiny model", "example checkpoint", "Z-Magic"],
-            inputs=[],
+            inputs=[
+                io.Combo.Input(
+                    "version",
+                    options=[MANY_STEPS, FEW_STEPS],
+                    default=MANY_STEPS,
+                    optional=True,
+                    tooltip=(
+                        "4 steps: the model distilled to few steps, as Turbo and Lightning models "
+                        "are, for the preset 'few steps'. Sample it with euler, sgm_uniform, "
+                        "4 steps and cfg 1; 20 steps: with dpmpp_2m, karras and cfg 3."
+                    ),
+                )
+            ],
             outputs=[
                 io.Model.Output(
                     display_name="MODEL",
                     tooltip=(
                         "A small model of the SD1.5 family: use latents of 128 x 128 pixels, "
-                        "20 steps and cfg 3."
+                        "and steps and cfg as 'version' says."
                     ),
                 ),
                 io.Clip.Output(
@@ -80,9 +96,10 @@ class ZMagicLoadDemo(Node):
         )
 
     @classmethod
-    def run(cls) -> io.NodeOutput:
+    def run(cls, version: str = MANY_STEPS) -> io.NodeOutput:
+        model = load_unet()
         return io.NodeOutput(
-            load_unet(),
+            with_few_steps(model) if version == FEW_STEPS else model,
             load_text_encoder(),
             load_autoencoder(),
             load_photograph(),

@@ -90,8 +90,9 @@ def main() -> None:
         run, run.started(LandmarkEvaluator() if run.evaluator else LandmarkNetwork()), LEARNING_RATE
     )
     network = trainer.train(lambda: loss(trainer.module, train, run.batch, how))
-    run.write_weights(network)
-    if not run.evaluator:
+    if run.evaluator:
+        run.write_weights(network)
+    else:
         write_onnx(run.file(".onnx"), network, SIDE, "points")
     trainer.write_report(evaluated(network, held_out))
 

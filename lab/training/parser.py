@@ -84,8 +84,9 @@ def main() -> None:
     )
     weights = class_weights(train)
     network = trainer.train(lambda: loss(trainer.module, train, weights, run.batch, how))
-    run.write_weights(network)
-    if not run.evaluator:
+    if run.evaluator:
+        run.write_weights(network)
+    else:
         write_onnx(run.file(".onnx"), network, SIDE, "scores")
     trainer.write_report(evaluated(network, held_out))
 
