@@ -121,3 +121,20 @@ def test_every_copy_has_the_words_of_its_picture():
     found = latents.view(count, diffusion.COPIES)
     # Light varies by a few percent; other pictures of the list are far brighter or darker.
     torch.testing.assert_close(found, shades[:, None].expand_as(found), rtol=0.2, atol=0.0)
+
+
+def test_a_mean_that_is_wrong_costs_more_than_pixels_that_are():
+    told = diffusion.tokens_of(["a man"]).expand(1, diffusion.SENTENCES, 77)
+    latents = torch.zeros(diffusion.COPIES, 16, 16, 16)
+    signs = torch.tensor([1.0, -1.0])[(torch.arange(16)[:, None] + torch.arange(16)) % 2]
+
+    def cost(error):
+        def painter(x, level, told):
+            share = diffusion.signal_shares()[level].view(-1, 1, 1, 1)
+            return x / (1.0 - share).sqrt() + error
+
+        torch.manual_seed(0)
+        return float(diffusion.loss(painter, latents, told, 8))
+
+    assert cost(0.0) < 1e-9
+    assert cost(0.1) > 20.0 * cost(0.1 * signs) > 0.0
