@@ -106,11 +106,12 @@ def test_gradient(energy, image, with_region):
     region = white_region() if with_region else None
     direction = torch.randn_like(image) * (white_region() if with_region else 1.0)
     step = 1e-9  # shorter than the way to the next kink of a rectifier
-    quotient = (
-        energy(image + step * direction, region) - energy(image - step * direction, region)
-    ) / (2 * step)
+    after, before = (energy(image + way * step * direction, region) for way in (1.0, -1.0))
+    quotient = (after - before) / (2 * step)
     slope = (gradient(energy, image, region) * direction).sum((1, 2, 3))
-    torch.testing.assert_close(slope, quotient, rtol=1e-4, atol=1e-6)
+    # So short a step leaves a few digits; how the last ones are rounded is the processor's affair.
+    rounding = 16 * torch.finfo(after.dtype).eps * after.abs().max() / step
+    torch.testing.assert_close(slope, quotient, rtol=1e-4, atol=max(1e-6, float(rounding)))
 
 
 @pytest.mark.parametrize("with_region", [False, True])
