@@ -49,7 +49,8 @@ class DemoWorld:
     """
 
     def __init__(self, few_steps: bool = False):
-        self.few_steps = few_steps
+        self.cfg, self.scheduler = (1.0, FEW_STEPS_SCHEDULER) if few_steps else (CFG, SCHEDULER)
+        self.sampler = FEW_STEPS_SAMPLER if few_steps else None  # None: as each method says
         with torch.inference_mode():
             self.model, self.vae = load_unet(), load_autoencoder()
             if few_steps:
@@ -101,12 +102,10 @@ class DemoWorld:
     ) -> torch.Tensor:
         with torch.inference_mode():
             positive, negative, cfg = self._conditionings(prompts)
-            scheduler = SCHEDULER
-            if self.few_steps:
-                sampler, scheduler = FEW_STEPS_SAMPLER, FEW_STEPS_SCHEDULER
+            sampler = self.sampler or sampler
             empty = {"samples": torch.zeros(batch, *self.latent_shape)}
             (latent,) = common_ksampler(
-                model, seed, steps, cfg, sampler, scheduler, positive, negative, empty
+                model, seed, steps, cfg, sampler, self.scheduler, positive, negative, empty
             )
         return latent["samples"]
 
@@ -115,7 +114,7 @@ class DemoWorld:
         untold = self._said([""])
         if prompts is None:
             return untold, untold, 1.0
-        return self._said(prompts), untold, 1.0 if self.few_steps else CFG
+        return self._said(prompts), untold, self.cfg
 
     def _said(self, prompts: Sequence[str]) -> list:
         """The CONDITIONING of a batch whose pictures have a prompt each."""
